@@ -1,0 +1,34 @@
+"""The one exception that means: the input is wrong, and here is what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What came in cannot be used.
+
+    The message says what came, what was wanted and what to do. The command line prints it without a traceback and
+    exits with code 2; a program may catch it as the ``ValueError`` that it is.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Describe a name that no table holds, with the nearest names that one does.
+
+    Args:
+        kind: What was looked up, in the singular: ``"model"``.
+        name: What came.
+        known: Every name that would have been understood.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"there are: {', '.join(names)}."
+    return InputError(f"unknown {kind} {name!r}: {hint}")

@@ -1,0 +1,272 @@
+"""What a run leaves on disk: counts of right answers, one bit an image, and a stamp of the machine.
+
+A run directory holds::
+
+    recipe.json  environment.json  records.jsonl  report.html  report.md
+    cells/METHOD-seedN/{model.json, weights.safetensors, train.csv, bits.npz, cost.json, records.jsonl}
+
+Every file is written to a neighbour, synced and renamed, so that a reader sees all of it or nothing. A cell's
+``records.jsonl`` is written last: a cell is finished if and only if it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    Bits = Mapping["Key", NDArray[np.bool_]]
+
+Key = tuple[str, str, float]
+"""``(suite, shift, severity)``: one column of the evaluation, the same for every method and seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How many of ``n`` test images one trained network got right under one shift.
+
+    Attributes:
+        data: Name or path of the data set.
+        model: Name of the network.
+        method: Name of the training method.
+        seed: Seed of the training run; methods with the same seed are a pair.
+        suite: The suite that the shift belongs to: ``"clean"``, ``"noise"``, ``"attacks"``.
+        shift: What was done to the images: ``"clean"``, ``"gaussian-noise"``, ``"fgsm"``.
+        severity: How strong, in the shift's own unit (a standard deviation or a radius in pixel units); 0 for clean.
+        correct: Images classified correctly.
+        n: Images shown.
+    """
+
+    data: str
+    model: str
+    method: str
+    seed: int
+    suite: str
+    shift: str
+    severity: float
+    correct: int
+    n: int
+
+    @property
+    def key(self) -> Key:
+        """The column that this record belongs to."""
+        return (self.suite, self.shift, self.severity)
+
+    @property
+    def error(self) -> float:
+        """Share of wrong answers, in [0, 1]."""
+        return 1 - self.correct / self.n
+
+
+def cell_name(method: str, seed: int) -> str:
+    """Name the folder of one training run below ``cells/``.
+
+    Args:
+        method: Name of the training method.
+        seed: Seed of the run.
+
+    Returns:
+        ``METHOD-seedN``.
+    """
+    return f"{method}-seed{seed}"
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a crash at any moment leaves the old content or the new, never a part.
+
+    Args:
+        path: Where to; its folder is made if it is missing.
+        content: All of the file; text is encoded as UTF-8.
+
+    Raises:
+        InputError: If the folder or the file cannot be written.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder that can be written (--out)."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, keys in the order given.
+
+    Args:
+        path: Where to.
+        value: Anything that JSON can hold; NaN is refused.
+    """
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run directory.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its value.
+
+    Raises:
+        InputError: If there is no such file or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}). Restore it, or run again into an empty folder.") from error
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSON lines, atomically.
+
+    Args:
+        path: Where to.
+        records: In the order that they should stand in.
+    """
+    write_atomic(path, "".join(json.dumps(dataclasses.asdict(r)) + "\n" for r in records))
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read records written by `write_records`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The records in the order of the file.
+
+    Raises:
+        InputError: If the file is missing or a line is not a record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(Record(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}, line {number} is not a record ({error}). Delete the cell and run again.") from error
+    return records
+
+
+def write_bits(path: Path, bits: Bits) -> None:
+    """Store which image was classified correctly under which shift, one bit an image.
+
+    Args:
+        path: An ``.npz`` file to write, atomically.
+        bits: For each ``(suite, shift, severity)`` a boolean array of shape [n], in the order of the test images.
+    """
+    arrays: dict[str, Any] = {"/".join((s, h, repr(v))): np.packbits(right) for (s, h, v), right in bits.items()}
+    sizes = {len(right) for right in bits.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"every shift needs the same images; got {sorted(sizes)} of them")
+    buffer = io.BytesIO()
+    np.savez(buffer, n=np.array(sizes.pop()), **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_bits(path: Path) -> dict[Key, NDArray[np.bool_]]:
+    """Read what `write_bits` wrote.
+
+    Args:
+        path: The ``.npz`` file.
+
+    Returns:
+        For each ``(suite, shift, severity)`` a boolean array of shape [n]: True where the answer was right.
+
+    Raises:
+        InputError: If the file is missing or broken.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            n = int(stored["n"])
+            return {
+                _key(name): np.unpackbits(stored[name], count=n).astype(bool) for name in stored.files if name != "n"
+            }
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot read {path} ({error}). Delete the cell and run again.") from error
+
+
+def _key(name: str) -> Key:
+    suite, shift, severity = name.split("/")
+    return (suite, shift, float(severity))
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine and the versions that a measurement was made with.
+
+    Returns:
+        Strings and numbers for JSON: versions, processor, threads, accelerator. No host name, no user, no path.
+    """
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "resolute": _version("resolute"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{name: _version(name) for name in ("numpy", "torchvision", "timm", "lightning-fabric")},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
