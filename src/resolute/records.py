@@ -150,7 +150,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?") from error
+        raise InputError(
+            f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). Restore it, or run again into an empty folder.") from error
 
@@ -180,13 +182,17 @@ def read_records(path: Path) -> list[Record]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?") from error
+        raise InputError(
+            f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
+        ) from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(Record(**json.loads(line)))
         except (TypeError, ValueError) as error:
-            raise InputError(f"{path}, line {number} is not a record ({error}). Delete the cell and run again.") from error
+            raise InputError(
+                f"{path}, line {number} is not a record ({error}). Delete the cell and run again."
+            ) from error
     return records
 
 
@@ -196,6 +202,9 @@ def write_bits(path: Path, bits: Bits) -> None:
     Args:
         path: An ``.npz`` file to write, atomically.
         bits: For each ``(suite, shift, severity)`` a boolean array of shape [n], in the order of the test images.
+
+    Raises:
+        ValueError: If the arrays are not all of one length.
     """
     arrays: dict[str, Any] = {"/".join((s, h, repr(v))): np.packbits(right) for (s, h, v), right in bits.items()}
     sizes = {len(right) for right in bits.values()}
