@@ -1,0 +1,184 @@
+"""Ways to train: what is put into the network before training, and what is done to each batch.
+
+Every method is a value of the one `Method` type and runs in the one training loop. ``"r+fgsm"`` combines two.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resolute import attacks
+from resolute.errors import unknown
+from resolute.op import check
+from resolute.surgery import attach, robustify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolute.surgery import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How strong each method is.
+
+    Attributes:
+        eps: Strength of the noise of ``r`` and of its equal-power controls, 0 <= eps < 1.
+        p: Probability of the sign +1 (``r`` only).
+        where: Places of the noise, as in `robustify`.
+        radius: Budget of ``fgsm`` training in pixel units.
+    """
+
+    eps: float = 0.1
+    p: float = 0.5
+    where: Where = "hidden"
+    radius: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(self.eps, self.p)
+        attacks.parse_radius(self.radius)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to train.
+
+    Attributes:
+        name: Its name in `METHODS`, in records and on the command line.
+        prepare: ``(model, settings) -> model``, called once before training; may put noise into the network.
+        perturb_batch: ``(model, x, y, settings) -> (x', y')``, called at each step; the loss is the mean over the
+            batch that it returns. x is float [n, C, H, W] in [0, 1], y int64 [n].
+        passes: Forward-backward passes over a batch of the given size that a step costs.
+    """
+
+    name: str
+    prepare: Callable[[nn.Module, Settings], nn.Module]
+    perturb_batch: Callable[[nn.Module, Tensor, Tensor, Settings], tuple[Tensor, Tensor]]
+    passes: int
+
+
+def gaussian(x: Tensor, eps: float) -> Tensor:
+    """Multiply by Gaussian noise of the power of `perturb`: x * (1 + eps * n), n ~ N(0, 1).
+
+    Args:
+        x: Floating point, any shape.
+        eps: Standard deviation of the factor.
+
+    Returns:
+        A tensor like ``x``, of mean x and variance eps^2 x^2.
+    """
+    return x * (1 + eps * torch.randn_like(x))
+
+
+def additive(x: Tensor, eps: float) -> Tensor:
+    """Add Gaussian noise of the mean power of `perturb`, spread evenly: x + eps * sqrt(mean(x^2)) * n.
+
+    Args:
+        x: Floating point, any shape; the mean is over all of it.
+        eps: Root mean square of the noise over that of x.
+
+    Returns:
+        A tensor like ``x``.
+    """
+    return x + eps * x.detach().square().mean().sqrt() * torch.randn_like(x)
+
+
+def dropout(x: Tensor, eps: float) -> Tensor:
+    """Drop elements at the rate that gives the power of `perturb`: eps^2 / (1 + eps^2).
+
+    Dropout at rate q has mean x and variance x^2 q / (1 - q).
+
+    Args:
+        x: Floating point, any shape.
+        eps: Root of the noise-to-signal power ratio.
+
+    Returns:
+        A tensor like ``x``.
+    """
+    return F.dropout(x, eps**2 / (1 + eps**2))
+
+
+def _plain_model(model: nn.Module, settings: Settings) -> nn.Module:  # noqa: ARG001
+    return model
+
+
+def _plain_batch(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    return x, y
+
+
+def _robust_model(model: nn.Module, settings: Settings) -> nn.Module:
+    return robustify(model, settings.eps, settings.p, settings.where)
+
+
+def _with(noise: Callable[..., Tensor]) -> Callable[[nn.Module, Settings], nn.Module]:
+    def prepare(model: nn.Module, settings: Settings) -> nn.Module:
+        return attach(model, functools.partial(noise, eps=settings.eps), settings.where)
+
+    return prepare
+
+
+def _half_adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    # Goodfellow's loss, J(x)/2 + J(x')/2, is the mean over the clean batch and its attacked copy. The copy is crafted
+    # in evaluation mode (see attacks.fgsm) and learned in training mode: one gradient pass crafts, two learn.
+    return torch.cat([x, attacks.fgsm(model, x, y, settings.radius)]), torch.cat([y, y])
+
+
+METHODS: dict[str, Method] = {
+    "base": Method("base", _plain_model, _plain_batch, passes=1),
+    "fgsm": Method("fgsm", _plain_model, _half_adversarial, passes=3),
+    "r": Method("r", _robust_model, _plain_batch, passes=1),
+    "gaussian": Method("gaussian", _with(gaussian), _plain_batch, passes=1),
+    "additive": Method("additive", _with(additive), _plain_batch, passes=1),
+    "dropout": Method("dropout", _with(dropout), _plain_batch, passes=1),
+}
+
+
+def find(name: str) -> Method:
+    """Look a method up, or combine several: ``"r+fgsm"`` prepares as ``r`` does and perturbs batches as ``fgsm``.
+
+    Args:
+        name: A name in `METHODS`, or some of them joined by ``+``.
+
+    Returns:
+        The method, named as asked.
+
+    Raises:
+        InputError: If a name is unknown; the nearest known ones are named.
+
+    Example:
+        >>> find("r+fgsm").passes
+        3
+    """
+    parts = name.split("+")
+    for part in parts:
+        if part not in METHODS:
+            raise unknown("method", part, METHODS)
+    return functools.reduce(_combined, [METHODS[part] for part in parts])
+
+
+def _combined(first: Method, second: Method) -> Method:
+    def prepare(model: nn.Module, settings: Settings) -> nn.Module:
+        return second.prepare(first.prepare(model, settings), settings)
+
+    def perturb_batch(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        return second.perturb_batch(model, *first.perturb_batch(model, x, y, settings), settings)
+
+    return Method(f"{first.name}+{second.name}", prepare, perturb_batch, first.passes + second.passes - 1)
+
+
+def find_all(names: Sequence[str]) -> list[Method]:
+    """Look several methods up.
+
+    Args:
+        names: As for `find`.
+
+    Returns:
+        The methods in the order of the names.
+    """
+    return [find(name) for name in names]

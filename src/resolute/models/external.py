@@ -1,0 +1,87 @@
+"""Every network of timm and torchvision, with its own normalisation inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resolute.errors import InputError, unknown
+from resolute.models.layers import Normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Channel means and standard deviations that torchvision's classification weights were trained with."""
+
+
+def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: bool) -> tuple[nn.Module, Normalize]:
+    """Build a network of timm's registry.
+
+    Args:
+        name: As in ``timm.list_models()``.
+        classes: Number of classes.
+        shape: Channels, height and width of an image.
+        pretrained: Load the published weights (needs a network).
+
+    Returns:
+        The network, and the normalisation of its own configuration.
+
+    Raises:
+        InputError: If timm has no such model or cannot build it for these images.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models())
+    config = timm.get_pretrained_cfg(name)
+    size: dict[str, Any] = {"img_size": shape[1:]} if config and config.fixed_input_size else {}
+    network = _built(
+        f"timm/{name}", lambda: timm.create_model(name, pretrained, num_classes=classes, in_chans=shape[0], **size)
+    )
+    mean, std = (config.mean, config.std) if config else IMAGENET
+    return network, Normalize(_for_channels(mean, shape[0]), _for_channels(std, shape[0]))
+
+
+def from_torchvision(
+    name: str, classes: int, shape: tuple[int, int, int], pretrained: bool
+) -> tuple[nn.Module, Normalize]:
+    """Build a classification network of torchvision.
+
+    Args:
+        name: As in ``torchvision.models.list_models(module=torchvision.models)``.
+        classes: Number of classes; pretrained weights have 1,000.
+        shape: Channels, height and width of an image; torchvision's networks take 3 channels.
+        pretrained: Load the published weights (needs a network).
+
+    Returns:
+        The network, and ImageNet's normalisation.
+
+    Raises:
+        InputError: If torchvision has no such model or cannot build it for these images.
+    """
+    import torchvision
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise unknown("torchvision model", name, names)
+    if shape[0] != 3:
+        raise InputError(f"torchvision/{name} takes 3 channels; these images have {shape[0]}. Use timm/ or wrn-D-K.")
+    weights = "DEFAULT" if pretrained else None
+    network = _built(
+        f"torchvision/{name}", lambda: torchvision.models.get_model(name, weights=weights, num_classes=classes)
+    )
+    return network, Normalize(*IMAGENET)
+
+
+def _for_channels(values: Sequence[float], channels: int) -> list[float]:
+    """Keep the three of an RGB network; other numbers of channels get their mean."""
+    return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
+
+
+def _built(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return make()
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(f"cannot build {name} for these images: {error}") from error
