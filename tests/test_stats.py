@@ -412,7 +412,7 @@ def test_false_claims_when_seeds_and_images_are_new(seed_sd: float, image_sd: fl
         return a, b
 
     p, both = claims(draw, 1500)
-    assert p <= 0.09 + four_sigma(0.09, 1500)  # 0.1196; docs/statistics.md says 9 %
+    assert p <= 0.081 + four_sigma(0.081, 1500)  # 0.109; the highest in docs/statistics.md for five seeds
     assert both <= 0.05 + four_sigma(0.05, 1500)
 
 
