@@ -17,8 +17,8 @@ class InputError(ValueError):
     """
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Describe a name that no table holds, with the nearest names that one does.
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that no table holds a name, with the nearest names that one does.
 
     Args:
         kind: What was looked up, in the singular: ``"model"``.
@@ -26,9 +26,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
         known: Every name that would have been understood.
 
     Returns:
-        The error, to be raised by the caller.
+        The message for an `InputError`.
+
+    Example:
+        >>> unknown("method", "fsgm", ["base", "fgsm", "r"])
+        "unknown method 'fsgm': did you mean 'fgsm'?"
     """
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"there are: {', '.join(names)}."
-    return InputError(f"unknown {kind} {name!r}: {hint}")
+    return f"unknown {kind} {name!r}: {hint}"

@@ -5,6 +5,7 @@ Every method is a value of the one `Method` type and runs in the one training lo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resolute import attacks
-from resolute.errors import unknown
+from resolute.errors import InputError, unknown
 from resolute.op import check
 from resolute.surgery import attach, robustify
 
@@ -32,17 +33,29 @@ class Settings:
         eps: Strength of the noise of ``r`` and of its equal-power controls, 0 <= eps < 1.
         p: Probability of the sign +1 (``r`` only).
         where: Places of the noise, as in `robustify`.
-        radius: Budget of ``fgsm`` training in pixel units.
+        radius: Budget of ``fgsm`` training in pixel units; None for what is customary for the data set.
     """
 
     eps: float = 0.1
     p: float = 0.5
     where: Where = "hidden"
-    radius: float = 0.1
+    radius: float | None = None
 
     def __post_init__(self) -> None:
         check(self.eps, self.p)
-        attacks.parse_radius(self.radius)
+        if self.radius is not None:
+            attacks.parse_radius(self.radius)
+
+    def resolved(self, radius: float) -> Settings:
+        """Fill in what follows the data set.
+
+        Args:
+            radius: Its customary radius, in pixel units.
+
+        Returns:
+            Settings without None.
+        """
+        return self if self.radius is not None else dataclasses.replace(self, radius=radius)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +68,14 @@ class Method:
         perturb_batch: ``(model, x, y, settings) -> (x', y')``, called at each step; the loss is the mean over the
             batch that it returns. x is float [n, C, H, W] in [0, 1], y int64 [n].
         passes: Forward-backward passes over a batch of the given size that a step costs.
+        about: What it is, in a line.
     """
 
     name: str
     prepare: Callable[[nn.Module, Settings], nn.Module]
     perturb_batch: Callable[[nn.Module, Tensor, Tensor, Settings], tuple[Tensor, Tensor]]
     passes: int
+    about: str
 
 
 def gaussian(x: Tensor, eps: float) -> Tensor:
@@ -126,16 +141,23 @@ def _with(noise: Callable[..., Tensor]) -> Callable[[nn.Module, Settings], nn.Mo
 def _half_adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     # Goodfellow's loss, J(x)/2 + J(x')/2, is the mean over the clean batch and its attacked copy. The copy is crafted
     # in evaluation mode (see attacks.fgsm) and learned in training mode: one gradient pass crafts, two learn.
+    if settings.radius is None:
+        raise InputError("fgsm training needs a radius in pixel units: Settings(radius=0.1).")
     return torch.cat([x, attacks.fgsm(model, x, y, settings.radius)]), torch.cat([y, y])
 
 
 METHODS: dict[str, Method] = {
-    "base": Method("base", _plain_model, _plain_batch, passes=1),
-    "fgsm": Method("fgsm", _plain_model, _half_adversarial, passes=3),
-    "r": Method("r", _robust_model, _plain_batch, passes=1),
-    "gaussian": Method("gaussian", _with(gaussian), _plain_batch, passes=1),
-    "additive": Method("additive", _with(additive), _plain_batch, passes=1),
-    "dropout": Method("dropout", _with(dropout), _plain_batch, passes=1),
+    method.name: method
+    for method in (
+        Method("base", _plain_model, _plain_batch, 1, "plain training"),
+        Method("fgsm", _plain_model, _half_adversarial, 3, "half clean, half FGSM examples (Goodfellow et al. 2014)"),
+        Method("r", _robust_model, _plain_batch, 1, "sign noise x + eps * x * l(x) (the paper)"),
+        Method(
+            "gaussian", _with(gaussian), _plain_batch, 1, "control: Gaussian factor of the same power at each place"
+        ),
+        Method("additive", _with(additive), _plain_batch, 1, "control: Gaussian noise of the same mean power"),
+        Method("dropout", _with(dropout), _plain_batch, 1, "control: dropout of the same power"),
+    )
 }
 
 
@@ -158,7 +180,7 @@ def find(name: str) -> Method:
     parts = name.split("+")
     for part in parts:
         if part not in METHODS:
-            raise unknown("method", part, METHODS)
+            raise InputError(unknown("method", part, METHODS))
     return functools.reduce(_combined, [METHODS[part] for part in parts])
 
 
@@ -169,7 +191,8 @@ def _combined(first: Method, second: Method) -> Method:
     def perturb_batch(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
         return second.perturb_batch(model, *first.perturb_batch(model, x, y, settings), settings)
 
-    return Method(f"{first.name}+{second.name}", prepare, perturb_batch, first.passes + second.passes - 1)
+    name, passes = f"{first.name}+{second.name}", first.passes + second.passes - 1
+    return Method(name, prepare, perturb_batch, passes, f"{first.about}, and {second.about}")
 
 
 def find_all(names: Sequence[str]) -> list[Method]:

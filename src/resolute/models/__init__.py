@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
@@ -33,13 +33,21 @@ def _wrn(depth: str, width: str, classes: int, shape: Shape, pretrained: bool) -
     return WideResNet(int(depth), int(width), classes, shape)
 
 
-MODELS: dict[str, tuple[Callable[..., nn.Module | tuple[nn.Module, Normalize]], Shape]] = {
-    "lenet": (_lenet, _GREY_28),
-    "wrn-D-K": (_wrn, _COLOUR_32),
-    "timm/NAME": (external.from_timm, _COLOUR_224),
-    "torchvision/NAME": (external.from_torchvision, _COLOUR_224),
+class Entry(NamedTuple):
+    """How to build a family of networks, the image shape that is customary for it, and what it is."""
+
+    make: Callable[..., nn.Module | tuple[nn.Module, Normalize]]
+    shape: Shape
+    about: str
+
+
+MODELS: dict[str, Entry] = {
+    "lenet": Entry(_lenet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
+    "wrn-D-K": Entry(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
+    "timm/NAME": Entry(external.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto"),
+    "torchvision/NAME": Entry(external.from_torchvision, _COLOUR_224, "any classifier of torchvision"),
 }
-"""Builder and customary image shape by name; D and K stand for numbers, NAME for a name in that library."""
+"""Networks by name; D and K stand for numbers, NAME for a name in that library."""
 
 
 def build(
@@ -73,9 +81,9 @@ def build(
     """
     if classes < 2:
         raise InputError(f"a classifier needs at least 2 classes; got {classes}.")
-    make, parts, customary = _look_up(name)
-    shape = shape or customary
-    built = make(*parts, classes=classes, shape=shape, pretrained=pretrained)
+    entry, parts = _look_up(name)
+    shape = shape or entry.shape
+    built = entry.make(*parts, classes=classes, shape=shape, pretrained=pretrained)
     network, own = built if isinstance(built, tuple) else (built, Normalize([0.5] * shape[0], [0.5] * shape[0]))
     normalize = own if mean is None or std is None or pretrained else Normalize(mean, std)
     model = nn.Sequential()
@@ -84,12 +92,12 @@ def build(
     return model
 
 
-def _look_up(name: str) -> tuple[Callable[..., nn.Module | tuple[nn.Module, Normalize]], tuple[str, ...], Shape]:
-    for key, (make, shape) in MODELS.items():
+def _look_up(name: str) -> tuple[Entry, tuple[str, ...]]:
+    for key, entry in MODELS.items():
         pattern = re.sub(r"\b[DK]\b", r"(\\d+)", key).replace("NAME", "(.+)")
         if match := re.fullmatch(pattern, name):
-            return make, match.groups(), shape
-    raise unknown("model", name, [*MODELS, "wrn-16-2", "wrn-28-10"])
+            return entry, match.groups()
+    raise InputError(unknown("model", name, [*MODELS, "wrn-16-2", "wrn-28-10"]))
 
 
 def _no_weights(name: str, pretrained: bool) -> None:

@@ -34,7 +34,7 @@ def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: 
     import timm
 
     if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
+        raise InputError(unknown("timm model", name, timm.list_models()))
     config = timm.get_pretrained_cfg(name)
     size: dict[str, Any] = {"img_size": shape[1:]} if config and config.fixed_input_size else {}
     network = _built(
@@ -65,7 +65,7 @@ def from_torchvision(
 
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
-        raise unknown("torchvision model", name, names)
+        raise InputError(unknown("torchvision model", name, names))
     if shape[0] != 3:
         raise InputError(f"torchvision/{name} takes 3 channels; these images have {shape[0]}. Use timm/ or wrn-D-K.")
     weights = "DEFAULT" if pretrained else None

@@ -1,0 +1,56 @@
+"""What is done to test images before a network sees them.
+
+A suite is a function from the description of a data set to its shifts, so that radii and sizes can follow the data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolute.errors import InputError, unknown
+from resolute.suites.adversarial import fgsm
+from resolute.suites.noise import noise
+from resolute.suites.shift import Shift
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolute.data import DataInfo
+
+__all__ = ["SUITES", "Shift", "find"]
+
+
+def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
+    """Leave the images as they are.
+
+    Args:
+        info: Description of the data set.
+
+    Returns:
+        One shift that does nothing.
+    """
+    return [Shift("clean", "clean", 0.0, lambda _model, x, _y, _seeds: x)]
+
+
+SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {"clean": clean, "noise": noise, "fgsm": fgsm}
+
+
+def find(names: Sequence[str], info: DataInfo) -> list[Shift]:
+    """List the shifts of several suites.
+
+    Args:
+        names: Names in `SUITES`.
+        info: Description of the data set.
+
+    Returns:
+        All their shifts, suite by suite.
+
+    Raises:
+        InputError: If a name is unknown or there is none.
+    """
+    if not names:
+        raise InputError(f"no suite was named. There are: {', '.join(SUITES)}.")
+    for name in names:
+        if name not in SUITES:
+            raise InputError(unknown("suite", name, SUITES))
+    return [shift for name in names for shift in SUITES[name](info)]

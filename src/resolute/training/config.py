@@ -1,0 +1,123 @@
+"""How a network is trained, and the row that each epoch leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from resolute.data import Augment  # noqa: TC001 the field's type is part of the recipe
+from resolute.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How a network is trained, whatever the method: SGD with Nesterov momentum on the cross-entropy loss.
+
+    The defaults of momentum and weight_decay are those of Zagoruyko and Komodakis (2016).
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Images in a step, over all devices; an incomplete last batch is skipped.
+        lr: Highest learning rate.
+        momentum: Nesterov momentum, in [0, 1).
+        weight_decay: L2 penalty on every parameter.
+        schedule: ``"cosine"`` to 0, step by step, or ``"step"``: times ``gamma`` at each milestone.
+        milestones: Epochs at which the step schedule falls.
+        gamma: Factor of the step schedule.
+        warmup_epochs: Epochs of linear rise from 0 to ``lr``; may be a fraction.
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
+        ema: Decay of an exponential moving average of the weights at each step, which is then what is kept; 0 is off.
+        augment: What is done to training images; None for what is customary for the data set.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        devices: Processes, one a device; above 1 they train together by DistributedDataParallel.
+        precision: ``"32-true"`` or ``"bf16-mixed"``.
+        compile: Compile the network with torch.compile.
+        tensorboard: Write TensorBoard logs beside the CSV.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    augment: Augment | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    compile: bool = False
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = {
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "lr": (0 < self.lr < math.inf, "a positive number"),
+            "momentum": (0 < self.momentum < 1, "above 0 and below 1"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "schedule": (self.schedule in ("cosine", "step"), "cosine or step"),
+            "warmup_epochs": (0 <= self.warmup_epochs <= self.epochs, "from 0 to epochs"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and below 1"),
+            "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
+            "device": (self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda"),
+            "devices": (self.devices >= 1 and self.batch_size % self.devices == 0, "at least 1 and divide batch_size"),
+            "precision": (self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
+        }
+        for name, (good, want) in wanted.items():
+            if not good:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be {want}.")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device is 'cuda', and torch sees no GPU here. Use device 'cpu', or leave it at 'auto'.")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One row of the training log.
+
+    Attributes:
+        epoch: From 1.
+        lr: Learning rate at the end of the epoch.
+        loss: Mean training loss.
+        train_error: Share of wrong answers on the batches as the method made them, in [0, 1].
+        validation_error: Share of wrong answers on the validation images in evaluation mode; None without them.
+        step_ms: Mean wall time of a step in milliseconds.
+        seconds: Wall time of the epoch with its validation.
+    """
+
+    epoch: int
+    lr: float
+    loss: float
+    train_error: float
+    validation_error: float | None
+    step_ms: float
+    seconds: float
+
+
+def learning_rate(config: TrainConfig, done: float) -> float:
+    """Give the learning rate at a moment of training.
+
+    Args:
+        config: Highest rate, schedule and warm-up.
+        done: Epochs done so far, fractions included.
+
+    Returns:
+        The rate; it rises linearly over the warm-up, then follows the schedule over the rest.
+
+    Example:
+        >>> [learning_rate(TrainConfig(epochs=10, lr=0.1, warmup_epochs=2), done) for done in (1, 2, 6)]
+        [0.05, 0.1, 0.05]
+    """
+    if done < config.warmup_epochs:
+        return config.lr * done / config.warmup_epochs
+    if config.schedule == "step":
+        return config.lr * config.gamma ** sum(done >= milestone for milestone in config.milestones)
+    progress = (done - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    return config.lr * (1 + math.cos(math.pi * progress)) / 2
