@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 _WORD = 0xFFFFFFFF
+_ODD = 0x9E3779B9
 
 
 def words(seed: Tensor, counter: Tensor) -> Tensor:
     """Hash each counter with the seed to 32 random bits.
 
     Two rounds of the 32-bit finaliser with the lowest known bias, 16-21f0aaad-15-d35a2d97-15 (T. Ettinger's search
-    for C. Wellons's hash prospector), the first keyed with the low and the second with the high half of the seed.
-    Their sum is returned, so that, unlike a bijection, words may repeat as random words do.
+    for C. Wellons's hash prospector), each keyed with half of the seed. The seed is scrambled before: otherwise seeds
+    0 and 1 would give the same words in another order. The sum of the rounds is returned, so that, unlike a bijection,
+    words may repeat as random words do.
 
     Args:
         seed: int64; its shape broadcasts with that of ``counter``. All 64 bits matter.
@@ -28,11 +30,13 @@ def words(seed: Tensor, counter: Tensor) -> Tensor:
 
     Example:
         >>> words(torch.tensor(1), torch.arange(3)).tolist()
-        [3958692894, 3603832491, 1984259296]
+        [2822576212, 2516546248, 332160792]
     """
     low, high = seed & _WORD, (seed >> 32) & _WORD
-    first = _mix(((counter & _WORD) ^ low) + 0x9E3779B9)
-    second = _mix((first ^ high) + _mix(counter >> 32) + 0x9E3779B9)
+    high = _mix(high ^ _mix(low + _ODD))
+    low = _mix(low ^ high)
+    first = _mix(((counter & _WORD) ^ low) + _ODD)
+    second = _mix((first ^ high) + _mix(counter >> 32) + _ODD)
     return (first + second) & _WORD
 
 
