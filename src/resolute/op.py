@@ -37,7 +37,7 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
 
     Raises:
         InputError: If eps or p is out of its range.
-        TypeError: If x is not of a floating-point type.
+        TypeError: If x is not a tensor of a floating-point type.
 
     Warns:
         RuntimeWarning: Once for a dtype, if eps is so small that rounding to it takes the noise away again.
@@ -48,8 +48,11 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
         tensor([0.0000, 0.2500, 0.5000])
     """
     check(eps, p)
-    if not x.is_floating_point():
-        raise TypeError(f"perturb got a tensor of {x.dtype}; it wants a floating-point one. Embed or cast it first.")
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        raise TypeError(
+            f"perturb got {getattr(x, 'dtype', type(x).__name__)}; it wants a floating-point tensor. Embed or cast "
+            "integers before it, and put it only where a module returns one tensor."
+        )
     if eps == 0:
         return x
     if eps < torch.finfo(x.dtype).eps / 2:

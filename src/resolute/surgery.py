@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar
@@ -29,7 +29,7 @@ Where = str | type[nn.Module] | Predicate | Sequence[str | type[nn.Module] | Pre
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _Side = Literal["input", "output"]
-_Found = dict[str, tuple[nn.Module, _Side]]
+_Found = dict[tuple[str, _Side], nn.Module]
 
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 _RECTIFIERS = (
@@ -93,12 +93,21 @@ def unrobustify(model: _Model) -> _Model:
 
     Returns:
         The same model, exactly as it was before `robustify`.
+
+    Raises:
+        InputError: If another tool has exchanged the class of a perturbed module in the meantime.
     """
-    for module in model.modules():
-        if isinstance(module, _Perturbed):
-            del module.__dict__["_noise"]
-            own: type[Any] = _own_class(module)
-            module.__class__ = own
+    perturbed = [module for module in model.modules() if isinstance(module, _Perturbed)]
+    for module in perturbed:
+        if type(module) is not _CLASSES[module._own]:
+            raise InputError(
+                f"a {type(module).__name__} had its class exchanged after robustify, as parametrize and fully_shard "
+                "do. Undo that first, or silence the noise with set_eps(model, 0)."
+            )
+    for module in perturbed:
+        del module.__dict__["_noise"]
+        own: type[Any] = module._own
+        module.__class__ = own
     return model
 
 
@@ -150,7 +159,7 @@ def sites(model: nn.Module, where: Where = "hidden") -> list[Site]:
     Raises:
         InputError: If ``where`` matches no module.
     """
-    return [Site(name, _own_class(module)) for name, (module, _) in _find(model, where).items()]
+    return [Site(name, _own_class(module)) for (name, _), module in _find(model, where).items()]
 
 
 def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
@@ -168,13 +177,13 @@ def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
         InputError: If ``where`` matches no module, or a module cannot be exchanged.
     """
     found = _find(model, where)
-    for name, (module, _) in found.items():
-        if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
+    for (name, _), module in found.items():
+        if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(module):
             raise InputError(
-                f"{name or 'the model'!r} ({type(module).__name__}) is scripted or has had its forward replaced, so "
-                "noise put at it would be ignored. Call robustify before the tool that did so."
+                f"{name or 'the model'!r} ({type(module).__name__}) is scripted, traced or has had its forward "
+                "replaced, so noise put at it would be ignored. Call robustify before the tool that did so."
             )
-    for module, side in found.values():
+    for (_, side), module in found.items():
         if not isinstance(module, _Perturbed):
             module.__class__ = _perturbed(type(module))
             module.__dict__["_noise"] = {}
@@ -197,13 +206,14 @@ class _Perturbed(nn.Module):
         return self._noise["output"](out) if "output" in self._noise else out
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return (_restore, (_own_class(self),), dict(vars(self)))
+        return (_restore, (self._own,), self.__getstate__())  # type: ignore[no-untyped-call]
 
 
 def _perturbed(own: type[nn.Module]) -> type[nn.Module]:
     """Make the subclass of a module class that adds noise; once, so that equal modules stay of equal class."""
     if own not in _CLASSES:
-        _CLASSES[own] = type(f"Perturbed{own.__name__}", (_Perturbed, own), {"_own": own})
+        names = {"_own": own, "__module__": own.__module__}
+        _CLASSES[own] = type(f"Perturbed{own.__name__}", (_Perturbed, own), names)
     return _CLASSES[own]
 
 
@@ -216,9 +226,7 @@ def _own_class(module: nn.Module) -> type[nn.Module]:
     return module._own if isinstance(module, _Perturbed) else type(module)
 
 
-def _perturb_first(
-    noise: Noise, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _perturb_first(noise: Noise, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     if args:
         return (noise(args[0]), *args[1:]), kwargs
     name = next((k for k, v in kwargs.items() if isinstance(v, Tensor)), None)
@@ -231,14 +239,15 @@ def _find(model: nn.Module, where: Where) -> _Found:
     if isinstance(where, Sequence) and not isinstance(where, str):
         if not where:
             raise InputError('where is empty. Try where="hidden".')
-        found = {name: site for item in where for name, site in _find(model, item).items()}
-        return {name: found[name] for name, _ in model.named_modules() if name in found}
+        order = [name for name, _ in model.named_modules()]
+        sites = [site for item in where for site in _find(model, item).items()]
+        return dict(sorted(sites, key=lambda site: order.index(site[0][0])))
     if where == "both":
         return _find(model, "input") | _find(model, "hidden")
     if where == "input":
         return _input_site(model)
     matches = _predicate(where)
-    found = {name: (module, "output") for name, module in model.named_modules() if matches(name, module)}
+    found: _Found = {(name, "output"): module for name, module in model.named_modules() if matches(name, module)}
     if not found:
         raise InputError(_nothing_matched(model, where))
     return found
@@ -255,41 +264,37 @@ def _predicate(where: str | type[nn.Module] | Predicate) -> Predicate:
 
 
 def _is_rectifier(module: nn.Module) -> bool:
-    if isinstance(module, _RECTIFIERS):
-        return True
-    is_leaf = next(module.children(), None) is None
-    return is_leaf and _RECTIFIER_NAME.search(_own_class(module).__name__) is not None
+    is_named_so = _RECTIFIER_NAME.search(_own_class(module).__name__) is not None
+    return isinstance(module, _RECTIFIERS) or (is_named_so and next(module.children(), None) is None)
 
 
 def _input_site(model: nn.Module) -> _Found:
     """Find the first leaf if it normalises, else the model under the wrappers of torch.compile and DDP."""
-    leaves = ((name, m) for name, m in model.named_modules() if next(m.children(), None) is None)
-    name, first = next(leaves)
+    name, first = next(_leaves(model))
     if _own_class(first).__name__ == "Normalize":
-        return {name: (first, "output")}
+        return {(name, "output"): first}
     inner = model
     while isinstance(wrapped := _unwrapped(inner), nn.Module):
         inner = wrapped
-    return {name: (m, "input") for name, m in model.named_modules() if m is inner}
+    return {(name, "input"): m for name, m in model.named_modules() if m is inner}
+
+
+def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, module) for name, module in model.named_modules() if next(module.children(), None) is None)
 
 
 def _unwrapped(model: nn.Module) -> Any:
-    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        return model.module
-    return getattr(model, "_orig_mod", None)
+    is_parallel = isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
+    return model.module if is_parallel else getattr(model, "_orig_mod", None)
 
 
 def _nothing_matched(model: nn.Module, where: Any) -> str:
-    leaves = [(name, _own_class(m).__name__) for name, m in model.named_modules() if next(m.children(), None) is None]
+    leaves = [(name, _own_class(m).__name__) for name, m in _leaves(model)]
     counts = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for _, kind in leaves).most_common(8))
     names = ", ".join(repr(name) for name, _ in leaves[:8]) + (", ..." if len(leaves) > 8 else "")
     shown = where if isinstance(where, str) else getattr(where, "__name__", where)
-    advice = (
-        "Activations called as functions (F.relu) are not modules: name the modules before them, "
-        if where == "hidden"
-        else "Name some of them, "
-    )
+    functional = "Activations called as functions (F.relu) are not modules. " if where == "hidden" else ""
     return (
         f"where={shown!r} matches no module of {type(model).__name__}. Candidates: {counts}; by name {names}. "
-        f"{advice}by type (where=torch.nn.Conv2d) or by pattern (where='layer?.*'), or use where='input'."
+        f"{functional}Name modules by type (where=torch.nn.Conv2d) or pattern (where='layer?.*'), or use where='input'."
     )
