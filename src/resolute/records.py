@@ -20,6 +20,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -180,7 +181,7 @@ def read_records(path: Path) -> list[Record]:
         InputError: If the file is missing or a line is not a record.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
@@ -206,7 +207,7 @@ def write_bits(path: Path, bits: Bits) -> None:
     Raises:
         ValueError: If the arrays are not all of one length.
     """
-    arrays: dict[str, Any] = {"/".join((s, h, repr(v))): np.packbits(right) for (s, h, v), right in bits.items()}
+    arrays: dict[str, Any] = {"/".join((s, h, repr(float(v)))): np.packbits(right) for (s, h, v), right in bits.items()}
     sizes = {len(right) for right in bits.values()}
     if len(sizes) != 1:
         raise ValueError(f"every shift needs the same images; got {sorted(sizes)} of them")
@@ -233,7 +234,7 @@ def read_bits(path: Path) -> dict[Key, NDArray[np.bool_]]:
             return {
                 _key(name): np.unpackbits(stored[name], count=n).astype(bool) for name in stored.files if name != "n"
             }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"cannot read {path} ({error}). Delete the cell and run again.") from error
 
 
