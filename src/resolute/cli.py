@@ -175,8 +175,8 @@ def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     whole = same("data", "data_dir", "size", "model", "split", "hold_out")
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
-    lists = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}
-    seeds = {"seeds": tuple(range(flags["seeds"]))} if "seeds" in flags else {}
+    lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}
+    seeds: dict[str, Any] = {"seeds": tuple(range(flags["seeds"]))} if "seeds" in flags else {}
     return replace(
         start,
         settings=replace(start.settings, **settings),

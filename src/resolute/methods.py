@@ -131,11 +131,12 @@ def _robust_model(model: nn.Module, settings: Settings) -> nn.Module:
     return robustify(model, settings.eps, settings.p, settings.where)
 
 
-def _with(noise: Callable[..., Tensor]) -> Callable[[nn.Module, Settings], nn.Module]:
-    def prepare(model: nn.Module, settings: Settings) -> nn.Module:
-        return attach(model, functools.partial(noise, eps=settings.eps), settings.where)
+def _noisy_model(model: nn.Module, settings: Settings, *, noise: Callable[..., Tensor]) -> nn.Module:
+    return attach(model, functools.partial(noise, eps=settings.eps), settings.where)
 
-    return prepare
+
+def _with(noise: Callable[..., Tensor]) -> Callable[[nn.Module, Settings], nn.Module]:
+    return functools.partial(_noisy_model, noise=noise)
 
 
 def _half_adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -185,14 +186,23 @@ def find(name: str) -> Method:
 
 
 def _combined(first: Method, second: Method) -> Method:
-    def prepare(model: nn.Module, settings: Settings) -> nn.Module:
-        return second.prepare(first.prepare(model, settings), settings)
+    return Method(
+        f"{first.name}+{second.name}",
+        functools.partial(_prepare_in_turn, first=first, second=second),
+        functools.partial(_perturb_in_turn, first=first, second=second),
+        first.passes + second.passes - 1,
+        f"{first.about}, and {second.about}",
+    )
 
-    def perturb_batch(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-        return second.perturb_batch(model, *first.perturb_batch(model, x, y, settings), settings)
 
-    name, passes = f"{first.name}+{second.name}", first.passes + second.passes - 1
-    return Method(name, prepare, perturb_batch, passes, f"{first.about}, and {second.about}")
+def _prepare_in_turn(model: nn.Module, settings: Settings, *, first: Method, second: Method) -> nn.Module:
+    return second.prepare(first.prepare(model, settings), settings)
+
+
+def _perturb_in_turn(
+    model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, first: Method, second: Method
+) -> tuple[Tensor, Tensor]:
+    return second.perturb_batch(model, *first.perturb_batch(model, x, y, settings), settings)
 
 
 def find_all(names: Sequence[str]) -> list[Method]:

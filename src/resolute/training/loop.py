@@ -7,6 +7,8 @@ on as if it had never stopped, and methods with the same seed meet the same imag
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -86,12 +88,12 @@ def train(
     )
     job = _Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
     with torch.random.fork_rng(range(torch.cuda.device_count())):
-        fit: Callable[..., Any] = _fit
-        trained: tuple[dict[str, Tensor], list[Epoch]]
-        trained = fabric.launch(fit, method.prepare(model, job.settings), job, on_step)
-    weights, log = trained
+        fit: Callable[..., Any] = functools.partial(_fit, job=job, on_step=on_step)
+        weights: dict[str, Tensor]
+        rows: list[dict[str, Any]]
+        weights, rows = fabric.launch(fit, method.prepare(model, job.settings))
     model.load_state_dict(weights)
-    return log
+    return [Epoch(**row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +135,8 @@ class _Trainee:
 
 def _fit(
     fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float], None] | None
-) -> tuple[dict[str, Tensor], list[Epoch]]:
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    # Rows travel as dicts: Fabric moves what comes back from another process to the CPU, and refuses frozen dataclasses.
     trainee = _set_up(fabric, model, job.config)
     log = _resume(trainee, job)
     out = job.out if fabric.is_global_zero else None
@@ -149,7 +152,7 @@ def _fit(
             saved = time.monotonic()
     if writer:
         writer.close()
-    return trainee.kept.state_dict(), log
+    return trainee.kept.state_dict(), [dataclasses.asdict(row) for row in log]
 
 
 def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
@@ -174,7 +177,7 @@ def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> _Trainee:
 
         ema = AveragedModel(
             model,
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
+            multi_avg_fn=get_ema_multi_avg_fn(config.ema),
             use_buffers=True,
         )
     return _Trainee(fabric, model, compiled, wrapped, optimizer, ema)
