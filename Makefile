@@ -1,0 +1,44 @@
+# make demo    set up, then the main job: base, FGSM and R on the bundled digits
+# make test    set up, then lint, types, import layers and all tests
+# Set-up goes into .venv and is done again only when the dependencies change.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export UV_COMPILE_BYTECODE := 1
+
+.PHONY: demo test lint types layers tests format lock clean
+
+demo: .venv/ready
+	$(BIN)/resolute compare
+
+test: lint types layers tests
+
+lint: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/ready
+	$(BIN)/mypy
+
+layers: .venv/ready
+	$(BIN)/lint-imports
+
+tests: .venv/ready
+	$(BIN)/pytest -n 2
+
+format: .venv/ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Newer versions of everything, tested together; without addresses.
+lock: .venv/ready
+	$(BIN)/uv pip compile -q --upgrade --group dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.txt
+
+.venv/ready: pyproject.toml requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade uv
+	$(BIN)/uv pip install -q --python $(BIN)/python --editable . --group dev --constraints requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv build dist
