@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import math
 import time
 from dataclasses import dataclass
@@ -89,10 +90,10 @@ def train(
     job = _Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         fit: Callable[..., Any] = functools.partial(_fit, job=job, on_step=on_step)
-        weights: dict[str, Tensor]
+        weights: bytes
         rows: list[dict[str, Any]]
         weights, rows = fabric.launch(fit, method.prepare(model, job.settings))
-    model.load_state_dict(weights)
+    model.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
     return [Epoch(**row) for row in rows]
 
 
@@ -135,8 +136,9 @@ class _Trainee:
 
 def _fit(
     fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float], None] | None
-) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    # Rows travel as dicts: Fabric moves what comes back from another process to the CPU, and refuses frozen dataclasses.
+) -> tuple[bytes, list[dict[str, Any]]]:
+    # What comes back may come from another process: as bytes, for a tensor's memory ends with its process, and as
+    # dicts, for Fabric refuses frozen dataclasses.
     trainee = _set_up(fabric, model, job.config)
     log = _resume(trainee, job)
     out = job.out if fabric.is_global_zero else None
@@ -152,7 +154,9 @@ def _fit(
             saved = time.monotonic()
     if writer:
         writer.close()
-    return trainee.kept.state_dict(), [dataclasses.asdict(row) for row in log]
+    weights = io.BytesIO()
+    torch.save(trainee.kept.state_dict(), weights)
+    return weights.getvalue(), [dataclasses.asdict(row) for row in log]
 
 
 def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
