@@ -202,16 +202,19 @@ def _progress(recipe: Recipe, console: Console | None) -> Iterator[Callable[[str
     total = recipe.train.epochs * sum(passes[method] for method, _ in recipe.cells)
     done = dict.fromkeys(recipe.cells, 0.0)
     start = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console) as bar:
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
+    shown = console.is_terminal
+    with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
         task = bar.add_task("", total=total)
 
         def tell(method: str, seed: int, epochs: float) -> None:
+            if done[method, seed] == passes[method] * epochs:
+                return
             done[method, seed] = passes[method] * epochs
             sofar = sum(done.values())
             what = f"{method} seed {seed}, epoch {min(int(epochs) + 1, recipe.train.epochs)}/{recipe.train.epochs}"
             bar.update(task, completed=sofar, description=what)
-            if epochs == recipe.train.epochs and not console.is_terminal:
+            if epochs == recipe.train.epochs and not shown:
                 spent = time.monotonic() - start
                 console.print(f"{method} seed {seed} done, {spent:.0f} s, {spent * (total / sofar - 1):.0f} s left")
 
