@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import math
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,6 @@ from resolute.training.config import Epoch, TrainConfig, learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from lightning_fabric import Fabric
     from torch.optim.swa_utils import AveragedModel
@@ -88,13 +88,14 @@ def train(
         precision=config.precision,
     )
     job = _Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        fit: Callable[..., Any] = functools.partial(_fit, job=job, on_step=on_step)
-        weights: bytes
-        rows: list[dict[str, Any]]
-        weights, rows = fabric.launch(fit, method.prepare(model, job.settings))
-    model.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
-    return [Epoch(**row) for row in rows]
+    with torch.random.fork_rng(range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as folder:
+        # The result comes back as a file: a process's tensors end with it, and Fabric's pipe blocks when full.
+        result = Path(folder) / "result.pt"
+        fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=on_step, result=result)
+        fabric.launch(fit, method.prepare(model, job.settings))
+        trained = torch.load(result, weights_only=True)
+    model.load_state_dict(trained["weights"])
+    return [Epoch(**row) for row in trained["log"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,11 +135,7 @@ class _Trainee:
         return self.ema.module if self.ema else self.model
 
 
-def _fit(
-    fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float], None] | None
-) -> tuple[bytes, list[dict[str, Any]]]:
-    # What comes back may come from another process: as bytes, for a tensor's memory ends with its process, and as
-    # dicts, for Fabric refuses frozen dataclasses.
+def _fit(fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float], None] | None, result: Path) -> None:
     trainee = _set_up(fabric, model, job.config)
     log = _resume(trainee, job)
     out = job.out if fabric.is_global_zero else None
@@ -154,9 +151,9 @@ def _fit(
             saved = time.monotonic()
     if writer:
         writer.close()
-    weights = io.BytesIO()
-    torch.save(trainee.kept.state_dict(), weights)
-    return weights.getvalue(), [dataclasses.asdict(row) for row in log]
+    if fabric.is_global_zero:
+        rows = [dataclasses.asdict(row) for row in log]
+        torch.save({"weights": trainee.kept.state_dict(), "log": rows}, result)
 
 
 def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
