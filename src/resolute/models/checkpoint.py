@@ -52,6 +52,6 @@ def load(folder: Path) -> nn.Module:
     try:
         model = models.build(spec["name"], classes=spec["classes"], shape=tuple(spec["shape"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load the network in {folder}: {error}. Train it again.") from error
     return model.eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from resolute.errors import InputError, unknown
 from resolute.models.layers import Normalize
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Channel means and standard deviations that torchvision's classification weights were trained with."""
+_TWO_HEADED = ("googlenet", "inception_v3")
+"""Networks of torchvision whose second classifier would make the output of training a tuple."""
 
 
 def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: bool) -> tuple[nn.Module, Normalize]:
@@ -38,7 +42,9 @@ def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: 
     config = timm.get_pretrained_cfg(name)
     size: dict[str, Any] = {"img_size": shape[1:]} if config and config.fixed_input_size else {}
     network = _built(
-        f"timm/{name}", lambda: timm.create_model(name, pretrained, num_classes=classes, in_chans=shape[0], **size)
+        f"timm/{name}",
+        lambda: timm.create_model(name, pretrained, num_classes=classes, in_chans=shape[0], **size),
+        shape,
     )
     mean, std = (config.mean, config.std) if config else IMAGENET
     return network, Normalize(_for_channels(mean, shape[0]), _for_channels(std, shape[0]))
@@ -69,8 +75,12 @@ def from_torchvision(
     if shape[0] != 3:
         raise InputError(f"torchvision/{name} takes 3 channels; these images have {shape[0]}. Use timm/ or wrn-D-K.")
     weights = "DEFAULT" if pretrained else None
+    single = name in _TWO_HEADED and not pretrained
+    settings: dict[str, Any] = {"aux_logits": False, "init_weights": True} if single else {}
     network = _built(
-        f"torchvision/{name}", lambda: torchvision.models.get_model(name, weights=weights, num_classes=classes)
+        f"torchvision/{name}",
+        lambda: torchvision.models.get_model(name, weights=weights, num_classes=classes, **settings),
+        shape,
     )
     return network, Normalize(*IMAGENET)
 
@@ -80,8 +90,14 @@ def _for_channels(values: Sequence[float], channels: int) -> list[float]:
     return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
 
 
-def _built(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+def _built(name: str, make: Callable[[], nn.Module], shape: tuple[int, int, int]) -> nn.Module:
+    """Build a network and show it one image: some notice only then that their images are too small."""
     try:
-        return make()
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(f"cannot build {name} for these images: {error}") from error
+        network = make().eval()
+        with torch.no_grad():
+            network(torch.zeros(1, *shape))
+    except (AssertionError, OSError, RuntimeError, ValueError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        height, width = shape[1:]
+        raise InputError(f"cannot build {name} for images of {height}x{width} pixels: {reason}") from error
+    return network.train()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from resolute.errors import InputError
+
 
 class LeNet(nn.Module):
     """conv 20@5, pool, conv 50@5, pool, fc 500, ReLU, dropout, fc: 431,080 parameters at 28x28 and 10 classes.
@@ -15,11 +17,16 @@ class LeNet(nn.Module):
         classes: Number of classes.
         shape: Channels, height and width of an image; at least 4 pixels a side.
         dropout: Probability of dropping each of the 500 features; 0.5 is Hinton et al.'s (2012).
+
+    Raises:
+        InputError: If the images are too small.
     """
 
     def __init__(self, classes: int, shape: tuple[int, int, int] = (1, 28, 28), dropout: float = 0.5) -> None:
         super().__init__()
         channels, *sides = shape
+        if min(sides) < 4:
+            raise InputError(f"lenet got images of {sides[0]}x{sides[1]} pixels; it needs at least 4 a side.")
         padding = 0 if min(sides) >= 16 else 2
         height, width = (((side - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2 for side in sides)
         self.conv1 = nn.Conv2d(channels, 20, 5, padding=padding)
