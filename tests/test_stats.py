@@ -268,7 +268,7 @@ def test_compare_paired_by_hand() -> None:
     assert found.p_seeds == pytest.approx(t.pvalue)
     assert found.p_sign_flip == 2 / 8
     assert found.p_images == 2 / 8  # the images differ by -1, -3, -1, 0
-    assert found.p == max(found.p_seeds, found.p_images) == 2 / 8
+    assert found.p == max(found.p_seeds, found.p_images, found.p_both) >= 2 / 8
     assert found.relative == pytest.approx(-5 / 7)
 
 
@@ -291,6 +291,18 @@ def test_p_both_is_clarks_min_f(seed: int) -> None:
     df = (f_seeds + f_images) ** 2 / (f_seeds**2 / 299 + f_images**2 / 4)
     expected = scipy.stats.f.sf(f_seeds * f_images / (f_seeds + f_images), 1, df)
     assert stats.compare_paired(a, b).p_both == pytest.approx(expected)
+
+
+def test_several_shifts_are_one_error_a_seed_and_one_sum_an_image() -> None:
+    a, b = np.random.default_rng(0).random((2, 5, 3, 80)) < 0.3
+    found, flat = stats.compare_paired(a, b), stats.compare_paired(a.reshape(5, -1), b.reshape(5, -1))
+    assert found.difference == flat.difference
+    assert (found.p_seeds, found.p_sign_flip, found.relative) == (flat.p_seeds, flat.p_sign_flip, flat.relative)
+    assert found.p_images == stats.mcnemar_clustered(a.reshape(-1, 80), b.reshape(-1, 80))
+    d = a.mean(axis=1) - b.mean(axis=1)
+    f_seeds, f_images = (scipy.stats.ttest_1samp(d.mean(axis=axis), 0).statistic ** 2 for axis in (1, 0))
+    df = (f_seeds + f_images) ** 2 / (f_seeds**2 / 79 + f_images**2 / 4)
+    assert found.p_both == pytest.approx(scipy.stats.f.sf(f_seeds * f_images / (f_seeds + f_images), 1, df))
 
 
 def constant(value: bool, seeds: int = 5, n: int = 30) -> Wrong:
@@ -404,7 +416,7 @@ def test_false_claims_when_only_the_images_are_new() -> None:
 
 @pytest.mark.parametrize(("seed_sd", "image_sd", "sd"), [(0.05, 0.3, 0.3), (0.1, 0.5, 0.3), (0.2, 1.0, 0.1)])
 def test_false_claims_when_seeds_and_images_are_new(seed_sd: float, image_sd: float, sd: float) -> None:
-    """In the last case both kinds of luck are of one size and nothing else matters: the worst for p, not for p_both."""
+    """In the last case both kinds of luck are of one size: p_seeds and p_images together err in 8 % of such cases."""
 
     def draw(g: np.random.Generator) -> tuple[Wrong, Wrong]:
         difficulty = g.normal(size=360)
@@ -412,8 +424,7 @@ def test_false_claims_when_seeds_and_images_are_new(seed_sd: float, image_sd: fl
         return a, b
 
     p, both = claims(draw, 1500)
-    assert p <= 0.081 + four_sigma(0.081, 1500)  # 0.109; the highest in docs/statistics.md for five seeds
-    assert both <= 0.05 + four_sigma(0.05, 1500)
+    assert p <= both <= 0.05 + four_sigma(0.05, 1500)
 
 
 def test_a_clear_difference_is_seen() -> None:

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resolute import attacks, data, methods, models, suites
+    from resolute import attacks, data, methods, models, recipes, suites
     from resolute.comparison import compare
     from resolute.evaluation import evaluate
     from resolute.op import Perturb, perturb
@@ -22,7 +22,7 @@ _HOME = {
 
 __all__ = [
     "Perturb", "Site", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models", "perturb",
-    "robustify", "set_eps", "sites", "suites", "train", "unrobustify",
+    "recipes", "robustify", "set_eps", "sites", "suites", "train", "unrobustify",
 ]  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """What can be said from counts: intervals, paired tests over seeds and over images, and many tests at once.
 
-An error is a share of wrong answers, in [0, 1]; a difference is method minus baseline: below zero is better. Every
-p value is two-sided, every ``level`` a confidence in (0, 1). Arguments out of range, empty or not finite raise
-ValueError. ``docs/statistics.md`` says why each of these was chosen.
+An error is a share of wrong answers, in [0, 1]; a difference is method minus baseline: below zero is better. Every p
+is two-sided, every ``level`` a confidence in (0, 1). Arguments out of range, empty or not finite raise ValueError.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class Paired:
         p_seeds: Paired t test: does it hold for new seeds on these images?
         p_sign_flip: Exact test over seeds; never below 2 / 2^seeds (0.0625 with five), so reported, not decided by.
         p_images: Clustered McNemar test: does it hold for new images with these trained networks?
-        p: The larger of ``p_seeds`` and ``p_images``, which the verdict goes by.
         p_both: Clark's min F': does it hold for new seeds and new images at once?
+        p: The largest of ``p_seeds``, ``p_images`` and ``p_both``, which the verdict goes by.
         relative: Change of the mean error as a share of the baseline's; NaN where the baseline makes no error.
     """
 
@@ -51,8 +50,8 @@ class Paired:
     p_seeds: float
     p_sign_flip: float
     p_images: float
-    p: float
     p_both: float
+    p: float
     relative: float
 
 
@@ -175,7 +174,7 @@ def mcnemar_clustered(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) ->
     With one seed these are McNemar's tests, exact and asymptotic without continuity correction.
 
     Args:
-        wrong_a: Where the first method erred, bool, shape [seeds, n].
+        wrong_a: Where the first method erred, bool, shape [seeds, n] or [seeds, shifts, n].
         wrong_b: The same for the second.
 
     Returns:
@@ -213,30 +212,30 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], level: float = 0.95) -> Paired:
     """Compare a method with the baseline on the same seeds and images.
 
-    The verdict's p is the larger of p_seeds and p_images, an intersection-union test (Berger 1982): a difference is
-    claimed only if it holds over new seeds (on these images) and over new images (with these networks), as more images
-    do not cure a lucky seed, nor more seeds a lucky test set. Both drawn anew at once is more: see ``p_both``.
+    The verdict's p is the largest of three, an intersection-union test (Berger 1982): a difference is claimed only if
+    it holds over new seeds (on these images), over new images (with these networks), and over both at once.
 
     Args:
-        wrong_a: Where the method erred, bool, shape [seeds, n].
-        wrong_b: The same for the baseline, same seeds and images.
+        wrong_a: Where the method erred, bool, shape [seeds, n], or [seeds, shifts, n] for their mean error.
+        wrong_b: The same for the baseline, same seeds, shifts and images.
         level: Confidence of the interval over seeds.
 
     Returns:
         Difference, p values and relative change. With one seed p is 1: nothing is claimed about new seeds.
     """
     d = _difference(wrong_a, wrong_b)
-    over_seeds = d.sum(axis=1) / d.shape[1]
+    answers = wrong_a[0].size
+    over_seeds = d.sum(axis=1) / answers
     difference, p_seeds = paired_t(over_seeds, level)
-    p_images = mcnemar_clustered(wrong_a, wrong_b)
+    p_images, p_both = mcnemar_clustered(wrong_a, wrong_b), _min_f(over_seeds, d.mean(axis=0) * d.shape[1] / answers)
     baseline = float(wrong_b.mean())
     return Paired(
         difference=difference,
         p_seeds=p_seeds,
         p_sign_flip=sign_flip(over_seeds),
         p_images=p_images,
-        p=max(p_seeds, p_images),
-        p_both=_min_f(over_seeds, d.mean(axis=0)),
+        p_both=p_both,
+        p=max(p_seeds, p_images, p_both),
         relative=difference.mean / baseline if baseline else math.nan,
     )
 
@@ -280,8 +279,9 @@ def _variance_of_mean(numbers: NDArray[np.float64]) -> float:
 
 def _difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64]:
     _require(a.dtype == b.dtype == np.bool_, "wrong answers are bool arrays", (a.dtype, b.dtype))
-    _require(a.shape == b.shape and a.ndim == 2 and a.size > 0, "both need one shape [seeds, n]", (a.shape, b.shape))
-    return a.astype(np.int64) - b
+    fits = a.shape == b.shape and a.ndim in (2, 3) and a.size > 0
+    _require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))
+    return (a.astype(np.int64) - b).reshape(len(a), -1, a.shape[-1]).sum(axis=1)
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
