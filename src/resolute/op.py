@@ -155,15 +155,10 @@ def derivative(x: Tensor, seed: Tensor, eps: float, p: float) -> Tensor:
     Returns:
         float32 (float64 for a float64 x), of the shape and memory format of x.
     """
-    plus = _in_memory_order_of(x, signs(seed, x.numel(), p))
+    dense = torch.empty_like(x, device="meta")
+    plus = signs(seed, x.numel(), p).as_strided(x.shape, dense.stride())
     sgn = x.to(torch.promote_types(x.dtype, torch.float32)).sign()
     return 1 + eps * torch.where(plus, sgn, -sgn)
-
-
-def _in_memory_order_of(x: Tensor, flat: Tensor) -> Tensor:
-    by_stride = sorted(range(x.dim()), key=x.stride, reverse=True)
-    position = [by_stride.index(d) for d in range(x.dim())]
-    return flat.view([x.shape[d] for d in by_stride]).permute(position)
 
 
 @functools.cache
