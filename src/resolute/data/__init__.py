@@ -1,0 +1,23 @@
+"""Labelled images in memory, by name or by path; their splits, batches and augmentation."""
+
+from __future__ import annotations
+
+from resolute.data.augmentation import Augment, augment
+from resolute.data.batching import augment_generator, batches, epoch_order
+from resolute.data.catalog import DATASETS, data_root, load
+from resolute.data.info import DataInfo, Images
+from resolute.data.splits import SPLITS
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Augment",
+    "DataInfo",
+    "Images",
+    "augment",
+    "augment_generator",
+    "batches",
+    "data_root",
+    "epoch_order",
+    "load",
+]

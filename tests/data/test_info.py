@@ -1,0 +1,48 @@
+"""Images refuses tensors that do not fit; photographs follow the customs of their size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from resolute.data import DataInfo, Images
+from resolute.data.info import photographs
+from resolute.errors import InputError
+
+
+def described(*shape: int) -> DataInfo:
+    channels, height, width = shape
+    return photographs("p", (channels, height, width), (0.5,) * channels, (0.2,) * channels, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "shift", "flip", "radius"),
+    [
+        ((3, 32, 32), 4, True, 8 / 255),
+        ((3, 64, 64), 4, True, 8 / 255),
+        ((3, 64, 65), 8, True, 4 / 255),
+        ((3, 224, 224), 28, True, 4 / 255),
+        ((1, 32, 32), 4, False, 8 / 255),
+        ((3, 3, 40), 2, True, 8 / 255),
+    ],
+)
+def test_customs_of_photographs(shape: tuple[int, ...], shift: int, flip: bool, radius: float) -> None:
+    info = described(*shape)
+    assert (info.augment.shift, info.augment.padding, info.augment.flip) == (shift, "reflect", flip)
+    assert info.radius == radius
+    assert info.radii == (2 / 255, 4 / 255, 8 / 255)
+    assert info.classes == 2
+
+
+def test_images_hold_only_what_fits_their_description() -> None:
+    info = described(3, 4, 4)
+    x, y = torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)
+    assert len(Images(info, x, y, "test")) == 5
+    with pytest.raises(InputError, match=r"x is torch\.float32"):
+        Images(info, x.float(), y, "test")
+    with pytest.raises(InputError, match=r"wanted torch\.uint8 of shape \(n, \*\(3, 4, 4\)\)"):
+        Images(info, x[:, :1], y, "test")
+    with pytest.raises(InputError, match=r"y is torch\.int32"):
+        Images(info, x, y.int(), "test")
+    with pytest.raises(InputError, match=r"shape \(5,\)"):
+        Images(info, x, y[:4], "test")
