@@ -142,7 +142,7 @@ def _crop_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
     out = x.flatten(2).gather(2, source.view(n, 1, -1).expand(n, channels, -1)).view_as(x)
     if policy.shift and policy.padding == "zeros":
         rows_inside, columns_inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
-        out = out * (rows_inside[:, :, None] & columns_inside[:, None, :])[:, None]
+        out.masked_fill_(~(rows_inside[:, :, None] & columns_inside[:, None, :])[:, None], 0)
     return out
 
 
