@@ -1,0 +1,53 @@
+"""What holds for every test: fixed seeds, one thread, and nothing written outside a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the user's caches out of reach, also of doctests and subprocesses."""
+    folder = tempfile.TemporaryDirectory(prefix="resolute-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["XDG_CACHE_HOME"] = folder.name
+    os.environ["RESOLUTE_DATA"] = str(Path(folder.name, "data"))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder.name, "inductor"))
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> int:
+    """Fix every generator, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (libraries draw from it)
+    torch.manual_seed(0)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """Forget what torch.compile has compiled, before and after."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

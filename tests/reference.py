@@ -1,0 +1,80 @@
+"""The method as slow, obvious truth: one element at a time, in Python's own integers and exact fractions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORD = 2**32
+ODD = 0x9E3779B9
+
+
+def mix(h: int) -> int:
+    """Scramble 32 bits: the finaliser 16-21f0aaad-15-d35a2d97-15."""
+    h ^= h >> 16
+    h = h * 0x21F0AAAD % WORD
+    h ^= h >> 15
+    h = h * 0xD35A2D97 % WORD
+    return h ^ (h >> 15)
+
+
+def word(seed: int, counter: int) -> int:
+    """Hash a counter, below 2**64, with a seed to 32 bits."""
+    high, low = divmod(seed % 2**64, WORD)
+    high = mix(high ^ mix((low + ODD) % WORD))
+    low = mix(low ^ high)
+    first = mix(((counter % WORD ^ low) + ODD) % WORD)
+    second = mix(((first ^ high) + mix(counter // WORD) + ODD) % WORD)
+    return (first + second) % WORD
+
+
+def sign(seed: int, position: int, p: float) -> int:
+    """Draw s of the element at a position in memory order."""
+    if p == 0.5:
+        block, rest = divmod(position, 1024)
+        bit, lane = divmod(rest, 32)
+        plus = word(seed, 32 * block + lane) >> bit & 1 == 1
+    else:
+        plus = word(seed, position) < round(p * WORD)
+    return 1 if plus else -1
+
+
+def memory_order(x: Tensor) -> list[tuple[int, ...]]:
+    """List the indices of the elements as they lie in memory, or would in a copy without gaps and overlaps."""
+    strides = torch.empty_like(x).stride()
+    indices = itertools.product(*map(range, x.shape))
+    return sorted(indices, key=lambda index: sum(i * stride for i, stride in zip(index, strides, strict=True)))
+
+
+def signs(x: Tensor, seed: int, p: float) -> Tensor:
+    """Draw s for every element of a tensor."""
+    out = torch.empty(x.shape, dtype=torch.float64)
+    for position, index in enumerate(memory_order(x)):
+        out[index] = sign(seed, position, p)
+    return out
+
+
+def perturbed(x: float, eps: float, s: int) -> Fraction:
+    """Give g(x) = x + eps * x * l(x) with l(x) = s * sgn(x), exactly."""
+    sgn = (x > 0) - (x < 0)
+    return Fraction(x) + Fraction(eps) * Fraction(x) * s * sgn
+
+
+def last_place(value: float, dtype: torch.dtype) -> Fraction:
+    """Give the distance between neighbouring numbers of a dtype around a value."""
+    info = torch.finfo(dtype)
+    exponent = math.frexp(max(abs(value), info.tiny))[1]
+    return Fraction(info.eps) * Fraction(2) ** (exponent - 1)
+
+
+def next_seed() -> int:
+    """Tell which seed the next call of `perturb` will draw, without drawing it."""
+    with torch.random.fork_rng():
+        return int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64))
