@@ -37,7 +37,7 @@ def mnist() -> Recipe:
         name="mnist",
         data="mnist",
         model="lenet",
-        train=TrainConfig(epochs=15, batch_size=128, lr=0.05, warmup_epochs=1),
+        train=TrainConfig(epochs=12, batch_size=128, lr=0.05, warmup_epochs=1),
     )
 
 
