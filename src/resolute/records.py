@@ -229,12 +229,12 @@ def read_bits(path: Path) -> dict[Key, NDArray[np.bool_]]:
         InputError: If the file is missing or broken.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             n = int(stored["n"])
             return {
                 _key(name): np.unpackbits(stored[name], count=n).astype(bool) for name in stored.files if name != "n"
             }
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile) as error:
         raise InputError(f"cannot read {path} ({error}). Delete the cell and run again.") from error
 
 

@@ -1,0 +1,34 @@
+"""What a user reads after a mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from resolute.errors import InputError, unknown
+
+METHODS = ["base", "fgsm", "r", "gaussian", "additive", "dropout"]
+
+
+def test_input_error_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"^what came$"):
+        raise InputError("what came")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("fgms", "'fgsm'"), ("FGSM", "'fgsm'"), ("Gaussain", "'gaussian'"), ("drop-out", "'dropout'"), ("bas", "'base'")],
+)
+def test_the_nearest_name_is_offered(name: str, near: str) -> None:
+    assert unknown("method", name, METHODS) == f"unknown method {name!r}: did you mean {near}?"
+
+
+def test_several_near_names_are_offered_best_first() -> None:
+    known = ["wrn-16-8", "wrn-28-10", "wrn-16-2", "lenet"]
+    assert unknown("model", "wrn-16-1", known).startswith("unknown model 'wrn-16-1': did you mean 'wrn-16-")
+    assert unknown("model", "wrn-16-1", known).count(" or ") == 2
+    assert "lenet" not in unknown("model", "wrn-16-1", known)
+
+
+def test_all_names_are_listed_in_order_where_none_is_near() -> None:
+    message = unknown("method", "zzz", (name for name in METHODS))
+    assert message == "unknown method 'zzz': there are: additive, base, dropout, fgsm, gaussian, r."
