@@ -291,7 +291,7 @@ def _unwrapped(model: nn.Module) -> Any:
 def _nothing_matched(model: nn.Module, where: Any) -> str:
     leaves = [(name, _own_class(m).__name__) for name, m in _leaves(model)]
     counts = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for _, kind in leaves).most_common(8))
-    names = ", ".join(repr(name) for name, _ in leaves[:8]) + (", ..." if len(leaves) > 8 else "")
+    names = ", ".join(repr(name) for name, _ in leaves[:8]) + (f" and {len(leaves) - 8} more" if leaves[8:] else "")
     shown = where if isinstance(where, str) else getattr(where, "__name__", where)
     functional = "Activations called as functions (F.relu) are not modules. " if where == "hidden" else ""
     return (
