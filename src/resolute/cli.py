@@ -81,6 +81,7 @@ def compare(
     devices: Annotated[int | None, typer.Option(help="Processes that train together (DDP).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
+    channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Layout.")] = None,
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard/--no-tensorboard", help="Also log there.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/NAME-HASH.")] = None,
 ) -> None:
@@ -167,7 +168,9 @@ def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
 
     settings = same("eps", "p", "where") | ({"radius": parse_radius(flags["radius"])} if "radius" in flags else {})
     train = same("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "device", "devices", "precision")
-    train |= same("compile", "tensorboard") | chosen(schedule="sched", label_smoothing="smoothing", ema="model_ema")
+    train |= same("compile", "channels_last", "tensorboard") | chosen(
+        schedule="sched", label_smoothing="smoothing", ema="model_ema"
+    )
     if "milestones" in flags:
         train["milestones"] = tuple(_whole(part, "--milestones") for part in flags["milestones"].split(","))
     if augment := same("shift", "flip", "erase"):

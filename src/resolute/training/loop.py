@@ -167,6 +167,7 @@ def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
 
 
 def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> _Trainee:
+    model = model.to(memory_format=_memory_format(config))
     compiled: Any = torch.compile(model) if config.compile else model
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
@@ -182,6 +183,10 @@ def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> _Trainee:
             use_buffers=True,
         )
     return _Trainee(fabric, model, compiled, wrapped, optimizer, ema)
+
+
+def _memory_format(config: TrainConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.preserve_format
 
 
 def _epoch(trainee: _Trainee, job: _Job, epoch: int, on_step: Callable[[float], None] | None) -> Epoch:
@@ -217,6 +222,7 @@ def _epoch(trainee: _Trainee, job: _Job, epoch: int, on_step: Callable[[float], 
 def _step(trainee: _Trainee, job: _Job, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     for group in trainee.optimizer.param_groups:
         group["lr"] = rate
+    x = x.contiguous(memory_format=_memory_format(job.config))
     with trainee.fabric.autocast():
         x, y = job.method.perturb_batch(trainee.compiled, x, y, job.settings)
     logits = trainee.wrapped(x).float()
