@@ -172,7 +172,8 @@ def find(name: str) -> Method:
         The method, named as asked.
 
     Raises:
-        InputError: If a name is unknown; the nearest known ones are named.
+        InputError: If a name is unknown (the nearest known ones are named), or stands there twice, or if two put
+            noise at the same places.
 
     Example:
         >>> find("r+fgsm").passes
@@ -182,6 +183,9 @@ def find(name: str) -> Method:
     for part in parts:
         if part not in METHODS:
             raise InputError(unknown("method", part, METHODS))
+    noisy = [part for part in parts if METHODS[part].prepare is not _plain_model]
+    if len(noisy) > 1 or len(set(parts)) < len(parts):
+        raise InputError(f"method {name!r}: each may stand there once, and one of them may put noise into the network.")
     return functools.reduce(_combined, [METHODS[part] for part in parts])
 
 

@@ -23,6 +23,7 @@ def test_each_kind_builds_trains_and_starts_undecided(key: str) -> None:
     name, shape = BUILDS[key]
     model = models.build(name, classes=5, shape=shape)
     x, y = torch.rand(20, *shape), torch.arange(20) % 5
+    assert all(module.training for module in model.modules())
     logits = model(x)
     loss = F.cross_entropy(logits, y)
     loss.backward()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cases import as_float, tiny_images, tiny_info, tiny_network
+from resolute import suites
+from resolute.attacks import fgsm
+from resolute.errors import InputError
+from resolute.suites import SUITES
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_shift_gives_images_of_its_suite(name: str) -> None:
+    images = tiny_images()
+    x, y = as_float(images)
+    shifts = suites.find([name], images.info)
+    assert len({shift.key for shift in shifts}) == len(shifts) > 0
+    for shift in shifts:
+        assert shift.key == (name, shift.name, shift.severity)
+        moved = shift.apply(tiny_network(), x, y, torch.arange(len(x)))
+        assert moved.shape == x.shape
+        assert moved.dtype == x.dtype
+        assert not moved.requires_grad
+        assert 0 <= moved.min() <= moved.max() <= 1
+        assert torch.equal(moved, x) == (shift.severity == 0)
+
+
+def test_clean_is_the_image_itself() -> None:
+    x, y = as_float(tiny_images())
+    [shift] = suites.find(["clean"], tiny_info())
+    assert shift.key == ("clean", "clean", 0.0)
+    assert shift.apply(tiny_network(), x, y, torch.arange(len(x))) is x
+
+
+def test_fgsm_attacks_at_the_radii_of_the_data() -> None:
+    x, y = as_float(tiny_images())
+    shifts = suites.find(["fgsm"], tiny_info())
+    assert [shift.severity for shift in shifts] == [0.02, 0.05]
+    for shift in shifts:
+        attacked = shift.apply(tiny_network(), x, y, torch.arange(len(x)))
+        assert torch.equal(attacked, fgsm(tiny_network(), x, y, shift.severity))
+
+
+def test_shifts_stand_in_the_order_of_the_names() -> None:
+    keys = [shift.key for shift in suites.find(["fgsm", "clean", "noise"], tiny_info())]
+    assert [suite for suite, _, _ in keys] == ["fgsm", "fgsm", "clean", "noise", "noise", "noise"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["clean", "nosie"], "unknown suite 'nosie': did you mean 'noise'"),
+        (["corruptions"], "unknown suite 'corruptions'"),
+        ([], "no suite was named. There are: clean, noise, fgsm"),
+    ],
+)
+def test_what_is_no_suite_is_refused(names: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        suites.find(names, tiny_info())

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
+from resolute import attacks, robustify
+from resolute.attacks import fgsm, input_gradient, parse_radius, pgd
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ATTACKS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    "fgsm": lambda model, x, y: fgsm(model, x, y, 0.05),
+    "pgd-linf": lambda model, x, y: pgd(model, x, y, 0.05, 0.02, 4),
+    "pgd-l2": lambda model, x, y: pgd(model, x, y, 0.5, 0.2, 4, restarts=2, norm="l2"),
+}
+
+
+class Linear(nn.Module):
+    """A network whose gradient is known: logits = W x."""
+
+    def __init__(self, pixels: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, pixels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.cross_entropy(model(x), y, reduction="none")
+
+
+@pytest.fixture
+def trained() -> nn.Sequential:
+    """Train a small network, so that there is something to attack."""
+    model, (x, y) = tiny_network(), as_float(tiny_images(200))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert (model(x).argmax(1) == y).float().mean() > 0.9
+    return model
+
+
+def test_fgsm_follows_the_gradient_of_a_linear_network_written_out() -> None:
+    model, x, y = Linear(12, 5), torch.rand(9, 3, 2, 2), torch.arange(9) % 5
+    with torch.no_grad():
+        probabilities = (x.flatten(1) @ model.weight.T).softmax(1)
+        gradient = (probabilities - F.one_hot(y, 5)) @ model.weight
+        by_hand = (x + 0.1 * gradient.view_as(x).sign()).clamp(0, 1)
+    torch.testing.assert_close(input_gradient(model, x, y), gradient.view_as(x))
+    assert torch.equal(fgsm(model, x, y, 0.1), by_hand)
+    assert torch.equal(fgsm(model, x, y, "51/510"), by_hand)
+
+
+def test_each_image_s_gradient_is_its_own() -> None:
+    model, x, y = Linear(4, 3), torch.rand(6, 1, 2, 2), torch.arange(6) % 3
+    together = input_gradient(model, x, y)
+    for i in range(6):
+        torch.testing.assert_close(input_gradient(model, x[i : i + 1], y[i : i + 1]), together[i : i + 1])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacked_images_stay_images_in_the_ball(name: str) -> None:
+    x = torch.rand(40, 1, 6, 6).mul(1.4).sub(0.2).clamp(0, 1)
+    attacked = ATTACKS[name](tiny_network(), x, torch.arange(40) % 3)
+    moved = attacked - x
+    assert attacked.shape == x.shape
+    assert attacked.dtype == x.dtype
+    assert not attacked.requires_grad
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    assert moved.abs().max() > 0
+    if name == "pgd-l2":
+        assert moved.flatten(1).norm(dim=1).max() <= 0.5 * (1 + 1e-5)
+    else:
+        assert moved.abs().max() <= 0.05 + 1e-6
+
+
+@pytest.mark.parametrize("radius", [0, "0/255"])
+def test_radius_0_changes_nothing(radius: float | str) -> None:
+    x, y = as_float(tiny_images())
+    assert torch.equal(fgsm(tiny_network(), x, y, radius), x)
+    assert torch.equal(pgd(tiny_network(), x, y, radius, 0.1, 2), x)
+    assert torch.equal(pgd(tiny_network(), x, y, radius, 0.1, 2, norm="l2"), x)
+
+
+def test_pgd_finds_the_worst_point_of_a_linear_network() -> None:
+    """With two classes the loss falls with (w_y - w_other) x, so the worst point of each ball is known."""
+    model, x, y = Linear(8, 2), 0.3 + 0.4 * torch.rand(20, 2, 2, 2), torch.arange(20) % 2
+    with torch.no_grad():
+        away = (model.weight[1 - y] - model.weight[y]).view_as(x)
+    worst = x + 0.2 * away.sign()
+    torch.testing.assert_close(pgd(model, x, y, 0.2, 0.05, 12), worst)
+    worst = x + 0.2 * away / away.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    torch.testing.assert_close(pgd(model, x, y, 0.2, 0.02, 100, norm="l2"), worst, atol=1e-3, rtol=0)
+
+
+def test_pgd_is_at_least_as_strong_as_fgsm(trained: nn.Sequential) -> None:
+    x, y = as_float(tiny_images(200, seed=1))
+    one, many = fgsm(trained, x, y, 0.1), pgd(trained, x, y, 0.1, 0.02, 20, restarts=2)
+    assert losses(trained, x, y).mean() < losses(trained, one, y).mean() <= losses(trained, many, y).mean()
+    assert bool((losses(trained, many, y) >= losses(trained, one, y) - 1e-3).all())
+    right = [int((trained(z).argmax(1) == y).sum()) for z in (x, one, many)]
+    assert right[0] > right[1] >= right[2]
+
+
+def test_the_best_of_several_starts_is_kept_for_each_image() -> None:
+    model, (x, y) = tiny_network(), as_float(tiny_images())
+    torch.manual_seed(5)
+    singles = [losses(model, pgd(model, x, y, 0.3, 0.01, 1), y) for _ in range(3)]
+    torch.manual_seed(5)
+    best = losses(model, pgd(model, x, y, 0.3, 0.01, 1, restarts=3), y)
+    assert torch.equal(best, torch.stack(singles).amax(0))
+    assert len({int(i) for i in torch.stack(singles).argmax(0)}) == 3
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_starts_fill_the_ball(norm: Literal["linf", "l2"]) -> None:
+    x = torch.full((4000, 1, 2, 2), 0.5)
+    start = attacks._BALLS[norm].start(x, 0.1)
+    size = start.flatten(1).norm(dim=1) if norm == "l2" else start.flatten(1).abs().amax(1)
+    share = (size / 0.1) ** 4
+    assert share.max() <= 1 + 1e-5
+    assert share.mean().item() == pytest.approx(0.5, abs=5 / (12 * 4000) ** 0.5)
+    assert start.mean((0, 2, 3)).abs().item() < 5 * 0.1 / 4000**0.5
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_network_is_left_as_it_was(name: str) -> None:
+    model, (x, y) = tiny_convolution(), as_float(tiny_images())
+    model(x)
+    model[2].eval()
+    model[7].weight.requires_grad = False
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 7) if parameter.requires_grad else None
+
+    def everything() -> dict[str, Any]:
+        tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        grads = {name: p.grad is not None and p.grad.unique().tolist() for name, p in model.named_parameters()}
+        flags = [p.requires_grad for p in model.parameters()]
+        return {"modes": [m.training for m in model.modules()], "grads": grads, "flags": flags, "tensors": tensors}
+
+    before, kept = everything(), x.clone()
+    ATTACKS[name](model, x, y)
+    after = everything()
+    tensors = after.pop("tensors")
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in before.pop("tensors").items())
+    assert after == before
+    assert after["modes"].count(False) == 1
+    assert torch.equal(x, kept)
+    assert not x.requires_grad
+
+
+def test_modes_come_back_when_the_network_fails() -> None:
+    model = tiny_convolution()
+    with pytest.raises(RuntimeError, match="channels"):
+        fgsm(model, torch.rand(2, 9, 6, 6), torch.zeros(2, dtype=torch.long), 0.1)
+    assert all(module.training for module in model.modules())
+
+
+def test_the_deployed_network_is_attacked_not_the_one_in_training() -> None:
+    x, y = as_float(tiny_images())
+    plain = tiny_convolution()
+    plain(x)
+    noisy = robustify(tiny_convolution(), eps=0.9)
+    noisy.load_state_dict(plain.state_dict())
+    assert torch.equal(fgsm(noisy.train(), x, y, 0.1), fgsm(plain.eval(), x, y, 0.1))
+
+
+def test_attacks_work_where_gradients_are_off() -> None:
+    model, (x, y) = tiny_network(), as_float(tiny_images())
+    with torch.no_grad():
+        off = fgsm(model, x, y, 0.1)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(off, fgsm(model, x, y, 0.1))
+
+
+def test_colour_images_of_any_size_are_attacked() -> None:
+    x, y = as_float(tiny_images(info=tiny_info(shape=(3, 5, 7))))
+    assert fgsm(tiny_network(shape=(3, 5, 7)), x, y, 0.1).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (0, 0.0), (1, 1.0), (0.25, 0.25), ("0.25", 0.25), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-2", 0.01),
+        ("255/255", 1.0), ("0/255", 0.0),
+    ],
+)  # fmt: skip
+def test_a_radius_is_a_number_or_a_fraction(text: float | str, value: float) -> None:
+    assert parse_radius(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "8/0", "8/", "/255", "1/2/4", "nan", float("nan"), "nan/1", "inf", -1, "-1", "-8/255", "8/-255", 1.01,
+        "256/255", "8", "__import__('os').system('true')", "2**-3", "1/inf*0", "0x1", "True", "None", "1,5",
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(text: float | str) -> None:
+    with pytest.raises(InputError, match="it is a number of pixel units from 0 to 1, such as") as caught:
+        parse_radius(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps=0, restarts=1; both must be at least 1"),
+        ({"restarts": 0}, "steps=2, restarts=0; both must be at least 1"),
+        ({"norm": "l1"}, "norm='l1'; it is one of linf, l2"),
+        ({"radius": 2}, "radius is 2"),
+        ({"step": "x"}, "radius is 'x'"),
+    ],
+)
+def test_pgd_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None:
+    x, y = as_float(tiny_images())
+    with pytest.raises(InputError, match=message):
+        pgd(tiny_network(), x, y, **{"radius": 0.1, "step": 0.1, "steps": 2} | change)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cases import as_float, tiny_convolution, tiny_images, tiny_network
+from resolute import counter, evaluate, robustify, suites
+from resolute.attacks import fgsm
+from resolute.errors import InputError
+from resolute.evaluation import measure, records
+from resolute.records import Record
+from resolute.suites.noise import normal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ALL = ("clean", "noise", "fgsm")
+
+
+def seen(model: nn.Module, x: Tensor, y: Tensor, key: tuple[str, str, float], index: int) -> Tensor:
+    """Make one test image by hand."""
+    match key:
+        case ("clean", "clean", _):
+            return x
+        case ("noise", "gaussian-noise", std):
+            seed = counter.fold(counter.key(0, *key), torch.tensor([index]))
+            return (x + std * normal(seed, x.numel()).view_as(x)).clamp(0, 1)
+        case ("fgsm", "fgsm", radius):
+            return fgsm(model, x, y, radius)
+    raise AssertionError(key)
+
+
+def test_counts_are_those_of_a_loop_over_images() -> None:
+    model, images = tiny_network(), tiny_images(60, split="test")
+    x, y = as_float(images)
+    bits = measure(model, images, ALL)
+    assert list(bits) == [shift.key for shift in suites.find(ALL, images.info)]
+    model.eval()
+    for key, right in bits.items():
+        one = [seen(model, x[i : i + 1], y[i : i + 1], key, i) for i in range(60)]
+        by_hand = [int(model(image).argmax()) == int(label) for image, label in zip(one, y, strict=True)]
+        assert right.dtype == np.bool_
+        assert right.tolist() == by_hand
+        assert 0 < right.sum() < 60
+
+
+def test_records_count_the_bits() -> None:
+    images = tiny_images(60, split="test")
+    found = evaluate(tiny_network(), images, ALL, name="net", method="r", run_seed=4)
+    bits = measure(tiny_network(), images, ALL)
+    assert found == [
+        Record("tiny", "net", "r", 4, suite, shift, severity, int(right.sum()), 60)
+        for (suite, shift, severity), right in bits.items()
+    ]
+    key = ("clean", "clean", 0.0)
+    right = np.array([True, False, True])
+    assert records({key: right}, data="d", model="m", method="r", seed=1) == [
+        Record("d", "m", "r", 1, "clean", "clean", 0.0, 2, 3)
+    ]
+
+
+def test_a_name_stands_for_its_test_images() -> None:
+    [record] = evaluate(tiny_network(classes=10, shape=(1, 8, 8)), "digits")
+    assert (record.data, record.model, record.method, record.seed) == ("digits", "model", "-", 0)
+    assert (record.key, record.n) == (("clean", "clean", 0.0), 898)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 256])
+def test_bits_do_not_depend_on_the_batch(batch_size: int) -> None:
+    model, images = tiny_convolution(), tiny_images(60)
+    model(as_float(images)[0])
+    whole, parts = measure(model, images, ALL), measure(model, images, ALL, batch_size=batch_size)
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(whole[key], parts[key]) for key in whole)
+
+
+def test_the_seed_draws_the_disturbances_and_nothing_else() -> None:
+    model, images = tiny_network(), tiny_images(200)
+    first, again, other = (measure(model, images, ALL, seed) for seed in (0, 0, 1))
+    for key, right in first.items():
+        assert np.array_equal(right, again[key])
+        assert np.array_equal(right, other[key]) == (key[0] != "noise")
+
+
+def test_each_severity_and_image_has_noise_of_its_own() -> None:
+    seen: list[Tensor] = []
+
+    class Watch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return x.flatten(1)
+
+    measure(Watch(), tiny_images(60), ["noise"])
+    x, _ = as_float(tiny_images(60))
+    strengths = torch.tensor([0.1, 0.2, 0.3]).view(-1, 1, 1, 1, 1)
+    moved = (torch.stack(seen) - x) / strengths
+    moved[(torch.stack(seen) <= 0) | (torch.stack(seen) >= 1)] = 0
+    rows = moved.flatten(2).flatten(0, 1)
+    off = torch.corrcoef(rows)[~torch.eye(len(rows), dtype=torch.bool)]
+    assert off.abs().max() < 0.9
+
+
+def test_the_network_runs_as_deployed_and_gets_its_modes_back() -> None:
+    images = tiny_images(60)
+    plain = tiny_convolution()
+    plain(as_float(images)[0])
+    noisy = robustify(tiny_convolution(), eps=0.9)
+    noisy.load_state_dict(plain.state_dict())
+    noisy[2].eval()
+    state = {name: tensor.clone() for name, tensor in noisy.state_dict().items()}
+    right = measure(noisy, images, ALL)
+    assert all(np.array_equal(bits, right[key]) for key, bits in measure(plain, images, ALL).items())
+    assert [module.training for module in noisy] == [True, True, False, True, True, True, True, True]
+    assert noisy.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in noisy.state_dict().items())
+    assert all(parameter.grad is None for parameter in noisy.parameters())
+
+
+def test_torch_s_generator_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    measure(tiny_network(dropout=0.5), tiny_images(), ALL)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_caller_hears_of_each_shift() -> None:
+    calls: list[None] = []
+    measure(tiny_network(), tiny_images(), ALL, on_shift=lambda: calls.append(None))
+    assert len(calls) == 1 + 3 + 2
+
+
+def test_an_unknown_suite_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown suite 'nois': did you mean 'noise'"):
+        evaluate(tiny_network(), tiny_images(), ["nois"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_meets_the_same_disturbances() -> None:
+    images = tiny_images(200)
+    on_cpu, on_gpu = measure(tiny_network(), images, ALL), measure(tiny_network().cuda(), images, ALL)
+    for key, right in on_cpu.items():
+        assert (right != on_gpu[key]).sum() <= 1

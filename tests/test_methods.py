@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cases import as_float, tiny_images, tiny_network
+from resolute import attacks, methods, perturb, robustify, sites
+from resolute.errors import InputError
+from resolute.methods import METHODS, Method, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAMES = [*METHODS, "r+fgsm", "fgsm+dropout"]
+NOISES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "r": perturb,
+    "gaussian": methods.gaussian,
+    "additive": methods.additive,
+    "dropout": methods.dropout,
+}
+SETTINGS = Settings(eps=0.3, radius=0.05)
+
+
+def test_every_name_is_that_of_its_method() -> None:
+    assert [method.name for method in METHODS.values()] == list(METHODS)
+    assert [method.name for method in methods.find_all(NAMES)] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_trains(name: str) -> None:
+    method, (x, y) = methods.find(name), as_float(tiny_images())
+    model = method.prepare(tiny_network(), SETTINGS)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(20):
+        inputs, targets = method.perturb_batch(model, x, y, SETTINGS)
+        loss = F.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert inputs.shape[1:] == x.shape[1:]
+    assert len(inputs) == len(targets)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_passes_count_the_images_that_a_step_shows(name: str) -> None:
+    method, (x, y) = methods.find(name), as_float(tiny_images())
+    model = method.prepare(tiny_network(), SETTINGS)
+    shown = []
+    model.register_forward_hook(lambda _module, args, _out: shown.append(len(args[0])))
+    model(method.perturb_batch(model, x, y, SETTINGS)[0])
+    assert sum(shown) == method.passes * len(x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_is_that_of_the_plain_network(name: str) -> None:
+    x, _ = as_float(tiny_images())
+    model = methods.find(name).prepare(tiny_network(), SETTINGS)
+    assert torch.equal(model.eval()(x), tiny_network().eval()(x))
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_noise_acts_where_it_is_told_to_and_nowhere_else(name: str) -> None:
+    x, _ = as_float(tiny_images())
+    plain = tiny_network()
+    outputs: dict[str, Tensor] = {}
+    settings = Settings(eps=0.3, where="3")
+    model = METHODS[name].prepare(tiny_network(), settings)
+    assert sites(model, settings.where) == sites(model, "hidden")
+    for index, layer in model.named_children():
+        layer.register_forward_hook(lambda _module, _args, out, index=index: outputs.update({index: out}))
+    noisy = model(x)
+    assert torch.equal(outputs["2"], plain[:3](x))
+    assert not torch.equal(outputs["3"], plain[:4](x))
+    assert torch.equal(noisy, plain[5](outputs["3"]))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_r_is_robustify(p: float) -> None:
+    settings = Settings(eps=0.2, p=p, where=nn.Linear)
+    (x, _), model = as_float(tiny_images()), METHODS["r"].prepare(tiny_network(), settings)
+    torch.manual_seed(1)
+    ours = model(x)
+    torch.manual_seed(1)
+    assert torch.equal(ours, robustify(tiny_network(), 0.2, p, nn.Linear)(x))
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.5])
+@pytest.mark.parametrize("name", NOISES)
+def test_all_noises_have_the_same_power(name: str, eps: float) -> None:
+    """Means and second moments over 40,000 draws for each of seven values, within five standard errors."""
+    values, n = torch.tensor([-3.0, -1.0, -0.2, 0.0, 0.5, 1.0, 2.0], dtype=torch.float64), 40_000
+    moved = NOISES[name](values.repeat(n, 1), eps) - values
+    power = (eps * values).square()
+    if name == "additive":
+        power = power.mean().expand(7)
+    error = power.sqrt() / n**0.5
+    assert bool((moved.mean(0).abs() <= 5 * error).all())
+    squared = moved.square()
+    assert bool(((squared.mean(0) - power).abs() <= 5 * squared.std(0) / n**0.5 + 1e-12).all())
+
+
+def test_noise_is_drawn_for_each_element() -> None:
+    for noise in NOISES.values():
+        moved = noise(torch.ones(100, 100), 0.3) - 1
+        correlation = torch.corrcoef(moved)
+        off = correlation[~torch.eye(100, dtype=torch.bool)]
+        assert off.abs().max().item() < 0.6
+        assert off.mean().item() == pytest.approx(0, abs=0.01)
+
+
+def test_the_gradient_of_additive_noise_is_that_of_the_identity() -> None:
+    x = torch.randn(5, 6, requires_grad=True)
+    methods.additive(x, 0.5).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones(5, 6))
+
+
+def test_eps_0_is_no_noise() -> None:
+    x = torch.randn(50)
+    for noise in NOISES.values():
+        assert torch.equal(noise(x, 0.0), x)
+
+
+def test_fgsm_trains_on_the_clean_batch_and_its_attacked_copy() -> None:
+    model, (x, y) = tiny_network(dropout=0.5), as_float(tiny_images())
+    inputs, targets = METHODS["fgsm"].perturb_batch(model, x, y, SETTINGS)
+    clean, attacked = inputs.chunk(2)
+    assert torch.equal(clean, x)
+    assert torch.equal(attacked, attacks.fgsm(model, x, y, 0.05))
+    assert torch.equal(targets, torch.cat([y, y]))
+    model.eval()
+    halves = (F.cross_entropy(model(x), y) + F.cross_entropy(model(attacked), y)) / 2
+    torch.testing.assert_close(F.cross_entropy(model(inputs), targets), halves)
+
+
+def test_fgsm_examples_are_crafted_anew_against_the_weights_of_the_step() -> None:
+    model, (x, y) = tiny_network(), as_float(tiny_images())
+    before = METHODS["fgsm"].perturb_batch(model, x, y, SETTINGS)[0]
+    with torch.no_grad():
+        model[5].weight.neg_()  # type: ignore[operator]
+    after = METHODS["fgsm"].perturb_batch(model, x, y, SETTINGS)[0]
+    assert not torch.equal(before, after)
+
+
+def test_several_act_in_turn() -> None:
+    method, (x, y) = methods.find("r+fgsm"), as_float(tiny_images())
+    model = method.prepare(tiny_network(), SETTINGS)
+    assert sites(model) == sites(robustify(tiny_network()))
+    inputs, _ = method.perturb_batch(model, x, y, SETTINGS)
+    plain = METHODS["fgsm"].perturb_batch(tiny_network(), x, y, SETTINGS)[0]
+    assert torch.equal(inputs, plain)
+    assert method.about == f"{METHODS['r'].about}, and {METHODS['fgsm'].about}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_travel_to_other_processes(name: str) -> None:
+    method: Method = pickle.loads(pickle.dumps(methods.find(name)))
+    assert method.name == name
+    model: nn.Module = pickle.loads(pickle.dumps(method.prepare(tiny_network(), SETTINGS)))
+    torch.manual_seed(1)
+    ours = model(as_float(tiny_images())[0])
+    torch.manual_seed(1)
+    assert torch.equal(ours, methods.find(name).prepare(tiny_network(), SETTINGS)(as_float(tiny_images())[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fsgm", "unknown method 'fsgm': did you mean 'fgsm'"),
+        ("R", "unknown method 'R': did you mean 'r'"),
+        ("r+", "unknown method ''"),
+        ("r+xyzzy", "unknown method 'xyzzy': there are: additive, base, dropout, fgsm, gaussian, r"),
+        ("r+gaussian", "method 'r\\+gaussian': .* one of them may put noise"),
+        ("fgsm+fgsm", "method 'fgsm\\+fgsm': each may stand there once"),
+    ],
+)
+def test_what_is_no_method_is_refused(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        methods.find(name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 1.0}, "eps is 1.0"),
+        ({"eps": -0.1}, "eps is -0.1"),
+        ({"eps": float("nan")}, "eps is nan"),
+        ({"p": 1.5}, "p is 1.5"),
+        ({"radius": 2.0}, "radius is 2.0"),
+        ({"radius": float("nan")}, "radius is nan"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Settings(**settings)
+
+
+def test_the_radius_follows_the_data_unless_it_is_given() -> None:
+    assert Settings(eps=0.2).resolved(0.03) == Settings(eps=0.2, radius=0.03)
+    assert Settings(radius=0.2).resolved(0.03).radius == 0.2
+    assert Settings(radius=0.0).resolved(0.03).radius == 0.0
+
+
+def test_fgsm_without_a_radius_is_refused() -> None:
+    x, y = as_float(tiny_images())
+    with pytest.raises(InputError, match="needs a radius"):
+        METHODS["fgsm"].perturb_batch(tiny_network(), x, y, Settings())
