@@ -37,7 +37,7 @@ def mnist() -> Recipe:
         name="mnist",
         data="mnist",
         model="lenet",
-        train=TrainConfig(epochs=8, batch_size=64, lr=0.05, warmup_epochs=1, channels_last=True),
+        train=TrainConfig(epochs=8, batch_size=64, lr=0.02, warmup_epochs=1, channels_last=True),
     )
 
 
