@@ -117,6 +117,7 @@ def test_boxes_follow_the_law_of_the_authors_loop() -> None:
     box = draw(Augment(erase=1.0), (n, 1, height, width), torch.Generator().manual_seed(4)).box
     assert box is not None
     assert bool((box[:, 2:] > 0).all())
+    assert bool((box[:, 2:] < torch.tensor([height, width])).all())
     assert bool((box[:, :2] + box[:, 2:] <= torch.tensor([height, width])).all())
     generator = Random(5)
     slow = torch.tensor([zhong(height, width, generator) for _ in range(n)])

@@ -104,6 +104,14 @@ def test_a_described_label_wins_over_other_numbers(
     assert load(tmp_path / "set").y.tolist() == [2, 0, 1]
 
 
+def test_a_description_of_columns_that_are_not_there_counts_for_nothing(
+    tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures
+) -> None:
+    columns = {"image": pictures(0, 3), "kind": ["x", "y", "y"]}
+    hugging_face_file(tmp_path / "set" / "train-0.parquet", columns, FEATURES)
+    assert load(tmp_path / "set").info.class_names == ("x", "y")
+
+
 def test_no_label_column(tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures) -> None:
     hugging_face_file(tmp_path / "set" / "train-0.parquet", {"img": pictures(0, 3), "weight": [0.1, 0.2, 0.3]})
     refused(tmp_path / "set", "train-0.parquet has no label column: wanted is a column of whole numbers or names")

@@ -102,7 +102,8 @@ def _columns(file: Path) -> Columns:
 
     with _reading(file):
         schema = pq.read_schema(file)
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    features = {name: described[name] for name in schema.names if name in described}
     image = _the_one(file, "image", _described(features, "Image") or [f.name for f in schema if _holds_images(f.type)])
     class_labels = _described(features, "ClassLabel")
     label = _the_one(file, "label", class_labels or [f.name for f in schema if _holds_labels(f.type)])
