@@ -78,6 +78,7 @@ def correlation(a: Tensor, b: Tensor, p: float = 0.5) -> float:
 def test_moves_x_by_eps_times_its_size_to_the_last_bit(dtype: torch.dtype, eps: float) -> None:
     x = (torch.randn(2000, dtype=torch.float64) * torch.exp2(torch.empty(2000).uniform_(-12, 12))).to(dtype)
     g = perturb(x, eps)
+    assert g.dtype == dtype
     bound = HALF_ROUNDING if dtype in HALVES else FLOAT_ROUNDING
     for before, after, s in zip(x.tolist(), g.tolist(), drawn(x, g).tolist(), strict=True):
         truth = reference.perturbed(before, eps, int(s))
