@@ -28,7 +28,7 @@ def digits() -> Recipe:
 
 
 def mnist() -> Recipe:
-    """Compare on MNIST with LeNet: about 0.6 % error after 8 epochs.
+    """Compare on MNIST with LeNet: about 0.6 % error after 12 epochs.
 
     Returns:
         The recipe.
@@ -37,7 +37,7 @@ def mnist() -> Recipe:
         name="mnist",
         data="mnist",
         model="lenet",
-        train=TrainConfig(epochs=8, batch_size=64, lr=0.02, warmup_epochs=1, channels_last=True),
+        train=TrainConfig(epochs=12, batch_size=128, lr=0.04, warmup_epochs=1, channels_last=True),
     )
 
 
