@@ -1,0 +1,195 @@
+"""Read a run directory: what its files say, checked against each other, and nothing computed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resolute.errors import InputError
+from resolute.records import cell_name, read_bits, read_json, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from resolute.records import Key
+
+CURVES = ("lr", "loss", "train_error", "validation_error")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finished training run.
+
+    Attributes:
+        method: Name of the training method.
+        seed: Seed of the run.
+        wrong: For each ``(suite, shift, severity)`` a boolean array of shape [n]: True where the answer was wrong.
+        curves: For each name in `CURVES` a float array of shape [epochs]; NaN where nothing was measured. Losses are
+            in nats, errors shares in [0, 1].
+        step_ms: Median time of a training step in milliseconds; NaN if it was not measured.
+        passes: Forward and backward passes of a batch in a step; NaN if they were not counted.
+        parameters: Trainable numbers of the network; 0 if they were not counted.
+        sites: Places where the method disturbs the network.
+    """
+
+    method: str
+    seed: int
+    wrong: Mapping[Key, NDArray[np.bool_]]
+    curves: Mapping[str, NDArray[np.float64]]
+    step_ms: float
+    passes: float
+    parameters: int
+    sites: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read.
+
+    Attributes:
+        recipe: ``recipe.json`` as it stands.
+        environment: ``environment.json`` as it stands.
+        methods: Names of the methods, in the recipe's order.
+        baseline: The method that the others are compared with.
+        seeds: Seeds, in the recipe's order.
+        cells: The finished cells by ``(method, seed)``.
+        missing: The ``(method, seed)`` that the recipe asks for and that are not finished.
+        keys: Every ``(suite, shift, severity)``, in the order of the records.
+        n: Number of test images.
+        sha256: Hash of ``records.jsonl``, or "" if the run has not written it yet.
+    """
+
+    recipe: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    methods: tuple[str, ...]
+    baseline: str
+    seeds: tuple[int, ...]
+    cells: Mapping[tuple[str, int], Cell]
+    missing: tuple[tuple[str, int], ...]
+    keys: tuple[Key, ...]
+    n: int
+    sha256: str
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Names of the suites, in the order of the records."""
+        return tuple(dict.fromkeys(suite for suite, _, _ in self.keys))
+
+    def finished(self, method: str) -> tuple[int, ...]:
+        """List a method's finished seeds.
+
+        Args:
+            method: Name of the method.
+
+        Returns:
+            The seeds, in the recipe's order.
+        """
+        return tuple(seed for seed in self.seeds if (method, seed) in self.cells)
+
+    def wrong(self, method: str, seeds: tuple[int, ...], keys: tuple[Key, ...]) -> NDArray[np.bool_]:
+        """Stack a method's wrong answers.
+
+        Args:
+            method: Name of the method.
+            seeds: Finished seeds.
+            keys: Shifts and severities.
+
+        Returns:
+            Boolean array of shape [seeds, keys, n].
+        """
+        return np.array([[self.cells[method, seed].wrong[key] for key in keys] for seed in seeds])
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run directory.
+
+    Cells that are not finished are listed in ``missing``; what they have left on disk is not read.
+
+    Args:
+        folder: The folder that ``resolute compare`` wrote.
+
+    Returns:
+        What the files say.
+
+    Raises:
+        InputError: If the folder is no run directory, no cell is finished, or files contradict each other.
+    """
+    recipe = read_json(folder / "recipe.json")
+    try:
+        methods, seeds = tuple(map(str, recipe["methods"])), tuple(map(int, recipe["seeds"]))
+        baseline = str(recipe["baseline"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'recipe.json'} is not a recipe of `resolute compare` ({error!r}).") from error
+    grid = [(method, seed) for method in methods for seed in seeds]
+    cells = {
+        (method, seed): cell
+        for method, seed in grid
+        if (cell := _read_cell(folder / "cells", method, seed)) is not None
+    }
+    if not cells:
+        raise InputError(
+            f"nothing is finished in {folder} yet: none of {len(grid)} cells. Go on with `resolute compare`."
+        )
+    keys, n = _common_columns(folder, cells)
+    records = folder / "records.jsonl"
+    return Run(
+        recipe=recipe,
+        environment=read_json(folder / "environment.json"),
+        methods=methods,
+        baseline=baseline,
+        seeds=seeds,
+        cells=cells,
+        missing=tuple(place for place in grid if place not in cells),
+        keys=keys,
+        n=n,
+        sha256=hashlib.sha256(records.read_bytes()).hexdigest() if records.is_file() else "",
+    )
+
+
+def _read_cell(cells: Path, method: str, seed: int) -> Cell | None:
+    folder = cells / cell_name(method, seed)
+    if not (folder / "records.jsonl").is_file():
+        return None
+    records, bits = read_records(folder / "records.jsonl"), read_bits(folder / "bits.npz")
+    counts = {key: (int(right.sum()), len(right)) for key, right in bits.items()}
+    if {record.key: (record.correct, record.n) for record in records} != counts:
+        raise InputError(f"{folder}: records.jsonl and bits.npz count differently. Delete this cell and run again.")
+    cost = read_json(folder / "cost.json") if (folder / "cost.json").is_file() else {}
+    return Cell(
+        method=method,
+        seed=seed,
+        wrong={record.key: ~bits[record.key] for record in records},
+        curves=_read_curves(folder / "train.csv"),
+        step_ms=float(cost.get("step_ms", np.nan)),
+        passes=float(cost.get("passes", np.nan)),
+        parameters=int(cost.get("parameters", 0)),
+        sites=int(cost.get("sites", 0)),
+    )
+
+
+def _read_curves(path: Path) -> dict[str, NDArray[np.float64]]:
+    if not path.is_file():
+        return {name: np.empty(0) for name in CURVES}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in CURVES}
+    except ValueError as error:
+        raise InputError(
+            f"{path} holds something that is not a number ({error}). Delete the cell and run again."
+        ) from error
+
+
+def _common_columns(folder: Path, cells: Mapping[tuple[str, int], Cell]) -> tuple[tuple[Key, ...], int]:
+    first = next(iter(cells.values()))
+    sizes = {len(wrong) for cell in cells.values() for wrong in cell.wrong.values()}
+    if any(cell.wrong.keys() != first.wrong.keys() for cell in cells.values()) or len(sizes) != 1:
+        raise InputError(f"the cells of {folder} met different suites or images. Run again into an empty folder.")
+    return tuple(first.wrong), sizes.pop()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from resolute.report import load_run, summarise
+from resolute.report.figures import Picture, draw_curves, draw_headline, draw_seeds, draw_severities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    MakeRun = Callable[..., Path]
+
+
+def draw(folder: Path) -> list[Picture]:
+    run = load_run(folder)
+    summary = summarise(run)
+    headline = draw_headline(run, summary)
+    pictures = [*draw_severities(run, summary), *draw_seeds(run, summary), *draw_curves(run)]
+    return [headline, *pictures] if headline else pictures
+
+
+def markers(picture: Picture, colour: str) -> list[tuple[float, float]]:
+    """Positions of the markers of one colour, in the drawing's pixels."""
+    root = ElementTree.fromstring(picture.svg)
+    uses = [
+        e
+        for e in root.iter("use")
+        if f"fill: var(--{colour})" in e.get("style", "") and "opacity" not in e.get("style", "")
+    ]
+    return [(float(e.attrib["x"]), float(e.attrib["y"])) for e in uses]
+
+
+def proportions(values: list[float]) -> list[float]:
+    """What a linear axis keeps: distances from the first as shares of the distance to the last."""
+    return [(value - values[0]) / (values[-1] - values[0]) for value in values]
+
+
+def test_every_picture_is_one_element_that_the_page_can_colour_and_read_aloud(make_run: MakeRun) -> None:
+    pictures = draw(make_run())
+    assert [picture.title for picture in pictures] == [
+        *("Difference to base in the clean error", "gaussian-noise", "fgsm", "clean", "noise", "fgsm"),
+        *("Training loss", "Training error", "Validation error"),
+    ]
+    ids: list[str] = []
+    for picture in pictures:
+        root = ElementTree.fromstring(picture.svg)
+        assert root.tag == "svg"
+        assert root.get("role") == "img"
+        own = {e.attrib["id"]: e for e in root.iter() if "id" in e.attrib}
+        ids += own
+        assert [own[name].tag for name in root.attrib["aria-labelledby"].split()] == ["title", "desc"]
+        assert all(own[name].text for name in root.attrib["aria-labelledby"].split())
+        assert float(root.attrib["viewBox"].split()[2]) == pytest.approx(340)
+        used = set(re.findall(r"#([\w-]+)", " ".join(v for e in root.iter() for v in e.attrib.values())))
+        assert used
+        assert used <= own.keys()
+        assert not re.search(r"#[0-9a-f]{6}\b|font-family|metadata|<style|http|xmlns", picture.svg)
+    assert len(ids) == len(set(ids))
+
+
+def test_points_stand_where_the_errors_are(make_run: MakeRun) -> None:
+    run = load_run(make_run())
+    summary = summarise(run)
+    noise = draw_severities(run, summary)[0]
+    for method, colour in (("base", "mark0"), ("r", "mark2")):
+        x, y = zip(*markers(noise, colour), strict=True)
+        errors = [e.error.mean for e in summary.details if e.method == method and e.suite in ("clean", "noise")]
+        np.testing.assert_allclose(proportions(list(x)), [0, 1 / 3, 2 / 3, 1], atol=1e-4)
+        np.testing.assert_allclose(proportions(list(y)), proportions(errors), atol=1e-4)
+
+
+def test_panels_of_a_suite_share_their_axis(make_run: MakeRun) -> None:
+    keys = (("clean", "clean", 0.0), ("noise", "soft", 0.05), ("noise", "hard", 0.3))
+    run = load_run(make_run(keys=keys))
+    panels = draw_severities(run, summarise(run))
+    ticks = [re.findall(r"text-anchor: end[^>]*>([\d.]+)<", panel.svg) for panel in panels]
+    assert ticks[0] == ticks[1]
+    assert float(ticks[0][-1]) >= 30
+
+
+def test_each_seed_is_a_pair(make_run: MakeRun) -> None:
+    run = load_run(make_run(methods=("base", "r"), unfinished=(("r", 1), ("base", 2))))
+    clean = draw_seeds(run, summarise(run))[0]
+    base, ours = markers(clean, "mark0"), markers(clean, "mark1")
+    assert len(base) == len(ours) == 3
+    key = (("clean", "clean", 0.0),)
+    errors = [float(run.wrong(method, (seed,), key).mean()) for seed in (0, 3, 4) for method in ("base", "r")]
+    pixels = [x for pair in zip(base, ours, strict=True) for x, _ in pair]
+    assert [y for _, y in base] == [y for _, y in ours]
+    order = np.argsort(errors)
+    np.testing.assert_allclose(
+        proportions([pixels[i] for i in order]), proportions([errors[i] for i in order]), atol=1e-4
+    )
+
+
+def test_names_are_text_and_escaped(make_run: MakeRun) -> None:
+    for picture in draw(make_run(methods=("base", "<b>&$x$", "r"))):
+        assert "<b>" not in picture.svg
+        texts = [element.text for element in ElementTree.fromstring(picture.svg).iter("text")]
+        assert "<b>&$x$" in texts
+
+
+def test_names_in_any_script_are_drawn_without_a_warning(make_run: MakeRun) -> None:
+    assert "噪声" in draw(make_run(methods=("base", "噪声")))[1].svg
+
+
+def test_one_seed_one_epoch_and_no_logs(make_run: MakeRun) -> None:
+    one = make_run("one", seeds=(0,), epochs=1)
+    assert [picture.title for picture in draw(one)][-2:] == ["Training loss", "Training error"]
+    for path in one.glob("cells/*/train.csv"):
+        path.unlink()
+    assert [picture.title for picture in draw(one)] == ["gaussian-noise", "fgsm", "clean", "noise", "fgsm"]
+
+
+def test_drawing_leaves_matplotlib_as_it_was(make_run: MakeRun) -> None:
+    before = dict(mpl.rcParams)
+    draw(make_run(seeds=(0,)))
+    assert dict(mpl.rcParams) == before

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from resolute.records import read_bits
+from resolute.report import load_run, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    MakeRun = Callable[..., Path]
+
+METHODS, SEEDS = ("base", "fgsm", "r"), range(5)
+SUITES = {"clean": [0.0], "noise": [0.1, 0.2, 0.3], "fgsm": [0.03, 0.1]}
+SHIFT = {"clean": "clean", "noise": "gaussian-noise", "fgsm": "fgsm"}
+
+
+def wrong(folder: Path, method: str, suite: str, severities: list[float]) -> NDArray[np.int64]:
+    """From the files alone: wrong answers, [seeds, severities, n]."""
+    cells = [read_bits(folder / "cells" / f"{method}-seed{seed}" / "bits.npz") for seed in SEEDS]
+    return np.array([[~cell[suite, SHIFT[suite], s] for s in severities] for cell in cells]).astype(np.int64)
+
+
+def images_p(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """The clustered test by a loop over images; beyond 20 images that differ it is normal."""
+    clusters = [int((a[:, :, i] - b[:, :, i]).sum()) for i in range(a.shape[2])]
+    clusters = [d for d in clusters if d]
+    if len(clusters) > 20:
+        return float(2 * reference.norm.sf(abs(sum(clusters)) / np.sqrt(sum(d * d for d in clusters))))
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(clusters))))
+    return float(np.mean(np.abs(signs @ np.abs(clusters)) >= abs(sum(clusters))))
+
+
+def both_p(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """Clark's min F' as printed: F1 F2 / (F1 + F2) on 1 and (F1 + F2)^2 / (F1^2 / (n - 1) + F2^2 / (k - 1))."""
+    d = (a - b).mean(axis=1)
+    k, n = d.shape
+    over_seeds, over_images = (reference.ttest_1samp(d.mean(axis=axis), 0).statistic ** 2 for axis in (1, 0))
+    df = (over_seeds + over_images) ** 2 / (over_seeds**2 / (n - 1) + over_images**2 / (k - 1))
+    return float(reference.f.sf(over_seeds * over_images / (over_seeds + over_images), 1, df))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Path]) -> Path:
+    return build(tmp_path_factory.mktemp("summary") / "run")
+
+
+def test_errors_and_intervals_by_hand(folder: Path) -> None:
+    summary = summarise(load_run(folder))
+    for method, (suite, severities) in itertools.product(METHODS, SUITES.items()):
+        by_seed = [np.mean([w.mean() for w in seed]) for seed in wrong(folder, method, suite, severities)]
+        low, high = reference.t.interval(0.95, 4, loc=np.mean(by_seed), scale=reference.sem(by_seed))
+        entry = summary.table[method, suite]
+        assert entry.error.mean == pytest.approx(np.mean(by_seed))
+        assert entry.error.low == pytest.approx(max(low, 0))
+        assert entry.error.high == pytest.approx(high)
+        assert entry.seeds == 5
+
+
+def test_differences_and_p_values_by_hand(folder: Path) -> None:
+    summary = summarise(load_run(folder))
+    expected = {}
+    for method, (suite, severities) in itertools.product(METHODS[1:], SUITES.items()):
+        a, b = (wrong(folder, name, suite, severities) for name in (method, "base"))
+        by_seed = (a - b).mean(axis=(1, 2))
+        test = reference.ttest_1samp(by_seed, 0)
+        interval = test.confidence_interval(0.95)
+        entry = summary.table[method, suite]
+        assert entry.comparison is not None
+        paired = entry.comparison.paired
+        assert paired.difference.mean == pytest.approx(by_seed.mean())
+        assert (paired.difference.low, paired.difference.high) == pytest.approx((interval.low, interval.high))
+        assert paired.p_seeds == pytest.approx(test.pvalue)
+        assert paired.p_images == pytest.approx(images_p(a, b), rel=1e-6, abs=0)
+        assert paired.p_both == pytest.approx(both_p(a, b), rel=1e-6, abs=0)
+        expected[method, suite] = max(test.pvalue, images_p(a, b), both_p(a, b))
+    adjusted = multipletests(list(expected.values()), method="holm")[1]
+    for place, p in zip(expected, adjusted, strict=True):
+        comparison = summary.table[place].comparison
+        assert comparison is not None
+        assert comparison.p_holm == pytest.approx(p)
+        word = "no difference seen" if p > 0.05 else "better" if comparison.paired.difference.mean < 0 else "worse"
+        assert comparison.verdict == word
+    assert {entry.comparison.verdict for entry in summary.table.values() if entry.comparison} == {
+        "better",
+        "no difference seen",
+    }
+
+
+def test_the_details_are_one_severity_each_and_adjusted_together(folder: Path) -> None:
+    summary = summarise(load_run(folder))
+    assert [(e.keys[0][2], e.method) for e in summary.details] == [
+        (severity, method) for severities in SUITES.values() for severity in severities for method in METHODS
+    ]
+    tested = [e.comparison for e in summary.details if e.comparison]
+    assert len(tested) == 12
+    adjusted = multipletests([c.paired.p for c in tested], method="holm")[1]
+    assert [c.p_holm for c in tested] == pytest.approx(list(adjusted))
+    last = next(e for e in summary.details if e.method == "r" and e.keys[0] == ("fgsm", "fgsm", 0.1))
+    assert last.error.mean == pytest.approx(wrong(folder, "r", "fgsm", [0.1]).mean())
+
+
+def test_best_differs_from_every_other_method(folder: Path) -> None:
+    duels = {}
+    for suite, severities in SUITES.items():
+        for one, two in itertools.combinations(METHODS, 2):
+            a, b = (wrong(folder, name, suite, severities) for name in (one, two))
+            over_seeds = reference.ttest_1samp((a - b).mean(axis=(1, 2)), 0).pvalue
+            duels[suite, one, two] = max(over_seeds, images_p(a, b), both_p(a, b))
+    adjusted = dict(zip(duels, multipletests(list(duels.values()), method="holm")[1], strict=True))
+    expected = set()
+    for suite, severities in SUITES.items():
+        best = min(METHODS, key=lambda m: wrong(folder, m, suite, severities).mean())
+        if all(p <= 0.05 for (s, one, two), p in adjusted.items() if s == suite and best in (one, two)):
+            expected.add((best, suite))
+    table = summarise(load_run(folder)).table
+    assert expected
+    assert {place for place, entry in table.items() if entry.best} == expected
+
+
+def test_costs_are_ratios_within_a_seed(folder: Path) -> None:
+    steps = {
+        (m, s): json.loads((folder / f"cells/{m}-seed{s}/cost.json").read_text())["step_ms"]
+        for m in METHODS
+        for s in SEEDS
+    }
+    ratios = [steps["fgsm", seed] / steps["base", seed] for seed in SEEDS]
+    costs = summarise(load_run(folder)).costs
+    assert (costs["fgsm"].low, costs["fgsm"].ratio, costs["fgsm"].high) == pytest.approx(
+        (min(ratios), sorted(ratios)[2], max(ratios))
+    )
+    assert costs["fgsm"].low < costs["fgsm"].high
+    assert costs["base"].ratio == 1
+    assert costs["base"].step_ms == pytest.approx(np.median([steps["base", seed] for seed in SEEDS]))
+    assert (costs["base"].passes, costs["fgsm"].passes) == (1, 3)
+
+
+def test_one_seed_gives_intervals_over_images_and_claims_nothing(make_run: MakeRun) -> None:
+    summary = summarise(load_run(make_run(seeds=(0,))))
+    for (_, suite), entry in summary.table.items():
+        low, high = proportion_confint(round(entry.error.mean * 360), 360, method="wilson")
+        if suite == "clean":
+            assert (entry.error.low, entry.error.high) == pytest.approx((low, high))
+        assert entry.error.low <= entry.error.mean <= entry.error.high
+        assert not entry.best
+        assert entry.comparison is None or entry.comparison.verdict == "no difference seen"
+    noise = summary.table["base", "noise"].error
+    pooled = proportion_confint(round(3 * 360 * noise.mean), 3 * 360, method="wilson")
+    assert noise.high - noise.low > 1.5 * (pooled[1] - pooled[0])  # 360 images shown thrice are not 1080
+
+
+def test_a_partial_run_compares_the_seeds_that_both_have(make_run: MakeRun) -> None:
+    folder = make_run(unfinished=(("r", 3), ("base", 4)))
+    summary = summarise(load_run(folder))
+    comparison = summary.table["r", "clean"].comparison
+    assert comparison is not None
+    assert comparison.seeds == 3
+    seeds = [0, 1, 2]
+    a, b = (wrong(folder, name, "clean", [0.0])[seeds].mean() for name in ("r", "base"))
+    assert (comparison.error, comparison.baseline) == pytest.approx((a, b))
+    assert summary.table["r", "clean"].seeds == 4
+    assert summary.missing == (("base", 4), ("r", 3))
+
+
+@pytest.mark.parametrize("gone", ["r", "base"])
+def test_a_method_without_a_finished_seed_is_a_gap(make_run: MakeRun, gone: str) -> None:
+    summary = summarise(load_run(make_run(unfinished=tuple((gone, seed) for seed in SEEDS))))
+    assert np.isnan(summary.table[gone, "clean"].error.mean)
+    assert np.isnan(summary.costs[gone].ratio)
+    assert summary.table["r", "clean"].comparison is None
+    assert (summary.table["fgsm", "clean"].comparison is None) == (gone == "base")
+
+
+def test_the_baseline_is_what_the_recipe_names(make_run: MakeRun) -> None:
+    summary = summarise(load_run(make_run(baseline="r")))
+    assert summary.table["r", "noise"].comparison is None
+    comparison = summary.table["base", "noise"].comparison
+    assert comparison is not None
+    assert comparison.verdict == "worse"

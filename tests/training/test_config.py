@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+
+from resolute.errors import InputError
+from resolute.training import TrainConfig, learning_rate
+
+STEPS = 7
+"""Steps in an epoch."""
+
+
+def ours(config: TrainConfig) -> list[float]:
+    return [learning_rate(config, step / STEPS) for step in range(config.epochs * STEPS)]
+
+
+def torchs(config: TrainConfig, schedule: Any) -> list[float]:
+    """Step torch's scheduler, made by ``schedule(optimizer)``, through a training run."""
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
+    scheduler: LRScheduler = schedule(optimizer)
+    rates = []
+    for _ in range(config.epochs * STEPS):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_cosine_is_torch_s() -> None:
+    config = TrainConfig(epochs=5, lr=0.3)
+    assert ours(config) == pytest.approx(torchs(config, lambda o: CosineAnnealingLR(o, 5 * STEPS)))
+    assert ours(config)[0] == 0.3
+    assert learning_rate(config, 5) == pytest.approx(0)
+
+
+def test_steps_are_torch_s() -> None:
+    config = TrainConfig(epochs=6, lr=0.3, schedule="step", milestones=(2, 5), gamma=0.2)
+    theirs = torchs(config, lambda o: MultiStepLR(o, [2 * STEPS, 5 * STEPS], gamma=0.2))
+    assert ours(config) == pytest.approx(theirs)
+    assert len(set(ours(config))) == 3
+
+
+def test_warm_up_is_torch_s_from_zero() -> None:
+    config = TrainConfig(epochs=6, lr=0.3, warmup_epochs=2)
+
+    def schedule(optimizer: SGD) -> SequentialLR:
+        rise = LinearLR(optimizer, start_factor=1e-12, total_iters=2 * STEPS)
+        return SequentialLR(optimizer, [rise, CosineAnnealingLR(optimizer, 4 * STEPS)], milestones=[2 * STEPS])
+
+    assert ours(config) == pytest.approx(torchs(config, schedule), abs=1e-9)
+    assert ours(config)[0] == 0
+    assert max(ours(config)) == 0.3
+
+
+def test_a_warm_up_may_last_part_of_an_epoch_or_all_of_them() -> None:
+    assert learning_rate(TrainConfig(epochs=1, lr=0.2, warmup_epochs=0.5), 0.25) == 0.1
+    rising = ours(TrainConfig(epochs=2, lr=0.2, warmup_epochs=2))
+    assert rising == pytest.approx([0.2 * step / (2 * STEPS) for step in range(2 * STEPS)])
+
+
+def test_milestones_count_from_the_beginning_of_training() -> None:
+    config = TrainConfig(epochs=4, lr=1.0, schedule="step", milestones=(2, 3), warmup_epochs=1)
+    assert [learning_rate(config, done) for done in (0.5, 1, 1.99, 2, 2.99, 3)] == pytest.approx(
+        [0.5, 1, 1, 0.1, 0.1, 0.01]
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, "epochs is 0; it must be at least 1."),
+        ("batch_size", 0, "batch_size is 0; it must be at least 1."),
+        ("lr", 0.0, "lr is 0.0; it must be a positive number."),
+        ("lr", -0.1, "lr is -0.1; it must be a positive number."),
+        ("lr", math.nan, "lr is nan; it must be a positive number."),
+        ("lr", math.inf, "lr is inf; it must be a positive number."),
+        ("momentum", 0.0, "momentum is 0.0; it must be above 0 and below 1."),
+        ("momentum", 1.0, "momentum is 1.0; it must be above 0 and below 1."),
+        ("weight_decay", -1e-4, "weight_decay is -0.0001; it must be at least 0."),
+        ("weight_decay", math.nan, "weight_decay is nan; it must be at least 0."),
+        ("schedule", "linear", "schedule is 'linear'; it must be cosine or step."),
+        ("warmup_epochs", -1.0, "warmup_epochs is -1.0; it must be from 0 to epochs."),
+        ("warmup_epochs", 20.5, "warmup_epochs is 20.5; it must be from 0 to epochs."),
+        ("label_smoothing", 1.0, "label_smoothing is 1.0; it must be at least 0 and below 1."),
+        ("label_smoothing", math.nan, "label_smoothing is nan; it must be at least 0 and below 1."),
+        ("ema", 1.0, "ema is 1.0; it must be at least 0 and below 1."),
+        ("ema", -0.5, "ema is -0.5; it must be at least 0 and below 1."),
+        ("device", "tpu", "device is 'tpu'; it must be auto, cpu or cuda."),
+        ("devices", 0, "devices is 0; it must be at least 1 and divide batch_size."),
+        ("devices", 3, "devices is 3; it must be at least 1 and divide batch_size."),
+        ("precision", "16-true", "precision is '16-true'; it must be 32-true or bf16-mixed."),
+    ],
+)
+def test_values_out_of_range_are_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        TrainConfig(**{field: value})
+    assert str(caught.value) == message
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="torch sees no GPU here. Use device 'cpu'"):
+        TrainConfig(device="cuda")
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    config = TrainConfig(
+        epochs=1, batch_size=2, weight_decay=0, warmup_epochs=1, label_smoothing=0.0, ema=0.0, devices=2
+    )
+    assert dataclasses.replace(config, ema=0.999).ema == 0.999

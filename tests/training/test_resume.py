@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from cases import tiny_convolution, tiny_images, tiny_info, tiny_network
+from resolute import train
+from resolute.data import Augment
+from resolute.errors import InputError
+from resolute.training import Epoch, TrainConfig, loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.1, warmup_epochs=1, device="cpu")
+CONFIGS = {
+    "plain": CONFIG,
+    "ema": dataclasses.replace(CONFIG, ema=0.9),
+    "augmented": dataclasses.replace(CONFIG, augment=Augment(shift=1, flip=True, erase=0.5), label_smoothing=0.1),
+    "channels-last": dataclasses.replace(CONFIG, channels_last=True, schedule="step", milestones=(2,)),
+    "bf16": dataclasses.replace(CONFIG, precision="bf16-mixed", ema=0.9),
+}
+
+
+class Interrupted(Exception):  # noqa: N818  it is no error of the program
+    pass
+
+
+@pytest.fixture(autouse=True)
+def checkpoint_after_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+
+
+def fit(
+    method: str, config: TrainConfig, out: Path | None, stop: float = math.inf, seed: int = 0
+) -> tuple[nn.Module, list[Epoch]]:
+    """Train a network with BatchNorm and dropout; die at a moment, in epochs."""
+
+    def die(done: float) -> None:
+        if done > stop:
+            raise Interrupted
+
+    model = tiny_convolution()
+    images, validation = tiny_images(), tiny_images(20, seed=1, split="validation")
+    log = train(model, images, method=method, config=config, out=out, on_step=die, validation=validation, seed=seed)
+    return model, [dataclasses.replace(row, step_ms=0, seconds=0) for row in log]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("method", ["base", "r", "fgsm"])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(method: str, kind: str, tmp_path: Path) -> None:
+    """Weights, buffers and log, bit for bit, after dying twice in mid-epoch."""
+    config = CONFIGS[kind]
+    model, log = fit(method, config, None)
+    for stop in (1.5, 2.9):
+        torch.manual_seed(int(10 * stop))
+        with pytest.raises(Interrupted):
+            fit(method, config, tmp_path, stop)
+    resumed, resumed_log = fit(method, config, tmp_path)
+    assert resumed_log == log
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_finished_epochs_are_not_trained_again(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit("r", CONFIG, tmp_path, 2.1)
+    moments: list[float] = []
+    train(
+        tiny_convolution(), tiny_images(), method="r", config=CONFIG, out=tmp_path, on_step=moments.append,
+        validation=tiny_images(20, seed=1, split="validation"),
+    )  # fmt: skip
+    assert moments[0] == pytest.approx(2 + 1 / 3)
+    model, log = fit("r", CONFIG, tmp_path, stop=0)
+    undisturbed, undisturbed_log = fit("r", CONFIG, None)
+    assert log == undisturbed_log
+    assert all(torch.equal(tensor, undisturbed.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_checkpoints_wait_until_enough_time_has_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 1000)
+    with pytest.raises(Interrupted):
+        fit("base", CONFIG, tmp_path, 3.5)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    fit("base", CONFIG, tmp_path)
+    assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_loss_that_explodes_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, lr=1e30, warmup_epochs=0, schedule="step", gamma=1e-30, milestones=(0,))
+    exploding = dataclasses.replace(config, gamma=1.0)
+    model = tiny_network()
+    with pytest.raises(InputError, match="last checkpoint before it is kept"):
+        train(model, tiny_images(), config=exploding, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "seed", "n"),
+    [
+        ("r", CONFIG, 0, 48),
+        ("base", dataclasses.replace(CONFIG, lr=0.2), 0, 48),
+        ("base", CONFIG, 1, 48),
+        ("base", CONFIG, 0, 64),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(
+    method: str, config: TrainConfig, seed: int, n: int, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        fit("base", CONFIG, tmp_path, 1.5)
+    with pytest.raises(InputError, match=r"checkpoint.pt is of another run: .*Choose another folder \(--out\)"):
+        train(tiny_convolution(), tiny_images(n), method=method, config=config, out=tmp_path, seed=seed)
+
+
+@pytest.mark.parametrize("model", [tiny_network(), tiny_convolution(classes=4)])
+def test_the_checkpoint_of_another_network_is_refused(model: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit("base", CONFIG, tmp_path, 1.5)
+    with pytest.raises(InputError, match="the checkpoint in .* is of another network"):
+        train(model, tiny_images(), config=CONFIG, out=tmp_path)
+
+
+def test_the_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit("base", CONFIG, tmp_path, 1.5)
+    other = tiny_images(info=dataclasses.replace(tiny_info(), name="other"))
+    with pytest.raises(InputError, match="is of another run"):
+        train(tiny_convolution(), other, config=CONFIG, out=tmp_path)
+
+
+def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not much more")
+    with pytest.raises(InputError, match="checkpoint.pt is no checkpoint"):
+        fit("base", CONFIG, tmp_path)
