@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from resolute import counter, methods, models, report
+from resolute import counter, methods, models, report, suites
 from resolute.data import Images, load
 from resolute.errors import InputError
 from resolute.evaluation import measure, records
@@ -63,15 +63,18 @@ def compare(recipe: Recipe, out: str | Path, *, command: str = "", console: Cons
     out = Path(out)
     splits = _load(recipe)
     recipe = recipe.resolved(splits.test.info)
+    suites.find(recipe.suites, splits.test.info)
+    with torch.device("meta"):
+        _build(recipe, splits.train, seed=0)
     _claim(out, recipe, splits.test, command)
-    with _progress(recipe, console) as tell:
+    with _progress(recipe, console) as (tell, finish):
         for method, seed in recipe.cells:
             cell = out / "cells" / cell_name(method, seed)
             if not (cell / "records.jsonl").exists():
                 _run_cell(recipe, splits, method, seed, cell, tell)
             (cell / "checkpoint.pt").unlink(missing_ok=True)
-            tell(method, seed, recipe.train.epochs)
             _gather(recipe, out)
+            finish(method, seed)
     report.write_report(out)
     return report.summarise(report.load_run(out))
 
@@ -144,7 +147,7 @@ def _run_cell(
         seed=seed,
         validation=splits.validation,
         out=cell,
-        on_step=(lambda done: tell(method, seed, done)) if recipe.train.devices == 1 else None,
+        on_step=lambda done: tell(method, seed, done),
     )
     bits = measure(model, splits.test, recipe.suites)
     checkpoint.save(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
@@ -191,15 +194,19 @@ def _gather(recipe: Recipe, out: Path) -> None:
     write_records(out / "records.jsonl", [row for file in files if file.exists() for row in read_records(file)])
 
 
+_Tell = tuple["Callable[[str, int, float], None]", "Callable[[str, int], None]"]
+
+
 @contextlib.contextmanager
-def _progress(recipe: Recipe, console: Console | None) -> Iterator[Callable[[str, int, float], None]]:
+def _progress(recipe: Recipe, console: Console | None) -> Iterator[_Tell]:
     """Show how far the grid is, in epochs weighted by what a method's epoch costs, and how long it will take."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = console or Console(stderr=True)
     passes = {name: methods.find(name).passes for name in recipe.methods}
-    total = recipe.train.epochs * sum(passes[method] for method, _ in recipe.cells)
+    epochs = recipe.train.epochs
+    total = epochs * sum(passes[method] for method, _ in recipe.cells)
     done = dict.fromkeys(recipe.cells, 0.0)
     start = time.monotonic()
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
@@ -207,15 +214,16 @@ def _progress(recipe: Recipe, console: Console | None) -> Iterator[Callable[[str
     with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
         task = bar.add_task("", total=total)
 
-        def tell(method: str, seed: int, epochs: float) -> None:
-            if done[method, seed] == passes[method] * epochs:
-                return
-            done[method, seed] = passes[method] * epochs
-            sofar = sum(done.values())
-            what = f"{method} seed {seed}, epoch {min(int(epochs) + 1, recipe.train.epochs)}/{recipe.train.epochs}"
-            bar.update(task, completed=sofar, description=what)
-            if epochs == recipe.train.epochs and not shown:
-                spent = time.monotonic() - start
-                console.print(f"{method} seed {seed} done, {spent:.0f} s, {spent * (total / sofar - 1):.0f} s left")
+        def tell(method: str, seed: int, epoch: float) -> None:
+            done[method, seed] = passes[method] * epoch
+            what = f"{method} seed {seed}, epoch {min(int(epoch) + 1, epochs)}/{epochs}"
+            bar.update(task, completed=sum(done.values()), description=what)
 
-        yield tell
+        def finish(method: str, seed: int) -> None:
+            tell(method, seed, epochs)
+            if not shown:
+                spent = time.monotonic() - start
+                left = spent * (total / sum(done.values()) - 1)
+                console.print(f"{method} seed {seed} done, {spent:.0f} s, {left:.0f} s left")
+
+        yield tell, finish
