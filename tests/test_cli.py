@@ -113,7 +113,7 @@ def without_labels(folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     folder.mkdir()
-    pq.write_table(pa.table({"image": [b"no picture"] * 3}), folder / "train-0.parquet")  # type: ignore[no-untyped-call]
+    pq.write_table(pa.table({"image": [b"no picture"] * 3}), folder / "train-0.parquet")
     return folder
 
 

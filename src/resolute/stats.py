@@ -1,4 +1,4 @@
-"""What can be said from counts: intervals, paired tests over seeds and over images, and many tests at once.
+"""What can be said from counts: intervals, paired tests over seeds and over images, many tests at once.
 
 An error is a share of wrong answers, in [0, 1]; a difference is method minus baseline: below zero is better. Every p
 is two-sided, every ``level`` a confidence in (0, 1). Arguments out of range, empty or not finite raise ValueError.
@@ -224,8 +224,7 @@ def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], level
         Difference, p values and relative change. With one seed p is 1: nothing is claimed about new seeds.
     """
     d = _difference(wrong_a, wrong_b)
-    answers = wrong_a[0].size
-    over_seeds = d.sum(axis=1) / answers
+    over_seeds = d.sum(axis=1) / (answers := wrong_a[0].size)
     difference, p_seeds = paired_t(over_seeds, level)
     p_images, p_both = mcnemar_clustered(wrong_a, wrong_b), _min_f(over_seeds, d.mean(axis=0) * d.shape[1] / answers)
     baseline = float(wrong_b.mean())
@@ -278,10 +277,11 @@ def _variance_of_mean(numbers: NDArray[np.float64]) -> float:
 
 
 def _difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64]:
-    _require(a.dtype == b.dtype == np.bool_, "wrong answers are bool arrays", (a.dtype, b.dtype))
+    _require(a.dtype == b.dtype == bool, "wrong answers are bool arrays", (a.dtype, b.dtype))
     fits = a.shape == b.shape and a.ndim in (2, 3) and a.size > 0
     _require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))
-    return (a.astype(np.int64) - b).reshape(len(a), -1, a.shape[-1]).sum(axis=1)
+    d: NDArray[np.int64] = (a.astype(np.int64) - b).reshape(len(a), -1, a.shape[-1]).sum(axis=1)
+    return d
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
