@@ -58,8 +58,7 @@ def test_the_file_tree_of_the_readme_is_the_real_one() -> None:
         assert path.exists(), f"{entry} is in the README and not in the tree"
         if folder == ROOT / "src/resolute":
             named.add(path.name)
-    there = {path.name for path in (ROOT / "src/resolute").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert named == there - {"__pycache__"}
+    assert named == {path.name for path in (ROOT / "src/resolute").iterdir()} - {"__pycache__"}
 
 
 def test_every_line_of_the_file_tree_takes_eight_words_at_most() -> None:
