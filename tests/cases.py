@@ -64,7 +64,7 @@ def tiny_network(
         )
 
 
-def tiny_convolution(*, classes: int = 3, channels: int = 1, seed: int = 3) -> nn.Sequential:
+def tiny_convolution(*, classes: int = 3, channels: int = 1, dropout: float = 0.5, seed: int = 3) -> nn.Sequential:
     """Build a network with BatchNorm, which has buffers and differs between its modes."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -73,7 +73,7 @@ def tiny_convolution(*, classes: int = 3, channels: int = 1, seed: int = 3) -> n
             nn.Conv2d(channels, 4, 3, padding=1),
             nn.BatchNorm2d(4),
             nn.ReLU(),
-            nn.Dropout(0.5),
+            nn.Dropout(dropout),
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
             nn.Linear(16, classes),

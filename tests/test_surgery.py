@@ -400,9 +400,11 @@ def test_set_eps_needs_a_robust_model() -> None:
 
 
 @pytest.mark.filterwarnings(r"ignore:.*torch\.jit")
-def test_scripted_modules_are_refused() -> None:
-    with pytest.raises(InputError, match=r"^'1' \(RecursiveScriptModule\) is scripted, .* would be ignored"):
-        robustify(torch.jit.script(small()), where="1")
+@pytest.mark.parametrize("kind", ["script", "trace"])
+def test_scripted_modules_are_refused(kind: str) -> None:
+    model = torch.jit.script(small()) if kind == "script" else torch.jit.trace(small(), torch.rand(3, 4))
+    with pytest.raises(InputError, match=r"^'1' \(\w+\) is scripted, .* would be ignored"):
+        robustify(model, where="1")
 
 
 def test_modules_with_another_forward_are_refused_before_anything_changes() -> None:

@@ -63,9 +63,7 @@ def compare(recipe: Recipe, out: str | Path, *, command: str = "", console: Cons
     out = Path(out)
     splits = _load(recipe)
     recipe = recipe.resolved(splits.test.info)
-    suites.find(recipe.suites, splits.test.info)
-    with torch.device("meta"):
-        _build(recipe, splits.train, seed=0)
+    _check(recipe, splits)
     _claim(out, recipe, splits.test, command)
     with _progress(recipe, console) as (tell, finish):
         for method, seed in recipe.cells:
@@ -108,6 +106,13 @@ def _load(recipe: Recipe) -> _Splits:
     return _Splits(part("train" if recipe.hold_out else "train+validation"), validation, test)
 
 
+def _check(recipe: Recipe, splits: _Splits) -> None:
+    """Refuse a name or a place of the noise now, not when the folder already holds a recipe that cannot be run."""
+    suites.find(recipe.suites, splits.test.info)
+    for method in methods.find_all(recipe.methods):
+        method.prepare(_build(recipe, splits.train, seed=0), recipe.settings)
+
+
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """Everything that the figures depend on: not where the data lies."""
     stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
@@ -117,14 +122,20 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
     path = out / "recipe.json"
-    if not path.exists():
-        if out.is_dir() and any(out.iterdir()):
+    if path.exists():
+        _check_same(out, _identity(recipe), read_json(path))
+    else:
+        # A run that was killed at its first write has left a hidden file.
+        if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
             raise InputError(f"{out} is not empty and holds no run. Choose another folder with --out.")
         beside = {"data_info": dataclasses.asdict(images.info), "command": command}
         write_json(path, to_json(recipe) | beside)
+    if not (out / "environment.json").exists():
         write_json(out / "environment.json", environment())
-        return
-    ours, theirs = _identity(recipe), read_json(path)
+
+
+def _check_same(out: Path, ours: dict[str, Any], stored: Any) -> None:
+    theirs = stored if isinstance(stored, dict) else {}
     differing = [name for name, value in ours.items() if theirs.get(name) != value]
     if differing:
         raise InputError(

@@ -91,7 +91,7 @@ def test_images_that_cannot_be_read_are_counted_and_named(tmp_path: Path, image_
         file.write_bytes(file.read_bytes()[:2000])
     (path / "cat" / "003.png").write_bytes(b"<html>not found</html>")
     (path / "cat" / "007.png").write_bytes(b"")
-    (path / "cat" / "008.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (path / "cat" / "009.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(InputError) as caught:
         load(path)
     message = str(caught.value)

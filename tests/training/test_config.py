@@ -106,7 +106,7 @@ def test_values_out_of_range_are_refused(field: str, value: Any, message: str) -
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="torch sees no GPU here. Use device 'cpu'"):
+    with pytest.raises(InputError, match=r"torch sees no GPU here. Use device 'cpu'"):
         TrainConfig(device="cuda")
 
 

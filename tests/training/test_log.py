@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ ROWS = [Epoch(1, 0.1, 2.0, 0.5, None, 3.25, 1.0), Epoch(2, 0.05, 1.0, 0.25, 0.12
 class Bomb:
     """Executes something when it is unpickled without care."""
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("exploded"),))
 
 
@@ -53,7 +54,7 @@ def test_no_checkpoint_is_no_run(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     save(tmp_path)
-    with pytest.raises(InputError, match="checkpoint.pt is of another run: this run. Choose another folder"):
+    with pytest.raises(InputError, match=r"checkpoint.pt is of another run: this run. Choose another folder"):
         files.load(tmp_path, "that run", CPU)
 
 
@@ -90,7 +91,7 @@ def test_another_file_of_torch_s_is_refused(content: object, tmp_path: Path) -> 
 
 
 def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     writer = files.tensorboard(tmp_path)
     for row in ROWS:
@@ -98,9 +99,7 @@ def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
     writer.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    scalars = {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-    }
+    scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     assert scalars["loss"] == [(1, 2.0), (2, 1.0)]
     assert scalars["validation_error"] == [(2, 0.125)]
     assert scalars.keys() == {"lr", "loss", "train_error", "validation_error", "step_ms", "seconds"}

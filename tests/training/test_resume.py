@@ -28,7 +28,7 @@ CONFIGS = {
 }
 
 
-class Interrupted(Exception):  # noqa: N818  it is no error of the program
+class Interrupted(Exception):
     pass
 
 
@@ -123,7 +123,7 @@ def test_the_checkpoint_of_another_run_is_refused(
 def test_the_checkpoint_of_another_network_is_refused(model: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit("base", CONFIG, tmp_path, 1.5)
-    with pytest.raises(InputError, match="the checkpoint in .* is of another network"):
+    with pytest.raises(InputError, match=r"the checkpoint in .* is of another network"):
         train(model, tiny_images(), config=CONFIG, out=tmp_path)
 
 
@@ -137,5 +137,5 @@ def test_the_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not much more")
-    with pytest.raises(InputError, match="checkpoint.pt is no checkpoint"):
+    with pytest.raises(InputError, match=r"checkpoint.pt is no checkpoint"):
         fit("base", CONFIG, tmp_path)

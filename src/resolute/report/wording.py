@@ -147,9 +147,9 @@ def _p_values(table: Table) -> str:
     if seeds < 2:
         return ""
     return (
-        "p is the largest of three: a paired t test over seeds, a McNemar test over images (each image counted once over "
-        f"all seeds), and Clark's min F' over both at once. It is adjusted by Holm over the {count(len(tested), 'comparison')} of the table; 0.05 or "
-        "below is called a difference. "
+        "p is the largest of three: a paired t test over seeds, a McNemar test over images (each counted once over all "
+        "seeds), and Clark's min F' over both at once. It is adjusted by Holm over the "
+        f"{count(len(tested), 'comparison')} of the table; 0.05 or below is called a difference. "
         "\N{LEFT DOUBLE QUOTATION MARK}No difference seen\N{RIGHT DOUBLE QUOTATION MARK} does not mean that there is "
         f"none. With {seeds} seeds the exact sign-flip p cannot fall below {2 / 2**seeds:.3g}; it decides nothing."
     )

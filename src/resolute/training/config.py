@@ -22,7 +22,7 @@ class TrainConfig:
         epochs: Passes over the training set.
         batch_size: Images in a step, over all devices; an incomplete last batch is skipped.
         lr: Highest learning rate.
-        momentum: Nesterov momentum, in [0, 1).
+        momentum: Nesterov momentum, above 0 and below 1.
         weight_decay: L2 penalty on every parameter.
         schedule: ``"cosine"`` to 0, step by step, or ``"step"``: times ``gamma`` at each milestone.
         milestones: Epochs at which the step schedule falls.

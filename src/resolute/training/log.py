@@ -51,15 +51,20 @@ def load(out: Path, identity: str, device: torch.device) -> tuple[dict[str, Any]
         State dicts and epochs as given to `save`; None if there is no checkpoint.
 
     Raises:
-        InputError: If the checkpoint is of another run.
+        InputError: If the checkpoint is of another run, or is none.
     """
     path = out / CHECKPOINT
     if not path.exists():
         return None
-    stored = torch.load(path, map_location=device, weights_only=True)
-    if stored["identity"] != identity:
-        raise InputError(f"{path} is of another run: {stored['identity']}. Choose another folder (--out).")
-    return stored["state"], [Epoch(**row) for row in stored["log"]]
+    try:
+        stored = torch.load(path, map_location=device, weights_only=True)
+        theirs, state, rows = stored["identity"], stored["state"], [Epoch(**row) for row in stored["log"]]
+    except Exception as error:  # a broken archive raises half a dozen unrelated types
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path} is no checkpoint ({reason}). Delete it: this run then starts anew.") from error
+    if theirs != identity:
+        raise InputError(f"{path} is of another run: {theirs}. Choose another folder (--out).")
+    return state, rows
 
 
 def tensorboard(out: Path) -> Any:

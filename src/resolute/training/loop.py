@@ -61,7 +61,8 @@ def train(
         validation: Images whose error is logged after each epoch; nothing is chosen by it.
         out: Folder for ``train.csv``, checkpoints and logs. If it holds a checkpoint of the same run, the run goes on
             from there, bit for bit as if it had not stopped.
-        on_step: Called after each step with the epochs done so far, 3.25 say; in this process only.
+        on_step: Called after each step with the epochs done so far, 3.25 say; not where several devices have processes
+            of their own.
 
     Returns:
         One row an epoch.
@@ -91,9 +92,12 @@ def train(
     with torch.random.fork_rng(range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as folder:
         # The result comes back as a file: a process's tensors end with it, and Fabric's pipe blocks when full.
         result = Path(folder) / "result.pt"
-        fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=on_step, result=result)
+        told = on_step if config.devices == 1 else None
+        fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=told, result=result)
         fabric.launch(fit, method.prepare(model, job.settings))
         trained = torch.load(result, weights_only=True)
+    if "refused" in trained:
+        raise InputError(trained["refused"])
     model.load_state_dict(trained["weights"])
     return [Epoch(**row) for row in trained["log"]]
 
@@ -136,6 +140,15 @@ class _Trainee:
 
 
 def _fit(fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float], None] | None, result: Path) -> None:
+    try:
+        trained = _run(fabric, model, job, on_step)
+    except InputError as error:  # raised in every process alike; one that died of it would leave a traceback
+        trained = {"refused": str(error)}
+    if fabric.is_global_zero:
+        torch.save(trained, result)
+
+
+def _run(fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float], None] | None) -> dict[str, Any]:
     trainee = _set_up(fabric, model, job.config)
     log = _resume(trainee, job)
     out = job.out if fabric.is_global_zero else None
@@ -151,9 +164,7 @@ def _fit(fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float],
             saved = time.monotonic()
     if writer:
         writer.close()
-    if fabric.is_global_zero:
-        rows = [dataclasses.asdict(row) for row in log]
-        torch.save({"weights": trainee.kept.state_dict(), "log": rows}, result)
+    return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
 
 
 def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
@@ -161,8 +172,13 @@ def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
     if stored is None:
         return []
     states, log = stored
-    for name, part in trainee.parts.items():
-        part.load_state_dict(states[name])
+    try:
+        for name, part in trainee.parts.items():
+            part.load_state_dict(states[name])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the checkpoint in {job.out} is of another network ({error}). Choose another folder."
+        ) from error
     return log
 
 
@@ -207,7 +223,8 @@ def _epoch(trainee: _Trainee, job: _Job, epoch: int, on_step: Callable[[float], 
         loss, wrong = loss + step_loss, wrong + step_wrong
         if on_step:
             on_step(epoch + (step + 1) / steps)
-    mean_loss, train_error = (float(v) / steps for v in (loss, wrong))
+    means: Any = fabric.all_reduce(torch.stack([loss, wrong]))
+    mean_loss, train_error = (float(total) / steps for total in means)
     trained = time.perf_counter()
     if not math.isfinite(mean_loss):
         raise InputError(

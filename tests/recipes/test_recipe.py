@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from torch import nn
+
+from cases import tiny_info
+from resolute import models, suites
+from resolute.data import DATASETS, Augment
+from resolute.errors import InputError
+from resolute.methods import Settings
+from resolute.recipes import RECIPES, Recipe, customary, from_json, to_json
+from resolute.training import TrainConfig
+
+FULL = Recipe(
+    name="all",
+    data="digits",
+    model="lenet",
+    data_dir="somewhere",
+    size=32,
+    methods=("base", "r+fgsm"),
+    seeds=(3, 1),
+    settings=Settings(eps=0.3, p=0.4, where="relu*", radius=0.2),
+    suites=("fgsm",),
+    split="validation",
+    train=TrainConfig(
+        epochs=7,
+        schedule="step",
+        milestones=(3, 5),
+        augment=Augment(shift=2, padding="reflect", flip=True, erase=0.25),
+        ema=0.99,
+        devices=2,
+        precision="bf16-mixed",
+    ),
+)
+
+
+@pytest.mark.parametrize("recipe", [FULL, *(make() for make in RECIPES.values())], ids=lambda recipe: recipe.name)
+def test_a_recipe_survives_json(recipe: Recipe) -> None:
+    assert from_json(json.loads(json.dumps(to_json(recipe)))) == recipe
+
+
+def test_every_field_is_stored() -> None:
+    stored = to_json(FULL)
+    assert stored.keys() == {field.name for field in dataclasses.fields(Recipe)}
+    assert stored["train"].keys() == {field.name for field in dataclasses.fields(TrainConfig)}
+    assert stored["settings"] == {"eps": 0.3, "p": 0.4, "where": "relu*", "radius": 0.2}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_named_recipes_can_be_run(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.name == name
+    assert recipe.methods == ("base", "fgsm", "r")
+    assert suites.find(recipe.suites, tiny_info())
+    assert models.build(recipe.model, classes=10)
+    assert recipe.data in DATASETS or name == "images"
+    assert len(recipe.cells) == len(recipe.methods) * len(recipe.seeds)
+
+
+def test_the_data_choose_the_recipe() -> None:
+    assert customary("digits") == RECIPES["digits"]()
+    assert customary("mnist") == RECIPES["mnist"]()
+    assert customary("some/folder") == RECIPES["images"]()
+
+
+def test_methods_alternate_so_that_a_slow_hour_slows_all_of_them() -> None:
+    assert FULL.cells == [("base", 3), ("r+fgsm", 3), ("base", 1), ("r+fgsm", 1)]
+
+
+def test_radius_and_augmentation_follow_the_data() -> None:
+    plain = dataclasses.replace(FULL, settings=Settings(), train=TrainConfig())
+    info = tiny_info(policy=Augment(shift=3))
+    assert plain.resolved(info).settings.radius == info.radius
+    assert plain.resolved(info).train.augment == Augment(shift=3)
+    assert FULL.resolved(info) == FULL
+    assert plain.resolved(info).resolved(tiny_info()) == plain.resolved(info)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("base", "fsgm")}, "unknown method 'fsgm': did you mean 'fgsm'"),
+        ({"methods": ("r", "fgsm")}, "methods are r, fgsm; .* the baseline \\(base\\) among them"),
+        ({"methods": ("base", "r", "r")}, "methods are base, r, r; each must stand there once"),
+        ({"methods": ()}, "each must stand there once, and the baseline"),
+        ({"baseline": "r"}, "the baseline \\(r\\) among them"),
+        ({"seeds": ()}, "seeds are \\(\\); there must be at least one"),
+        ({"seeds": (0, 0)}, "seeds are \\(0, 0\\); .* each once"),
+        ({"seeds": (-1,)}, "seeds are \\(-1,\\); .* 0 or more"),
+        ({"split": "train"}, "split is 'train'; it is 'test' or 'validation'"),
+        ({"hold_out": False}, "must not train on them: hold_out=True"),
+        ({"settings": Settings(where=nn.ReLU)}, "a recipe's where is text"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(FULL, **change)
+
+
+@pytest.mark.parametrize("lost", ["methods", "train", "settings", "data"])
+def test_a_recipe_of_another_version_is_refused(lost: str) -> None:
+    stored = to_json(FULL)
+    with pytest.raises(InputError, match=r"this is not a recipe of this version .* Run again into an empty folder"):
+        from_json({key: value for key, value in stored.items() if key != lost})
+    with pytest.raises(InputError, match="not a recipe of this version"):
+        from_json(stored | {"novelty": 1})
+    with pytest.raises(InputError, match="not a recipe of this version"):
+        from_json(stored | {"train": {**stored["train"], "novelty": 1}})

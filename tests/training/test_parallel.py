@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from cases import tiny_images, tiny_network
+from ranks import watched
+from resolute import train
+from resolute.data import Augment, epoch_order
+from resolute.errors import InputError
+from resolute.training import TrainConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = TrainConfig(epochs=2, batch_size=16, lr=0.1, device="cpu")
+TWO = dataclasses.replace(CONFIG, devices=2)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_same_batches(tmp_path: Path) -> None:
+    images, together, alone = tiny_images(50), tiny_network(), tiny_network()
+    log = train(together, images, method=watched(tmp_path), config=TWO, seed=3, validation=images, on_step=print)
+    expected = train(alone, images, config=CONFIG, seed=3, validation=images)
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+    assert [row.loss for row in log] == pytest.approx([row.loss for row in expected], rel=1e-4)
+    assert [row.train_error for row in log] == pytest.approx([row.train_error for row in expected])
+    assert [row.validation_error for row in log] == [row.validation_error for row in expected]
+
+    for step in range(6):
+        parts = [torch.load(tmp_path / f"{rank}-{step}.pt") for rank in (0, 1)]
+        order = epoch_order(50, 3, step // 3)[16 * (step % 3) : 16 * (step % 3) + 16]
+        assert torch.equal(torch.stack([part["y"] for part in parts], 1).flatten(), images.y[order])
+        assert not torch.equal(parts[0]["noise"], parts[1]["noise"])
+    assert not (tmp_path / "0-6.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_in_one_process_is_refused_by_all(tmp_path: Path) -> None:
+    config = dataclasses.replace(TWO, lr=1e30, augment=Augment(shift=1), schedule="step")
+    with pytest.raises(InputError, match=r"the loss became (nan|inf) in epoch 1"):
+        train(tiny_network(), tiny_images(), config=config, out=tmp_path)
