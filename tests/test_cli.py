@@ -121,7 +121,7 @@ def test_flags_are_frozen() -> None:
             for word in (
                 [*parameter.opts, *parameter.secondary_opts]
                 if parameter.param_type_name == "option"
-                else [parameter.make_metavar(typer.Context(command))]
+                else [parameter.metavar]
             )
         ]
         for name, command in group.commands.items()
@@ -366,7 +366,7 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "data": (["--data", "minst"], "unknown data set 'minst': did you mean 'mnist'? There is no folder minst either"),
     "method": (["--methods", "base,fsgm"], "unknown method 'fsgm': did you mean 'fgsm'?"),
     "suite": (["--suites", "clean,nosie"], "unknown suite 'nosie': did you mean 'noise'?"),
-    "recipe": (["mnits"], "unknown recipe 'mnits': did you mean 'mnist'?"),
+    "recipe": (["mnits"], "unknown recipe 'mnits': did you mean 'mnist' or 'digits'?"),
     "eps-1": (["--eps", "1.0"], "eps is 1.0; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise."),
     "eps-negative": (["--eps", "-0.1"], "eps is -0.1; it must be at least 0 and below 1."),
     "eps-nan": (["--eps", "nan"], "eps is nan; it must be at least 0 and below 1."),
@@ -382,7 +382,7 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "leak": (["--split", "validation", "--train-on-all"], "networks that are judged on the validation images must not"),
     "erase": (["--erase", "2"], "erase is 2.0: it is a probability, from 0 to 1"),
     "size": (["--size", "16"], "size 16 came with 'digits', whose images have one size: leave it out"),
-    "images": (["images"], "unknown data set 'images': there are: digits, mnist. There is no folder images either"),
+    "images": (["images"], "unknown data set 'images': did you mean 'digits'? There is no folder images either"),
     "nan-loss": (["--lr", "1e30"], "the loss became nan in epoch 1 (base, lr "),
     "empty-folder": (empty_folder, "empty: there are no images in it. Wanted is a sub-folder for each class"),
     "one-class": (one_class, "lonely has one class, 'class0': a classifier needs two or more."),

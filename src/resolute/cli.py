@@ -44,14 +44,13 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on from here.")
-        sys.exit(130)
 
 
 @app.command()
 def compare(
-    recipe: Annotated[str | None, typer.Argument(help="digits, mnist or images; by default what fits --data.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
@@ -89,13 +88,17 @@ def compare(
 
     Without arguments: base, FGSM and R on scikit-learn's digits, in under two minutes. The same command goes on where
     a killed one stopped.
-    """
+    """  # noqa: DOC501 the docstring is the command's help
     from resolute import comparison
     from resolute.report import console_table
 
     made = _recipe(recipe, {name: value for name, value in locals().items() if name != "recipe" and value is not None})
     folder = out or comparison.default_folder(made)
-    summary = comparison.compare(made, folder, command=_command())
+    try:
+        summary = comparison.compare(made, folder, command=_command())
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on from here.")
+        raise typer.Exit(130) from None
     console = Console()
     console.print(console_table(summary))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
@@ -113,7 +116,11 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run dir
 
 
 @app.command("list")
-def list_(what: Annotated[What | None, typer.Argument(help="All of them by default.")] = None) -> None:
+def list_(
+    what: Annotated[
+        What | None, typer.Argument(metavar="[WHAT]", help="models, data, methods, suites, recipes.")
+    ] = None,
+) -> None:
     """Show which models, data sets, methods, suites and recipes there are."""
     from rich.table import Table
 
