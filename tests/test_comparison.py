@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +14,6 @@ from resolute import comparison, recipes
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
 from resolute.training import TrainConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TINY = recipes.Recipe(
     name="tiny",
@@ -36,6 +35,20 @@ def one_epoch(**changes: object) -> recipes.Recipe:
 def outcome(out: Path) -> dict[str, bytes]:
     files = [out / "records.jsonl", *(cell / name for cell in out.glob("cells/*") for name in SAME)]
     return {str(file.relative_to(out)): file.read_bytes() for file in files}
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("killed.py")
+    ran = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    kills = json.loads(ran.stdout.splitlines()[-1])
+    assert kills["writes"] >= 10
+    assert kills["moments"] == 6
+    ends = {folder.name: outcome(folder) for folder in tmp_path.iterdir()}
+    assert len(ends) >= 3
+    assert all(end == ends["undisturbed"] for end in ends.values())
+    assert list(tmp_path.glob("*/cells/*/checkpoint.pt")) == []
 
 
 def test_a_finished_run_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
