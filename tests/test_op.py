@@ -148,7 +148,8 @@ def test_signs_are_those_of_plain_integers_in_memory_order(layout: str, p: float
     assert torch.equal(drawn(x, g), wanted)
     assert g.shape == x.shape
     assert g.dtype == x.dtype
-    assert g.stride() == torch.relu(x).stride()
+    wanted_strides = torch.relu(x).stride()
+    assert all(a == b for a, b, size in zip(g.stride(), wanted_strides, x.shape, strict=True) if size > 1)
 
 
 def test_the_same_memory_gets_the_same_signs_whatever_its_shape() -> None:

@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resolute.activation import activate
 from resolute.errors import InputError
-from resolute.op import check, perturb
+from resolute.op import check, noisy
 
 Noise = Callable[[Tensor], Tensor]
-"""What is put at a site: a picklable function of a tensor, such as ``functools.partial(perturb, eps=0.1)``."""
+"""What is put at a site: a picklable function of a tensor, such as ``functools.partial(noise, eps=0.1)``."""
 
 Predicate = Callable[[str, nn.Module], bool]
 Where = str | type[nn.Module] | Predicate | Sequence[str | type[nn.Module] | Predicate]
@@ -82,7 +84,7 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
         [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
     """
     check(eps, p)
-    return attach(model, functools.partial(perturb, eps=eps, p=p), where)
+    return attach(model, functools.partial(noisy, eps=np.float64(eps), p=p), where)
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -142,7 +144,7 @@ def set_eps(model: _Model, eps: float) -> _Model:
     for module in model.modules():
         if isinstance(module, _Perturbed):
             for side, noise in module._noise.items():
-                module._noise[side] = functools.partial(noise, eps=eps)
+                module._noise[side] = functools.partial(noise, eps=np.float64(eps))
     return model
 
 
@@ -202,8 +204,12 @@ class _Perturbed(nn.Module):
             return super().forward(*args, **kwargs)
         if "input" in self._noise:
             args, kwargs = _perturb_first(self._noise["input"], args, kwargs)
-        out = super().forward(*args, **kwargs)
-        return self._noise["output"](out) if "output" in self._noise else out
+        noise = self._noise.get("output")
+        if noise is None:
+            return super().forward(*args, **kwargs)
+        if isinstance(noise, functools.partial) and noise.func is noisy and len(args) == 1 and not kwargs:
+            return activate(self, self._own, args[0], **noise.keywords)
+        return noise(super().forward(*args, **kwargs))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return (_restore, (self._own,), self.__getstate__())  # type: ignore[no-untyped-call]
