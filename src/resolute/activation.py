@@ -34,6 +34,9 @@ _GRADIENTS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Tensor]] = {
 }
 """Derivatives in x of activations that have the sign of x wherever they are not 0: keeping x is enough for both."""
 
+_COPY_FIRST = {nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish}
+"""In place these keep a copy of x for backward, not the result: the result may be overwritten again."""
+
 
 def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float, p: float) -> Tensor:
     """Perturb the output of an activation module.
@@ -54,10 +57,10 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float, p: 
     slope = _SLOPES[own](module) if own in _SLOPES else -1.0
     if slope >= 0:
         return noisy(x, eps, p, slope, inplace)
-    if own not in _GRADIENTS or not kernels.serves(x):
-        return noisy(own.forward(module, x), eps, p, inplace=inplace)
-    gradient = functools.partial(_GRADIENTS[own], module)
-    out: Tensor = _Activated.apply(x, draw_seed(x), eps, p, functools.partial(own.forward, module), gradient, inplace)
+    if inplace or own not in _GRADIENTS or not kernels.serves(x):
+        return noisy(own.forward(module, x), eps, p, inplace=inplace and own in _COPY_FIRST)
+    value, gradient = functools.partial(own.forward, module), functools.partial(_GRADIENTS[own], module)
+    out: Tensor = _Activated.apply(x, draw_seed(x), eps, p, value, gradient)
     return out
 
 
@@ -71,17 +74,18 @@ class _Activated(torch.autograd.Function):
         p: float,
         value: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor, Tensor], Tensor],
-        inplace: bool,
     ) -> Tensor:
-        ctx.save_for_backward(x.clone() if inplace else x, seed)
-        ctx.eps, ctx.p, ctx.gradient = eps, p, gradient
-        if inplace:
-            ctx.mark_dirty(x)
+        ctx.save_for_backward(x, seed)
+        ctx.eps, ctx.p, ctx.value, ctx.gradient = eps, p, value, gradient
         y = value(x)
         return run(y, y, seed, eps, p, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, seed = ctx.saved_tensors
-        out = ctx.gradient(run(grad, x, seed, ctx.eps, ctx.p), x)
-        return out, None, None, None, None, None, None
+        scaled = run(grad, x, seed, ctx.eps, ctx.p)
+        if torch.is_grad_enabled():  # not every gradient below has one of its own
+            (out,) = torch.autograd.grad(ctx.value(x), x, scaled, create_graph=True)
+        else:
+            out = ctx.gradient(scaled, x)
+        return out, None, None, None, None, None
