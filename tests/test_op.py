@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import reference
-from resolute import op
+from resolute import op, signs
 from resolute.errors import InputError
 from resolute.op import Perturb, perturb
 
@@ -148,7 +148,8 @@ def test_signs_are_those_of_plain_integers_in_memory_order(layout: str, p: float
     assert torch.equal(drawn(x, g), wanted)
     assert g.shape == x.shape
     assert g.dtype == x.dtype
-    assert g.stride() == torch.relu(x).stride()
+    wanted_strides = torch.relu(x).stride()
+    assert all(a == b for a, b, size in zip(g.stride(), wanted_strides, x.shape, strict=True) if size > 1)
 
 
 def test_the_same_memory_gets_the_same_signs_whatever_its_shape() -> None:
@@ -422,7 +423,7 @@ def test_autocast_keeps_the_dtype_that_it_chose() -> None:
 @pytest.mark.parametrize("p", [0.5, 0.3])
 def test_signs_are_the_same_on_every_device(p: float) -> None:
     seed = torch.tensor(-(2**62) - 12345)
-    assert torch.equal(op.signs(seed.cuda(), 5000, p).cpu(), op.signs(seed, 5000, p))
+    assert torch.equal(signs.draw(seed.cuda(), 5000, p).cpu(), signs.draw(seed, 5000, p))
     x = torch.randn(100, device="cuda")
     assert perturb(x, 0.1, p).device == x.device
 

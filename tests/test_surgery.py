@@ -19,13 +19,14 @@ from torch.nn.utils import parametrizations
 from networks import NETWORKS, Shared
 from resolute.errors import InputError
 from resolute.op import perturb
-from resolute.surgery import Site, attach, is_robust, robustify, set_eps, sites, unrobustify
+from resolute.places import Site, sites
+from resolute.surgery import attach, is_robust, robustify, set_eps, unrobustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from networks import Network
-    from resolute.surgery import Where
+    from resolute.places import Where
 
 
 @pytest.fixture(params=NETWORKS)

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from resolute.comparison import compare
     from resolute.evaluation import evaluate
     from resolute.op import Perturb, perturb
-    from resolute.surgery import Site, is_robust, robustify, set_eps, sites, unrobustify
+    from resolute.places import Site, sites
+    from resolute.surgery import is_robust, robustify, set_eps, unrobustify
     from resolute.training import train
 
 _HOME = {
     "perturb": "op", "Perturb": "op",
     "robustify": "surgery", "unrobustify": "surgery", "is_robust": "surgery", "set_eps": "surgery",
-    "sites": "surgery", "Site": "surgery",
+    "sites": "places", "Site": "places",
     "train": "training", "evaluate": "evaluation", "compare": "comparison",
 }  # fmt: skip
 

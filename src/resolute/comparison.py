@@ -23,6 +23,7 @@ from resolute.data import Images, load
 from resolute.errors import InputError
 from resolute.evaluation import measure, records
 from resolute.models import checkpoint
+from resolute.places import sites
 from resolute.recipes import Recipe, to_json
 from resolute.records import (
     cell_name,
@@ -33,7 +34,7 @@ from resolute.records import (
     write_json,
     write_records,
 )
-from resolute.surgery import is_robust, sites
+from resolute.surgery import is_robust
 from resolute.training import train
 
 if TYPE_CHECKING:

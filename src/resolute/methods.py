@@ -22,7 +22,7 @@ from resolute.surgery import attach, robustify
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolute.surgery import Where
+    from resolute.places import Where
 
 
 @dataclass(frozen=True, slots=True)

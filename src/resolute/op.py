@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resolute import counter
+from resolute import kernels, signs
 from resolute.errors import InputError
-
-_LANES = 32
-"""Words that lie side by side; each serves one bit to 32 rows of as many elements."""
 
 
 def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
@@ -30,7 +27,8 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
     Args:
         x: Floating point, any shape. Half precision is computed in float32 and rounded once.
         eps: Strength, 0 <= eps < 1. The paper prints none; 0.1 is this project's choice. 0 returns ``x`` itself.
-        p: Probability of s = +1, in [0, 1]. The paper evaluates 0.5, the only value that leaves the mean alone.
+        p: Probability of s = +1, in [0, 1], to the nearest multiple of 2**-16. The paper evaluates 0.5, the only value
+            that leaves the mean alone.
 
     Returns:
         g(x), with the shape, dtype, device and memory format of ``x``.
@@ -48,18 +46,40 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
         tensor([0.0000, 0.2500, 0.5000])
     """
     check(eps, p)
+    return noisy(x, eps, p)
+
+
+def noisy(x: Tensor, eps: float, p: float, slope: float = 1.0, inplace: bool = False) -> Tensor:
+    """Perturb the output of a (leaky) rectifier, given its input; `perturb` without its checks is that of slope 1.
+
+    Args:
+        x: Floating point, any shape; the input of the rectifier.
+        eps: Strength, 0 < eps < 1. torch.compile takes a NumPy float as an input of the graph and a Python float as a
+            constant.
+        p: Probability of s = +1.
+        slope: The rectifier is x above 0 and slope * x elsewhere, slope >= 0: 1 for none, 0 for ReLU.
+        inplace: Write the result into ``x``.
+
+    Returns:
+        g(rectified x): ``x`` itself if in place.
+
+    Raises:
+        TypeError: If x is not a tensor of a floating-point type.
+    """
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         raise TypeError(
             f"perturb got {getattr(x, 'dtype', type(x).__name__)}; it wants a floating-point tensor. Embed or cast "
             "integers before it, and put it only where a module returns one tensor."
         )
-    if eps == 0:
-        return x
-    if eps < torch.finfo(x.dtype).eps / 2:
-        _warn_lost(x.dtype)
-    seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=x.device)
-    out: Tensor = _Perturb.apply(x, seed, eps, p)
-    return out
+    if not torch.compiler.is_compiling():
+        if eps == 0 and slope == 1:
+            return x
+        if 0 < eps < torch.finfo(x.dtype).eps / 2:
+            _warn_lost(x.dtype)
+    overwrites = inplace and kernels.serves(x)
+    keeps_output = inplace or slope == 0
+    out: Tensor = _Noisy.apply(x, draw_seed(x), eps, p, slope, keeps_output, overwrites)
+    return x.copy_(out) if inplace and not overwrites else out
 
 
 class Perturb(nn.Module):
@@ -121,44 +141,86 @@ def check(eps: float, p: float = 0.5) -> None:
         raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
 
 
-def signs(seed: Tensor, n: int, p: float) -> Tensor:
-    """Draw the signs of n elements in memory order.
-
-    At p = 0.5 one hashed word serves 32 elements: in each block of 1024 elements, element 32 * b + k takes bit b of
-    word k. At any other p an element has a word of its own, compared with p * 2**32.
+def draw_seed(x: Tensor) -> Tensor:
+    """Draw a seed from torch's generator of the device of x.
 
     Args:
-        seed: int64, 0-d.
-        n: Number of elements.
-        p: Probability of True.
+        x: Any tensor.
 
     Returns:
-        bool of shape [n] on the device of ``seed``: True for +1.
+        int64, 0-d, on the device of ``x``.
     """
-    if p != 0.5:
-        return counter.words(seed, torch.arange(n, device=seed.device)) < round(p * 2**32)
-    blocks = -(-n // _LANES**2)
-    words = counter.words(seed, torch.arange(blocks * _LANES, device=seed.device)).view(blocks, 1, _LANES)
-    bits = words >> torch.arange(_LANES, device=seed.device).view(_LANES, 1)
-    return (bits & 1).view(-1)[:n] == 1
+    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=x.device)
 
 
-def derivative(x: Tensor, seed: Tensor, eps: float, p: float) -> Tensor:
-    """Give dg/dx = 1 + eps * l(x), which is also g(x) / x wherever x is not 0.
+def multiply(
+    src: Tensor, ref: Tensor, seed: Tensor, eps: float, p: float, slope: float = 1.0, start: int = 0
+) -> Tensor:
+    """Multiply by dg/dx = 1 + eps * l(x) at x = ``ref``, through a (leaky) rectifier.
+
+    With ``src`` = ``ref`` = x it is g(rectified x), since g(x) / x = dg/dx; with the gradient of g as ``src`` it is the
+    gradient of x. ``ref`` may also be g: it has the signs of x.
 
     Args:
-        x: Floating point, any shape.
+        src: Floating point, any shape.
+        ref: Of the shape and dtype of ``src``; the signs follow its memory.
         seed: int64, 0-d.
         eps: Strength.
         p: Probability of the sign +1.
+        slope: Factor of ``src`` where ``ref`` is not above 0.
+        start: Position of the first element in memory, a multiple of 1024.
 
     Returns:
-        float32 (float64 for a float64 x), of the shape and memory format of x.
+        Like ``src``; half precision is computed in float32 and rounded once.
     """
-    dense = torch.empty_like(x, device="meta")
-    plus = signs(seed, x.numel(), p).as_strided(x.shape, dense.stride())
-    sgn = x.to(torch.promote_types(x.dtype, torch.float32)).sign()
-    return 1 + eps * torch.where(plus, sgn, -sgn)
+    wide = torch.promote_types(ref.dtype, torch.float32)
+    dense = torch.empty_like(ref, device="meta")
+    plus = signs.draw(seed, ref.numel(), p, start).as_strided(ref.shape, dense.stride())
+    value, one = src.to(wide), torch.ones((), dtype=wide, device=ref.device)
+    strength = (one * eps).to(wide)
+    if slope == 0:
+        return (value.masked_fill(ref <= 0, 0) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
+    factor = torch.where(plus == (ref > 0), one + strength, one - strength).masked_fill(ref == 0, 1)
+    if slope != 1:
+        value = torch.where(ref <= 0, value * slope, value)
+    return (value * factor).to(src.dtype)
+
+
+def run(
+    src: Tensor, ref: Tensor, seed: Tensor, eps: float, p: float, slope: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """Do what `multiply` does, by a kernel where there is one and nobody looks into it.
+
+    Args:
+        src: As in `multiply`.
+        ref: As in `multiply`.
+        seed: As in `multiply`.
+        eps: As in `multiply`.
+        p: As in `multiply`.
+        slope: As in `multiply`.
+        inplace: Write into ``src``.
+
+    Returns:
+        As in `multiply`; ``src`` itself if in place.
+    """
+    if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
+        return kernels.multiply(src, ref, seed, eps, signs.level(p), slope, inplace)
+    out = multiply(src, ref, seed, eps, p, slope)
+    return src.copy_(out) if inplace else out
+
+
+def same_seed(seed: Tensor) -> Tensor:
+    """Write a seed in another way for backward under a compiler.
+
+    Without this it would find that forward has computed the same signs, and keep them as a mask.
+
+    Args:
+        seed: int64.
+
+    Returns:
+        A tensor equal to ``seed``.
+    """
+    return ~~seed if torch.compiler.is_compiling() else seed
 
 
 @functools.cache
@@ -172,19 +234,30 @@ def _warn_lost(dtype: torch.dtype) -> None:
     )
 
 
-class _Perturb(torch.autograd.Function):
+class _Noisy(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, seed: Tensor, eps: float, p: float) -> Tensor:
-        return (x * derivative(x, seed, eps, p)).to(x.dtype)
+    def forward(
+        x: Tensor,
+        seed: Tensor,
+        eps: float,
+        p: float,
+        slope: float,
+        keeps_output: bool,  # noqa: ARG004
+        overwrites: bool,
+    ) -> Tensor:
+        return run(x, x, seed, eps, p, slope, overwrites)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
-        x, seed, ctx.eps, ctx.p = inputs
-        ctx.save_for_backward(x, seed)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, seed, ctx.eps, ctx.p, ctx.slope, keeps_output, overwrites = inputs
+        if overwrites:
+            ctx.mark_dirty(x)
+        ctx.save_for_backward(output if keeps_output else x, seed)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        x, seed = ctx.saved_tensors
-        return (grad * derivative(x, seed, ctx.eps, ctx.p)).to(grad.dtype), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        ref, seed = ctx.saved_tensors
+        out = run(grad, ref, same_seed(seed), ctx.eps, ctx.p, ctx.slope)
+        return out, None, None, None, None, None, None

@@ -8,48 +8,23 @@ in-place activations work, and code compiled before notices the change, as it wo
 from __future__ import annotations
 
 import functools
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resolute.activation import activate
 from resolute.errors import InputError
-from resolute.op import check, perturb
+from resolute.op import check, noisy
+from resolute.places import Side, Where, find
 
 Noise = Callable[[Tensor], Tensor]
-"""What is put at a site: a picklable function of a tensor, such as ``functools.partial(perturb, eps=0.1)``."""
-
-Predicate = Callable[[str, nn.Module], bool]
-Where = str | type[nn.Module] | Predicate | Sequence[str | type[nn.Module] | Predicate]
+"""What is put at a site: a picklable function of a tensor, such as ``functools.partial(noise, eps=0.1)``."""
 
 _Model = TypeVar("_Model", bound=nn.Module)
-_Side = Literal["input", "output"]
-_Found = dict[tuple[str, _Side], nn.Module]
-
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
-_RECTIFIERS = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU,
-    nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
-)  # fmt: skip
-_RECTIFIER_NAME = re.compile(r"relu|gelu|selu|celu|silu|swish|mish|^elu", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One place where noise is or would be put.
-
-    Attributes:
-        name: The module's name in ``model.named_modules()``; empty for the input of the model itself.
-        module_type: The module's own class, also while it is perturbed.
-    """
-
-    name: str
-    module_type: type[nn.Module]
 
 
 def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "hidden") -> _Model:
@@ -82,7 +57,7 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
         [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
     """
     check(eps, p)
-    return attach(model, functools.partial(perturb, eps=eps, p=p), where)
+    return attach(model, functools.partial(noisy, eps=np.float64(eps), p=p), where)
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -142,24 +117,8 @@ def set_eps(model: _Model, eps: float) -> _Model:
     for module in model.modules():
         if isinstance(module, _Perturbed):
             for side, noise in module._noise.items():
-                module._noise[side] = functools.partial(noise, eps=eps)
+                module._noise[side] = functools.partial(noise, eps=np.float64(eps))
     return model
-
-
-def sites(model: nn.Module, where: Where = "hidden") -> list[Site]:
-    """List the places that `robustify` would touch, or has touched.
-
-    Args:
-        model: Any module, perturbed or not.
-        where: As in `robustify`.
-
-    Returns:
-        The sites in the order of ``model.named_modules()``; a shared module stands there once.
-
-    Raises:
-        InputError: If ``where`` matches no module.
-    """
-    return [Site(name, _own_class(module)) for (name, _), module in _find(model, where).items()]
 
 
 def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
@@ -176,7 +135,7 @@ def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
     Raises:
         InputError: If ``where`` matches no module, or a module cannot be exchanged.
     """
-    found = _find(model, where)
+    found = find(model, where)
     for (name, _), module in found.items():
         if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(module):
             raise InputError(
@@ -195,15 +154,19 @@ class _Perturbed(nn.Module):
     """Mixed in before a module's own class; see `_perturbed`."""
 
     _own: type[nn.Module]
-    _noise: dict[_Side, Callable[..., Tensor]]
+    _noise: dict[Side, Callable[..., Tensor]]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.training:
             return super().forward(*args, **kwargs)
         if "input" in self._noise:
             args, kwargs = _perturb_first(self._noise["input"], args, kwargs)
-        out = super().forward(*args, **kwargs)
-        return self._noise["output"](out) if "output" in self._noise else out
+        noise = self._noise.get("output")
+        if noise is None:
+            return super().forward(*args, **kwargs)
+        if isinstance(noise, functools.partial) and noise.func is noisy and len(args) == 1 and not kwargs:
+            return activate(self, self._own, args[0], **noise.keywords)
+        return noise(super().forward(*args, **kwargs))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return (_restore, (self._own,), self.__getstate__())  # type: ignore[no-untyped-call]
@@ -222,10 +185,6 @@ def _restore(own: type[nn.Module]) -> nn.Module:
     return object.__new__(_perturbed(own))
 
 
-def _own_class(module: nn.Module) -> type[nn.Module]:
-    return module._own if isinstance(module, _Perturbed) else type(module)
-
-
 def _perturb_first(noise: Noise, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     if args:
         return (noise(args[0]), *args[1:]), kwargs
@@ -233,68 +192,3 @@ def _perturb_first(noise: Noise, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if name is None:
         raise TypeError('where="input" needs a tensor among the arguments of the model; there is none.')
     return args, {**kwargs, name: noise(kwargs[name])}
-
-
-def _find(model: nn.Module, where: Where) -> _Found:
-    if isinstance(where, Sequence) and not isinstance(where, str):
-        if not where:
-            raise InputError('where is empty. Try where="hidden".')
-        order = [name for name, _ in model.named_modules()]
-        sites = [site for item in where for site in _find(model, item).items()]
-        return dict(sorted(sites, key=lambda site: order.index(site[0][0])))
-    if where == "both":
-        return _find(model, "input") | _find(model, "hidden")
-    if where == "input":
-        return _input_site(model)
-    matches = _predicate(where)
-    found: _Found = {(name, "output"): module for name, module in model.named_modules() if matches(name, module)}
-    if not found:
-        raise InputError(_nothing_matched(model, where))
-    return found
-
-
-def _predicate(where: str | type[nn.Module] | Predicate) -> Predicate:
-    if where == "hidden":
-        return lambda _, module: _is_rectifier(module)
-    if isinstance(where, str):
-        return lambda name, _: fnmatchcase(name, where)
-    if isinstance(where, type):
-        return lambda _, module: isinstance(module, where)
-    return where
-
-
-def _is_rectifier(module: nn.Module) -> bool:
-    is_named_so = _RECTIFIER_NAME.search(_own_class(module).__name__) is not None
-    return isinstance(module, _RECTIFIERS) or (is_named_so and next(module.children(), None) is None)
-
-
-def _input_site(model: nn.Module) -> _Found:
-    """Find the first leaf if it normalises, else the model under the wrappers of torch.compile and DDP."""
-    name, first = next(_leaves(model))
-    if _own_class(first).__name__ == "Normalize":
-        return {(name, "output"): first}
-    inner = model
-    while isinstance(wrapped := _unwrapped(inner), nn.Module):
-        inner = wrapped
-    return {(name, "input"): m for name, m in model.named_modules() if m is inner}
-
-
-def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((name, module) for name, module in model.named_modules() if next(module.children(), None) is None)
-
-
-def _unwrapped(model: nn.Module) -> Any:
-    is_parallel = isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
-    return model.module if is_parallel else getattr(model, "_orig_mod", None)
-
-
-def _nothing_matched(model: nn.Module, where: Any) -> str:
-    leaves = [(name, _own_class(m).__name__) for name, m in _leaves(model)]
-    counts = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for _, kind in leaves).most_common(8))
-    names = ", ".join(repr(name) for name, _ in leaves[:8]) + (f" and {len(leaves) - 8} more" if leaves[8:] else "")
-    shown = where if isinstance(where, str) else getattr(where, "__name__", where)
-    functional = "Activations called as functions (F.relu) are not modules. " if where == "hidden" else ""
-    return (
-        f"where={shown!r} matches no module of {type(model).__name__}. Candidates: {counts}; by name {names}. "
-        f"{functional}Name modules by type (where=torch.nn.Conv2d) or pattern (where='layer?.*'), or use where='input'."
-    )

@@ -1,52 +1,20 @@
-"""The command line. Everything heavy is imported by the command that needs it, so that --help answers at once."""
+"""`resolute compare`."""
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolute.recipes import Recipe
 
-app = typer.Typer(
-    help="Feed-forward robust training: does sign noise at the activations help your classifier?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
-
-class What(StrEnum):
-    """What `resolute list` can list."""
-
-    models = "models"
-    data = "data"
-    methods = "methods"
-    suites = "suites"
-    recipes = "recipes"
-
-
-def main() -> None:
-    """Run the command line; a user's mistake ends with its message and exit code 2, without a traceback."""
-    try:
-        app(prog_name="resolute")
-    except InputError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(2)
-
-
-@app.command()
 def compare(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
@@ -102,56 +70,6 @@ def compare(
     console = Console()
     console.print(console_table(summary))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
-
-
-@app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory of compare.")]) -> None:
-    """Rebuild report.html and report.md of a run from its files alone."""
-    from resolute.report import console_table, load_run, summarise, write_report
-
-    path = write_report(folder)
-    console = Console()
-    console.print(console_table(summarise(load_run(folder))))
-    console.print(f"report: {path}", soft_wrap=True, highlight=False)
-
-
-@app.command("list")
-def list_(
-    what: Annotated[
-        What | None, typer.Argument(metavar="[WHAT]", help="models, data, methods, suites, recipes.")
-    ] = None,
-) -> None:
-    """Show which models, data sets, methods, suites and recipes there are."""
-    from rich.table import Table
-
-    console = Console()
-    for kind in [what] if what else What:
-        table = Table("name", "what it is", title=kind.value, title_justify="left", box=None, pad_edge=False)
-        for name, about in _entries(kind):
-            table.add_row(escape(name), escape(about))
-        console.print(table, "")
-
-
-def _entries(kind: What) -> Iterator[tuple[str, str]]:
-    from resolute import data, methods, models, recipes, suites
-
-    match kind:
-        case What.models:
-            yield from ((name, entry.about) for name, entry in models.MODELS.items())
-        case What.methods:
-            yield from ((name, method.about) for name, method in methods.METHODS.items())
-            yield "A+B", "several at once, such as r+fgsm"
-        case What.data:
-            yield from ((name, _first_line(load)) for name, load in data.DATASETS.items())
-            yield "PATH", "a folder of images (class/file.jpg) or of Hugging Face parquet files"
-        case What.suites:
-            yield from ((name, _first_line(suite)) for name, suite in suites.SUITES.items())
-        case What.recipes:
-            yield from ((name, _first_line(recipe)) for name, recipe in recipes.RECIPES.items())
-
-
-def _first_line(function: Any) -> str:
-    return str(function.__doc__).split("\n", 1)[0].rstrip(".")
 
 
 def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:

@@ -1,0 +1,34 @@
+"""The command line, one file a command. Everything heavy is imported by the command that needs it: --help is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from resolute.cli.compare import compare
+from resolute.cli.list import list_
+from resolute.cli.report import report
+from resolute.errors import InputError
+
+app = typer.Typer(
+    help="Feed-forward robust training: does sign noise at the activations help your classifier?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(compare)
+app.command()(report)
+app.command("list")(list_)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with its message and exit code 2, without a traceback."""
+    try:
+        app(prog_name="resolute")
+    except InputError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)

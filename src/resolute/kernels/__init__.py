@@ -1,0 +1,81 @@
+"""How the equation runs fast: one pass over memory, on the CPU in C++ and on the GPU in Triton.
+
+`op.multiply` is the truth that both agree with, bit for bit. They see plain tensors alone: what torch.compile,
+functorch or a dispatch mode has to look into runs on PyTorch's own operations in op.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from resolute.kernels import cpu
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def serves(x: Tensor) -> bool:
+    """Tell whether `multiply` can work on a tensor, here and now.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        True if x is an ordinary tensor that nobody traces or transforms, of a device and dtype with a kernel.
+    """
+    if torch.compiler.is_compiling() or type(x) not in {Tensor, nn.Parameter} or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return False
+    if torch._C._are_functorch_transforms_active() or _get_current_dispatch_mode() is not None:
+        return False
+    kernel = _kernel(x.device.type)
+    return kernel is not None and x.dtype in kernel.DTYPES and x.layout == torch.strided
+
+
+def multiply(
+    src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool = False
+) -> Tensor:
+    """Do what `op.multiply` does, in one pass.
+
+    Args:
+        src: What is multiplied, of the shape and dtype of ``ref``.
+        ref: What the signs belong to; `serves` holds for it.
+        seed: int64, 0-d, on the device of ``ref``.
+        eps: Strength.
+        level: Probability of the sign +1, times 2**16.
+        slope: Factor of ``src`` where ``ref`` is not above 0.
+        inplace: Write into ``src``.
+
+    Returns:
+        ``src`` or a new tensor with the memory format of ``ref``.
+    """
+    out = torch.empty_like(ref, device="meta" if inplace else None)
+    dense_ref = _laid_out(ref, out.stride())
+    dense_src = dense_ref if src is ref else _laid_out(src, out.stride())
+    if inplace:
+        out = dense_src
+    if out.numel():
+        kernel = _kernel(ref.device.type)
+        assert kernel is not None, "serves was not asked"
+        kernel.multiply(dense_src, dense_ref, out, seed, float(eps), level, slope)
+    return src.copy_(out) if inplace and out is not src else out
+
+
+def _laid_out(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    if x.stride() == stride:
+        return x
+    return torch.empty_strided(x.shape, stride, dtype=x.dtype, device=x.device).copy_(x)
+
+
+@functools.cache
+def _kernel(device: str) -> ModuleType | None:
+    if device == "cpu":
+        return cpu if cpu.library() is not None else None
+    if device == "cuda" and importlib.util.find_spec("triton") is not None:
+        return importlib.import_module("resolute.kernels.gpu")
+    return None

@@ -1,0 +1,68 @@
+"""The random signs: which elements get +1, as a function of a seed and of the position in memory alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from resolute import counter
+
+_LANES = 32
+"""Words that lie side by side; each serves one bit to 32 rows of as many elements."""
+
+_PLANES = 16
+"""Binary digits of p: it is rounded to a multiple of 2**-16."""
+
+
+def draw(seed: Tensor, n: int, p: float, start: int = 0) -> Tensor:
+    """Draw the signs of n elements in memory order.
+
+    In each block of 1024 elements, element 32 * b + k takes bit b of lane k. A lane of p = 0.5 is one hashed word. In
+    general each binary digit of p, up to the last that is 1, has a plane of words of its own; from the last to the
+    first they are joined by "or" where the digit is 1 and by "and" where it is 0, which makes bits that are 1 with
+    probability p.
+
+    Args:
+        seed: int64, 0-d.
+        n: Number of elements.
+        p: Probability of True; rounded to a multiple of 2**-16.
+        start: Position of the first one, a multiple of 1024.
+
+    Returns:
+        bool of shape [n] on the device of ``seed``: True for +1.
+    """
+    threshold = level(p)
+    if threshold in {0, 2**_PLANES}:
+        return torch.full((n,), threshold > 0, device=seed.device)
+    blocks = -(-n // _LANES**2)
+    lanes = start // _LANES + torch.arange(blocks * _LANES, device=seed.device)
+    word = torch.zeros_like(lanes)
+    last = (threshold & -threshold).bit_length() - 1
+    for digit in range(last, _PLANES):
+        plane = counter.words(seed, lanes + (_PLANES - 1 - digit << 32))
+        word = word | plane if threshold >> digit & 1 else word & plane
+    return (_stored(word.to(torch.int32)).view(blocks, 1, _LANES) << _to_the_top(seed.device) < 0).view(-1)[:n]
+
+
+def _to_the_top(device: torch.device) -> Tensor:
+    return torch.arange(31, -1, -1, dtype=torch.int32, device=device).view(32, 1)
+
+
+def _stored(words: Tensor) -> Tensor:
+    """Have a compiler store words once instead of hashing them for each of their 32 elements."""
+    # Inductor stores what as_strided is applied to, and loads float32 in fewer instructions than int32.
+    if not torch.compiler.is_compiling():
+        return words
+    return words.view(torch.float32).as_strided(words.shape, (1,)).view(torch.int32)
+
+
+def level(p: float) -> int:
+    """Express a probability in the steps that the signs are drawn with.
+
+    Args:
+        p: Probability of the sign +1.
+
+    Returns:
+        The nearest multiple of 2**-16, times 2**16.
+    """
+    return round(p * (1 << _PLANES))

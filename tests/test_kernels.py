@@ -1,0 +1,217 @@
+"""The kernels against op.multiply, bit for bit; the Triton one by its interpreter, without a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from resolute import kernels, op, signs
+from resolute.kernels import cpu
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import ModuleType
+
+    from torch import Tensor
+
+SEED = torch.tensor(-1234567890123456789)
+SIZES = (1, 31, 32, 33, 1023, 1024, 1025, 3000)
+PS = (0.5, 0.25, 0.3, 1 / 65536, 0.0, 1.0)
+SLOPES = (1.0, 0.0, 0.01, 2.0)
+
+
+def values(n: int, dtype: torch.dtype) -> Tensor:
+    """Draw numbers of many sizes, among them every kind of edge."""
+    x = torch.randn(n, dtype=torch.float64) * torch.exp2(torch.empty(n, dtype=torch.float64).uniform_(-9, 9))
+    edges = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan")], dtype=torch.float64)
+    return torch.where(torch.rand(n) < 0.2, edges[torch.randint(5, (n,))], x).to(dtype)
+
+
+def check_same(actual: Tensor, wanted: Tensor, rtol: float = 0) -> None:
+    torch.testing.assert_close(actual, wanted, rtol=rtol, atol=0, equal_nan=True)
+
+
+def check_kernel(
+    kernel: ModuleType, n: int, dtype: torch.dtype, p: float, slope: float, start: int = 0, rtol: float = 0
+) -> None:
+    src, ref = values(n, dtype), values(n, dtype)
+    for y in (src, ref):
+        out = torch.empty_like(ref)
+        kernel.multiply(y, ref, out, SEED, 0.3, signs.level(p), slope, start)
+        check_same(out, op.multiply(y, ref, SEED, 0.3, p, slope, start), rtol)
+    kernel.multiply(ref, ref, ref, SEED, 0.3, signs.level(p), slope, start)
+    check_same(ref, out)
+
+
+@pytest.fixture(scope="module")
+def triton_kernel() -> Iterator[ModuleType]:
+    """Load the Triton kernel anew with its interpreter on."""
+    pytest.importorskip("triton")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        spec = importlib.util.find_spec("resolute.kernels.gpu")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Let the kernel be built anew, in an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for cached in (cpu.library, kernels._kernel):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (cpu.library, kernels._kernel):
+        cached.cache_clear()
+
+
+has_build = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
+
+
+@has_build
+@pytest.mark.parametrize("dtype", cpu.DTYPES)
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("p", PS)
+def test_cpu_kernel_is_the_truth_bit_for_bit(dtype: torch.dtype, p: float, slope: float) -> None:
+    for n in SIZES:
+        check_kernel(cpu, n, dtype, p, slope)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("p", "slope"), [(0.5, 1.0), (0.5, 0.0), (0.3, 0.01), (0.0, 1.0), (1.0, 0.0), (0.25, 1.0)])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's NumPy multiplies with inf and nan
+def test_triton_kernel_is_the_truth_bit_for_bit(
+    triton_kernel: ModuleType, dtype: torch.dtype, p: float, slope: float
+) -> None:
+    rtol = 2**-7 if dtype == torch.bfloat16 else 0.0  # the interpreter cuts the last bits off, the compiler rounds
+    for n in (1, 1025):
+        check_kernel(triton_kernel, n, dtype, p, slope, rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp64", "fp16", "bf16"])
+@pytest.mark.parametrize(("level", "rectify"), [(2**15, True), (19661, False)])
+def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(dtype: str, level: int, rectify: bool) -> None:
+    pytest.importorskip("triton")
+    from triton import compile as build
+    from triton import language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from resolute.kernels import gpu
+
+    constants = {"level": level, "rectify": rectify, "wide": tl.float64 if dtype == "fp64" else tl.float32}
+    scalars = {"seed": "*i64", "n": "i64", "start": "i64", "eps": "fp64", "slope": "fp64"}
+    signature = dict.fromkeys(("src", "ref", "out"), f"*{dtype}") | scalars | dict.fromkeys(constants, "constexpr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        built = build(ASTSource(gpu._multiply, signature, constants), GPUTarget("cuda", 90, 32), {"num_warps": 1})
+    assert "st.global" in built.asm["ptx"]
+    assert "fma.rn" not in built.asm["ptx"]
+
+
+@has_build
+@pytest.mark.parametrize("start", [2**31 - 1024, 2**31, 2**36 + 1024])
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_positions_beyond_32_bits_count(start: int, p: float) -> None:
+    check_kernel(cpu, 2048, torch.float32, p, 1.0, start)
+    here, wrapped = signs.draw(SEED, 2048, p, start), signs.draw(SEED, 2048, p, start % 2**31 + 2**20)
+    assert not torch.equal(here, wrapped)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_positions_beyond_32_bits_count_in_triton(triton_kernel: ModuleType) -> None:
+    check_kernel(triton_kernel, 2048, torch.float32, 0.5, 1.0, 2**36 + 1024)
+
+
+@has_build
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_signs_do_not_hang_on_the_number_of_threads(threads: int) -> None:
+    x, before = torch.randn(100_001), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        g = kernels.multiply(x, x, SEED, 0.3, signs.level(0.3), 1.0)
+    finally:
+        torch.set_num_threads(before)
+    check_same(g, op.multiply(x, x, SEED, 0.3, 0.3))
+
+
+@has_build
+@pytest.mark.parametrize("inplace", [False, True])
+def test_layouts_that_differ_and_have_gaps_meet_in_the_memory_order_of_ref(inplace: bool) -> None:
+    ref = torch.randn(4, 6, 8, 10).to(memory_format=torch.channels_last)[:, ::2, 1:]
+    src = torch.randn(4, 9, 10, 3).permute(0, 3, 1, 2)[:, :, 1:8]
+    wanted = op.multiply(src, ref, SEED, 0.3, 0.5)
+    out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace)
+    check_same(out, wanted)
+    assert (out is src) == inplace
+
+
+@has_build
+def test_serves_plain_tensors_alone() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x = torch.ones(2)
+    assert kernels.serves(x)
+    assert kernels.serves(torch.nn.Parameter(x))
+    assert not kernels.serves(x.half())
+    assert not kernels.serves(x.to("meta"))
+    assert not kernels.serves(x.to_sparse())
+    with FlopCounterMode(display=False):
+        assert not kernels.serves(x)
+    seen: list[bool] = []
+
+    def look(row: Tensor) -> Tensor:
+        seen.append(kernels.serves(x) or kernels.serves(row))
+        return row * 1
+
+    torch.func.vmap(look)(torch.ones(2, 2))
+    torch.func.grad(lambda row: look(row).sum())(x)
+    torch.jit.trace(look, x, check_trace=False)
+    assert seen == [False] * 3
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_a_compiler_it_works_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    x = torch.randn(100, requires_grad=True)
+    with pytest.warns(RuntimeWarning, match=r"No kernel could be built .* Install g\+\+, or name a C\+\+ compiler"):
+        g = op.perturb(x, 0.25)
+    again = op.perturb(x, 0.25)
+    for out in (g, again):
+        torch.testing.assert_close((out - x).abs(), 0.25 * x.abs())
+        (grad,) = torch.autograd.grad(out.sum(), x)
+        torch.testing.assert_close(grad * x, out)
+
+
+@has_build
+def test_a_build_is_made_once_and_kept(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cpu.library() is not None
+    (build,) = (fresh / "resolute").iterdir()
+    made = build.stat().st_mtime_ns
+    monkeypatch.setenv("PATH", "/nowhere")
+    cpu.library.cache_clear()
+    assert cpu.library() is not None
+    assert build.stat().st_mtime_ns == made
+
+
+@has_build
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the maps of the process")
+def test_there_is_one_pool_of_threads() -> None:
+    script = (
+        "import torch, pathlib; from resolute.kernels import cpu; cpu.library();"
+        "lines = pathlib.Path('/proc/self/maps').read_text().splitlines();"
+        "print(len({l.split()[-1] for l in lines if 'omp' in l.rpartition('/')[2] and '.so' in l}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1
