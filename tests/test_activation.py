@@ -189,11 +189,14 @@ def test_compiled_signs_are_those_of_eager_and_no_mask_is_kept() -> None:
         torch.manual_seed(1)
         return list(torch.autograd.grad(run(x).square().mean(), list(net.parameters())))
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch._inductor.config.patch(fallback_random=True):
         warnings.simplefilter("ignore")  # what the compiler says of itself
-        actual, codes = run_and_get_code(lambda: gradients(torch.compile(net, fullgraph=True)))
-    assert not [line for line in codes if "torch.bool" in line]
-    torch.testing.assert_close(actual, gradients(net), rtol=1e-3, atol=1e-4)
+        actual, (forward, backward) = run_and_get_code(lambda: gradients(torch.compile(net, fullgraph=True)))
+    torch.testing.assert_close(actual, gradients(net), rtol=1e-3, atol=1e-6)
+    assert "torch.bool" not in forward + backward
+    kept = [line for line in backward.splitlines() if "rand_strided" in line and "torch.int" in line]
+    assert len(kept) == 2, "one seed for each of the two places"
+    assert all("rand_strided((), ()" in line for line in kept)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

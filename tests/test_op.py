@@ -422,8 +422,8 @@ def test_autocast_keeps_the_dtype_that_it_chose() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("p", [0.5, 0.3])
 def test_signs_are_the_same_on_every_device(p: float) -> None:
-    seed = torch.tensor(-(2**62) - 12345)
-    assert torch.equal(signs.draw(seed.cuda(), 5000, p).cpu(), signs.draw(seed, 5000, p))
+    seed, level = torch.tensor(-(2**62) - 12345), signs.level(p)
+    assert torch.equal(signs.draw(seed.cuda(), 5000, level).cpu(), signs.draw(seed, 5000, level))
     x = torch.randn(100, device="cuda")
     assert perturb(x, 0.1, p).device == x.device
 

@@ -38,7 +38,7 @@ _COPY_FIRST = {nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish}
 """In place these keep a copy of x for backward, not the result: the result may be overwritten again."""
 
 
-def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float, p: float) -> Tensor:
+def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Tensor, level: int) -> Tensor:
     """Perturb the output of an activation module.
 
     Args:
@@ -46,21 +46,21 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float, p: 
         own: Its class, whose `forward` is the activation without noise.
         x: Its input.
         eps: Strength.
-        p: Probability of the sign +1.
+        level: Probability of the sign +1, in steps of 2**-16.
 
     Returns:
         g(activation(x)); ``x`` itself if the module works in place.
     """
-    if not torch.compiler.is_compiling() and eps == 0:
+    if not torch.compiler.is_compiling() and (eps := float(eps)) == 0:
         return own.forward(module, x)  # type: ignore[no-any-return]
     inplace = getattr(module, "inplace", False)
     slope = _SLOPES[own](module) if own in _SLOPES else -1.0
     if slope >= 0:
-        return noisy(x, eps, p, slope, inplace)
+        return noisy(x, eps, level, slope, inplace)
     if inplace or own not in _GRADIENTS or not kernels.serves(x):
-        return noisy(own.forward(module, x), eps, p, inplace=inplace and own in _COPY_FIRST)
+        return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
     value, gradient = functools.partial(own.forward, module), functools.partial(_GRADIENTS[own], module)
-    out: Tensor = _Activated.apply(x, draw_seed(x), eps, p, value, gradient)
+    out: Tensor = _Activated.apply(x, draw_seed(x), eps, level, value, gradient)
     return out
 
 
@@ -71,19 +71,19 @@ class _Activated(torch.autograd.Function):
         x: Tensor,
         seed: Tensor,
         eps: float,
-        p: float,
+        level: int,
         value: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         ctx.save_for_backward(x, seed)
-        ctx.eps, ctx.p, ctx.value, ctx.gradient = eps, p, value, gradient
+        ctx.eps, ctx.level, ctx.value, ctx.gradient = eps, level, value, gradient
         y = value(x)
-        return run(y, y, seed, eps, p, inplace=True)
+        return run(y, y, seed, eps, level, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, seed = ctx.saved_tensors
-        scaled = run(grad, x, seed, ctx.eps, ctx.p)
+        scaled = run(grad, x, seed, ctx.eps, ctx.level)
         if torch.is_grad_enabled():  # not every gradient below has one of its own
             (out,) = torch.autograd.grad(ctx.value(x), x, scaled, create_graph=True)
         else:

@@ -46,17 +46,18 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
         tensor([0.0000, 0.2500, 0.5000])
     """
     check(eps, p)
-    return noisy(x, eps, p)
+    return noisy(x, eps, signs.level(p))
 
 
-def noisy(x: Tensor, eps: float, p: float, slope: float = 1.0, inplace: bool = False) -> Tensor:
+def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplace: bool = False) -> Tensor:
     """Perturb the output of a (leaky) rectifier, given its input; `perturb` without its checks is that of slope 1.
 
     Args:
         x: Floating point, any shape; the input of the rectifier.
-        eps: Strength, 0 < eps < 1. torch.compile takes a NumPy float as an input of the graph and a Python float as a
-            constant.
-        p: Probability of s = +1.
+        eps: Strength, 0 < eps < 1. torch.compile takes a tensor of one element as an input of the graph and a Python
+            float as a constant.
+        level: Probability of s = +1, in steps of 2**-16: an integer, since torch.compile starts anew at a float that it
+            cannot make an input.
         slope: The rectifier is x above 0 and slope * x elsewhere, slope >= 0: 1 for none, 0 for ReLU.
         inplace: Write the result into ``x``.
 
@@ -72,13 +73,14 @@ def noisy(x: Tensor, eps: float, p: float, slope: float = 1.0, inplace: bool = F
             "integers before it, and put it only where a module returns one tensor."
         )
     if not torch.compiler.is_compiling():
+        eps = float(eps)
         if eps == 0 and slope == 1:
             return x
         if 0 < eps < torch.finfo(x.dtype).eps / 2:
             _warn_lost(x.dtype)
     overwrites = inplace and kernels.serves(x)
     keeps_output = inplace or slope == 0
-    out: Tensor = _Noisy.apply(x, draw_seed(x), eps, p, slope, keeps_output, overwrites)
+    out: Tensor = _Noisy.apply(x, draw_seed(x), eps, level, slope, keeps_output, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
 
 
@@ -154,7 +156,13 @@ def draw_seed(x: Tensor) -> Tensor:
 
 
 def multiply(
-    src: Tensor, ref: Tensor, seed: Tensor, eps: float, p: float, slope: float = 1.0, start: int = 0
+    src: Tensor,
+    ref: Tensor,
+    seed: Tensor,
+    eps: float | Tensor,
+    level: int,
+    slope: float = 1.0,
+    start: int | Tensor = 0,
 ) -> Tensor:
     """Multiply by dg/dx = 1 + eps * l(x) at x = ``ref``, through a (leaky) rectifier.
 
@@ -166,7 +174,7 @@ def multiply(
         ref: Of the shape and dtype of ``src``; the signs follow its memory.
         seed: int64, 0-d.
         eps: Strength.
-        p: Probability of the sign +1.
+        level: Probability of the sign +1, in steps of 2**-16.
         slope: Factor of ``src`` where ``ref`` is not above 0.
         start: Position of the first element in memory, a multiple of 1024.
 
@@ -174,10 +182,12 @@ def multiply(
         Like ``src``; half precision is computed in float32 and rounded once.
     """
     wide = torch.promote_types(ref.dtype, torch.float32)
-    dense = torch.empty_like(ref, device="meta")
-    plus = signs.draw(seed, ref.numel(), p, start).as_strided(ref.shape, dense.stride())
+    strides = torch.empty_like(ref, device="meta").stride()
+    order = sorted(range(ref.ndim), key=lambda d: strides[d], reverse=True)
+    plus = signs.draw(seed, ref.numel(), level, start).view([ref.shape[d] for d in order])
+    plus = plus.permute([order.index(d) for d in range(ref.ndim)])
     value, one = src.to(wide), torch.ones((), dtype=wide, device=ref.device)
-    strength = (one * eps).to(wide)
+    strength = (one * eps).to(wide).reshape(())
     if slope == 0:
         return (value.masked_fill(ref <= 0, 0) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
     factor = torch.where(plus == (ref > 0), one + strength, one - strength).masked_fill(ref == 0, 1)
@@ -187,7 +197,14 @@ def multiply(
 
 
 def run(
-    src: Tensor, ref: Tensor, seed: Tensor, eps: float, p: float, slope: float = 1.0, inplace: bool = False
+    src: Tensor,
+    ref: Tensor,
+    seed: Tensor,
+    eps: float | Tensor,
+    level: int,
+    slope: float = 1.0,
+    inplace: bool = False,
+    start: int | Tensor = 0,
 ) -> Tensor:
     """Do what `multiply` does, by a kernel where there is one and nobody looks into it.
 
@@ -196,31 +213,18 @@ def run(
         ref: As in `multiply`.
         seed: As in `multiply`.
         eps: As in `multiply`.
-        p: As in `multiply`.
+        level: As in `multiply`.
         slope: As in `multiply`.
         inplace: Write into ``src``.
+        start: As in `multiply`; 0 for a kernel.
 
     Returns:
         As in `multiply`; ``src`` itself if in place.
     """
     if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
-        return kernels.multiply(src, ref, seed, eps, signs.level(p), slope, inplace)
-    out = multiply(src, ref, seed, eps, p, slope)
+        return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace)
+    out = multiply(src, ref, seed, eps, level, slope, start)
     return src.copy_(out) if inplace else out
-
-
-def same_seed(seed: Tensor) -> Tensor:
-    """Write a seed in another way for backward under a compiler.
-
-    Without this it would find that forward has computed the same signs, and keep them as a mask.
-
-    Args:
-        seed: int64.
-
-    Returns:
-        A tensor equal to ``seed``.
-    """
-    return ~~seed if torch.compiler.is_compiling() else seed
 
 
 @functools.cache
@@ -242,16 +246,16 @@ class _Noisy(torch.autograd.Function):
         x: Tensor,
         seed: Tensor,
         eps: float,
-        p: float,
+        level: int,
         slope: float,
         keeps_output: bool,  # noqa: ARG004
         overwrites: bool,
     ) -> Tensor:
-        return run(x, x, seed, eps, p, slope, overwrites)
+        return run(x, x, seed, eps, level, slope, overwrites)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, seed, ctx.eps, ctx.p, ctx.slope, keeps_output, overwrites = inputs
+        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites = inputs
         if overwrites:
             ctx.mark_dirty(x)
         ctx.save_for_backward(output if keeps_output else x, seed)
@@ -259,5 +263,8 @@ class _Noisy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         ref, seed = ctx.saved_tensors
-        out = run(grad, ref, same_seed(seed), ctx.eps, ctx.p, ctx.slope)
+        # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
+        # forward can compute them, and keeps words or a mask.
+        start = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
+        out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=start)
         return out, None, None, None, None, None, None

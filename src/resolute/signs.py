@@ -14,7 +14,7 @@ _PLANES = 16
 """Binary digits of p: it is rounded to a multiple of 2**-16."""
 
 
-def draw(seed: Tensor, n: int, p: float, start: int = 0) -> Tensor:
+def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     """Draw the signs of n elements in memory order.
 
     In each block of 1024 elements, element 32 * b + k takes bit b of lane k. A lane of p = 0.5 is one hashed word. In
@@ -25,23 +25,23 @@ def draw(seed: Tensor, n: int, p: float, start: int = 0) -> Tensor:
     Args:
         seed: int64, 0-d.
         n: Number of elements.
-        p: Probability of True; rounded to a multiple of 2**-16.
+        level: Probability of True, in steps of 2**-16.
         start: Position of the first one, a multiple of 1024.
 
     Returns:
         bool of shape [n] on the device of ``seed``: True for +1.
     """
-    threshold = level(p)
-    if threshold in {0, 2**_PLANES}:
-        return torch.full((n,), threshold > 0, device=seed.device)
+    if level in {0, 1 << _PLANES}:
+        return torch.full((n,), level > 0, device=seed.device)
     blocks = -(-n // _LANES**2)
     lanes = start // _LANES + torch.arange(blocks * _LANES, device=seed.device)
-    word = torch.zeros_like(lanes)
-    last = (threshold & -threshold).bit_length() - 1
-    for digit in range(last, _PLANES):
-        plane = counter.words(seed, lanes + (_PLANES - 1 - digit << 32))
-        word = word | plane if threshold >> digit & 1 else word & plane
-    return (_stored(word.to(torch.int32)).view(blocks, 1, _LANES) << _to_the_top(seed.device) < 0).view(-1)[:n]
+    last = (level & -level).bit_length() - 1
+    planes = torch.arange(_PLANES - 1 - last, -1, -1, device=seed.device) << 32
+    words = counter.words(seed, lanes + planes[:, None]).to(torch.int32).unbind()
+    word = words[0]
+    for digit, plane in enumerate(words[1:], start=last + 1):
+        word = word | plane if level >> digit & 1 else word & plane
+    return (_stored(word).view(blocks, 1, _LANES) << _to_the_top(seed.device) < 0).view(-1)[:n]
 
 
 def _to_the_top(device: torch.device) -> Tensor:

@@ -11,10 +11,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resolute import signs
 from resolute.activation import activate
 from resolute.errors import InputError
 from resolute.op import check, noisy
@@ -57,7 +57,7 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
         [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
     """
     check(eps, p)
-    return attach(model, functools.partial(noisy, eps=np.float64(eps), p=p), where)
+    return attach(model, functools.partial(noisy, eps=_graph_input(eps), level=signs.level(p)), where)
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -117,7 +117,7 @@ def set_eps(model: _Model, eps: float) -> _Model:
     for module in model.modules():
         if isinstance(module, _Perturbed):
             for side, noise in module._noise.items():
-                module._noise[side] = functools.partial(noise, eps=np.float64(eps))
+                module._noise[side] = functools.partial(noise, eps=_graph_input(eps))
     return model
 
 
@@ -148,6 +148,12 @@ def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
             module.__dict__["_noise"] = {}
         module.__dict__["_noise"][side] = noise
     return model
+
+
+def _graph_input(eps: float) -> Tensor:
+    """Make a number that torch.compile takes as an input of the graph, so that another one is no other graph."""
+    # Not 0-d: of such a float64 Dynamo makes a symbol for its item as well, finds no use for it and starts anew.
+    return torch.tensor([eps], dtype=torch.float64, device="cpu")
 
 
 class _Perturbed(nn.Module):

@@ -62,7 +62,7 @@ def multiply(
     if out.numel():
         kernel = _kernel(ref.device.type)
         assert kernel is not None, "serves was not asked"
-        kernel.multiply(dense_src, dense_ref, out, seed, float(eps), level, slope)
+        kernel.multiply(dense_src, dense_ref, out, seed, eps, level, slope)
     return src.copy_(out) if inplace and out is not src else out
 
 
