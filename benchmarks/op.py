@@ -1,24 +1,25 @@
 """Time the equation beside what it competes with: a multiplication by a scalar, a copy, ReLU, Dropout.
 
-Alternating runs, so that a busy machine slows all of them alike; medians and minima; the ratio of each to the
-multiplication. `python benchmarks/op.py --sizes 10000,1000000 --out results.json`.
+Alternating runs; medians and minima; the median of each one's ratio to the multiplication of the same round.
+
+    python benchmarks/op.py --sizes 10000,1000000 --out results.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clock
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute import perturb, records, robustify
+from resolute import perturb, robustify
 
 Run = Callable[[Tensor], Tensor]
 
@@ -34,30 +35,9 @@ PASSES: dict[str, Run] = {
 }
 
 
-def times(x: Tensor, repeats: int) -> dict[str, list[float]]:
-    """Run all passes in turn, each time from another one on, since the first after a large one pays for its memory."""
-    seconds: dict[str, list[float]] = {name: [] for name in PASSES}
-    names = list(PASSES)
-    for repeat in range(repeats + 3):
-        for k in range(len(names)):
-            name = names[(repeat + k) % len(names)]
-            synchronize(x)
-            begin = time.perf_counter()
-            PASSES[name](x)
-            synchronize(x)
-            if repeat >= 3:
-                seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
-def synchronize(x: Tensor) -> None:
-    if x.is_cuda:
-        torch.cuda.synchronize()
-
-
 def rows(n: int, dtype: torch.dtype, device: str, repeats: int) -> list[dict[str, Any]]:
     x = torch.randn(n, device=device).to(dtype)
-    seconds = times(x, repeats)
+    seconds = clock.alternate({name: functools.partial(run, x) for name, run in PASSES.items()}, repeats, warm_up=3)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return [
         {
@@ -68,7 +48,7 @@ def rows(n: int, dtype: torch.dtype, device: str, repeats: int) -> list[dict[str
             "minimum_us": round(1e6 * min(values), 2),
             "gb_per_s": round(2 * x.nbytes / median[name] / 1e9, 2),
             "of_copy_rate": round(median["clone"] / median[name], 3),
-            "to_multiply": round(median[name] / median["multiply"], 3),
+            "to_multiply": round(clock.ratio(seconds, name, "multiply"), 3),
             "minimum_to_multiply": round(min(values) / min(seconds["multiply"]), 3),
         }
         for name, values in seconds.items()
@@ -76,7 +56,7 @@ def rows(n: int, dtype: torch.dtype, device: str, repeats: int) -> list[dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000,1000000,3000000,10000000,30000000")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -93,9 +73,7 @@ def main() -> None:
                 f"{row['of_copy_rate']:>6.2f} of copy {row['to_multiply']:>7.2f} x multiply",
                 flush=True,
             )
-    if args.out:
-        text = json.dumps({"environment": records.environment(), "results": results}, indent=1)
-        args.out.write_text(text + "\n")
+    clock.write(args.out, results)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def sign(seed: int, position: int, p: float) -> int:
     """Draw s of the element at a position in memory order: is a random number of 16 binary digits below p?"""
     block, rest = divmod(position, 1024)
     bit, lane = divmod(rest, 32)
-    digits = [word(seed, plane * WORD + 32 * block + lane) >> bit & 1 for plane in range(16)]
+    digits = [word(seed, plane * WORD + 32 * block + lane) >> (31 - bit) & 1 for plane in range(16)]
     number = sum((1 - digit) << (15 - plane) for plane, digit in enumerate(digits))
     return 1 if number < round(p * 2**16) else -1
 

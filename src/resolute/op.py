@@ -78,9 +78,12 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
             return x
         if 0 < eps < torch.finfo(x.dtype).eps / 2:
             _warn_lost(x.dtype)
+    if not x.requires_grad and kernels.serves(x):
+        return kernels.multiply(x, x, draw_seed(x), float(eps), level, slope, inplace)
     overwrites = inplace and kernels.serves(x)
     keeps_output = inplace or slope == 0
-    out: Tensor = _Noisy.apply(x, draw_seed(x), eps, level, slope, keeps_output, overwrites)
+    function = _Eager if kernels.unobserved(x) else _Noisy
+    out: Tensor = function.apply(x, draw_seed(x), eps, level, slope, keeps_output, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
 
 
@@ -190,7 +193,7 @@ def multiply(
     strength = (one * eps).to(wide).reshape(())
     if slope == 0:
         return (value.masked_fill(ref <= 0, 0) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
-    factor = torch.where(plus == (ref > 0), one + strength, one - strength).masked_fill(ref == 0, 1)
+    factor = torch.where(plus == ref.signbit(), one - strength, one + strength).masked_fill(ref == 0, 1)
     if slope != 1:
         value = torch.where(ref <= 0, value * slope, value)
     return (value * factor).to(src.dtype)
@@ -268,3 +271,15 @@ class _Noisy(torch.autograd.Function):
         start = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
         out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=start)
         return out, None, None, None, None, None, None
+
+
+class _Eager(torch.autograd.Function):
+    """`_Noisy` where nothing transforms it: for a Function with a setup_context, `apply` alone takes 0.1 ms."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        out = _Noisy.forward(*inputs)
+        _Noisy.setup_context(ctx, inputs, out)
+        return out
+
+    backward = staticmethod(_Noisy.backward)

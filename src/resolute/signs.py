@@ -17,10 +17,10 @@ _PLANES = 16
 def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     """Draw the signs of n elements in memory order.
 
-    In each block of 1024 elements, element 32 * b + k takes bit b of lane k. A lane of p = 0.5 is one hashed word. In
-    general each binary digit of p, up to the last that is 1, has a plane of words of its own; from the last to the
-    first they are joined by "or" where the digit is 1 and by "and" where it is 0, which makes bits that are 1 with
-    probability p.
+    In each block of 1024 elements, element 32 * b + k takes bit b, counted from the top, of lane k. A lane of p = 0.5
+    is one hashed word. In general each binary digit of p, up to the last that is 1, has a plane of words of its own;
+    from the last to the first they are joined by "or" where the digit is 1 and by "and" where it is 0, which makes
+    bits that are 1 with probability p.
 
     Args:
         seed: int64, 0-d.
@@ -41,11 +41,8 @@ def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     word = words[0]
     for digit, plane in enumerate(words[1:], start=last + 1):
         word = word | plane if level >> digit & 1 else word & plane
-    return (_stored(word).view(blocks, 1, _LANES) << _to_the_top(seed.device) < 0).view(-1)[:n]
-
-
-def _to_the_top(device: torch.device) -> Tensor:
-    return torch.arange(31, -1, -1, dtype=torch.int32, device=device).view(32, 1)
+    rows = torch.arange(_LANES, dtype=torch.int32, device=seed.device).view(-1, 1)
+    return (_stored(word).view(blocks, 1, _LANES) << rows < 0).view(-1)[:n]
 
 
 def _stored(words: Tensor) -> Tensor:

@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+def unobserved(x: Tensor) -> bool:
+    """Tell whether an operation on a tensor would run at once, as it stands.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        True if x is an ordinary tensor that nobody traces, transforms or watches.
+    """
+    if torch.compiler.is_compiling() or type(x) not in {Tensor, nn.Parameter} or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return False
+    return not torch._C._are_functorch_transforms_active() and _get_current_dispatch_mode() is None
+
+
 def serves(x: Tensor) -> bool:
     """Tell whether `multiply` can work on a tensor, here and now.
 
@@ -27,11 +41,9 @@ def serves(x: Tensor) -> bool:
         x: Any tensor.
 
     Returns:
-        True if x is an ordinary tensor that nobody traces or transforms, of a device and dtype with a kernel.
+        True if x is `unobserved` and of a layout, device and dtype with a kernel.
     """
-    if torch.compiler.is_compiling() or type(x) not in {Tensor, nn.Parameter} or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-        return False
-    if torch._C._are_functorch_transforms_active() or _get_current_dispatch_mode() is not None:
+    if not unobserved(x):
         return False
     kernel = _kernel(x.device.type)
     return kernel is not None and x.dtype in kernel.DTYPES and x.layout == torch.strided

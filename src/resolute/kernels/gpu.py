@@ -44,7 +44,7 @@ def _mix(h: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def _draw(seed: tl.tensor, block: tl.tensor, level: tl.constexpr) -> tl.tensor:
-    """Give 32 words: bit b of word k is the sign of element 32 * b + k of the block."""
+    """Give 32 words: bit b from the top of word k is the sign of element 32 * b + k of the block."""
     lane = tl.arange(0, 32)
     key = tl.load(seed + lane * 0)
     low, high = key.to(tl.uint32), (key >> 32).to(tl.uint32)
@@ -71,7 +71,7 @@ def _multiply(
     block = tl.program_id(0).to(tl.int64)
     bit = tl.arange(0, 32)[:, None]
     words = _draw(seed, start + block, level)
-    plus = ((words[None, :] >> bit) & 1) == 1
+    plus = ((words[None, :] >> (31 - bit)) & 1) == 1
     at = block * 1024 + bit * 32 + tl.arange(0, 32)[None, :]
     x = tl.load(ref + at, mask=at < n, other=0).to(wide)
     y = tl.load(src + at, mask=at < n, other=0).to(wide)
@@ -80,6 +80,7 @@ def _multiply(
     if rectify:
         product = tl.where(x <= 0, 0, y) * tl.where(plus, 1 + strength, 1 - strength)
     else:
-        factor = tl.where(x == 0, 1, tl.where(plus == (x > 0), 1 + strength, 1 - strength))
+        below = x.to(tl.int64 if wide == tl.float64 else tl.int32, bitcast=True) < 0
+        factor = tl.where(x == 0, 1, tl.where(plus == below, 1 - strength, 1 + strength))
         product = tl.where(x <= 0, y * shrink, y) * factor
     tl.store(out + at, product.to(out.dtype.element_ty), mask=at < n)

@@ -60,7 +60,7 @@ inline uint32_t mix(uint32_t h) {
     return h ^ (h >> 15);
 }
 
-// Bit b of words[k] is the sign of element 32 * b + k of the block: 1 with probability level / 2^16.
+// Bit b from the top of words[k] is the sign of element 32 * b + k of the block: 1 with probability level / 2^16.
 inline void draw(uint32_t low, uint32_t high, uint32_t block, uint32_t level, uint32_t* words) {
     uint32_t first[LANES];
     for (uint32_t k = 0; k < LANES; k++) {
@@ -78,47 +78,60 @@ inline void draw(uint32_t low, uint32_t high, uint32_t block, uint32_t level, ui
     }
 }
 
-template <class T, bool RECTIFY>
+enum Through { NOTHING, RELU, LEAKY_RELU };
+
+template <class T, Through THROUGH>
 void multiply(const typename T::Bits* src, const typename T::Bits* ref, typename T::Bits* out, int64_t n,
               int64_t start, uint64_t seed, double eps, double slope, uint32_t level, int threads) {
     using Wide = typename T::Wide;
     constexpr int N = 32 / sizeof(Wide);
     using Values = Vec<Wide, N>;
+    using Ints = Vec<typename T::Int, N>;
     const Values zero = {}, one = zero + Wide(1), shrink = zero + Wide(slope);
-    const Values more = one + Wide(eps), less = one - Wide(eps);
+    const Ints top = (Ints)-zero;
+    const Ints less = (Ints)(zero - Wide(eps));
     const uint32_t high = mix(uint32_t(seed >> 32) ^ mix(uint32_t(seed) + ODD));
     const uint32_t low = mix(uint32_t(seed) ^ high);
 
+    // One row of a block; the top bits of the words are its signs.
     const auto row = [=](const typename T::Bits* y, const typename T::Bits* x, typename T::Bits* to,
-                         const uint32_t* words, int b) __attribute__((always_inline)) {
-        for (int k = 0; k < LANES; k += N) {
-            const auto drawn = (Vec<int32_t, N>)(load<Vec<uint32_t, N>>(words + k) << (31 - b)) < 0;
-            const auto plus = __builtin_convertvector(drawn, Vec<typename T::Int, N>);
-            const Values at = T::read(x + k), value = T::read(y + k);
-            if (RECTIFY) {
-                T::write(to + k, (at <= zero ? zero : value) * (plus ? more : less));
+                         const Vec<int32_t, N>* words) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (int k = 0; k < LANES / N; k++) {
+            const Values at = T::read(x + k * N), value = T::read(y + k * N);
+            const Ints plus = __builtin_convertvector(words[k], Ints);
+            Values result;
+            if (THROUGH == RELU) {
+                result = (at <= zero ? zero : value) * (one + (Values)(((plus & top) ^ less)));
             } else {
-                const Values factor = at == zero ? one : (plus ^ (at > zero)) ? less : more;
-                T::write(to + k, (at <= zero ? value * shrink : value) * factor);
+                const Ints same = ((plus ^ (Ints)at) & top) ^ less;  // eps * l(x), if x is not 0
+                result = (THROUGH == NOTHING ? value : at <= zero ? value * shrink : value) *
+                         (one + (Values)(same & (at != zero)));
             }
+            T::write(to + k * N, result);
         }
     };
     const int64_t blocks = (n + BLOCK - 1) / BLOCK;
 #pragma omp parallel for num_threads(threads) if (n >= 32 * BLOCK)
     for (int64_t block = 0; block < blocks; block++) {
-        alignas(64) uint32_t words[LANES];
-        draw(low, high, uint32_t(start / BLOCK + block), level, words);
+        alignas(64) uint32_t drawn[LANES];
+        draw(low, high, uint32_t(start / BLOCK + block), level, drawn);
+        Vec<int32_t, N> words[LANES / N];
+        std::memcpy(words, drawn, sizeof drawn);
+        const auto own = row;  // its constants in registers: what threads share is loaded again after every store
         for (int b = 0; b < 32; b++) {
             const int64_t begin = block * BLOCK + b * LANES, left = n - begin;
             if (left >= LANES) {
-                row(src + begin, ref + begin, out + begin, words, b);
+                own(src + begin, ref + begin, out + begin, words);
             } else if (left > 0) {
                 typename T::Bits y[LANES] = {}, x[LANES] = {};
                 std::memcpy(y, src + begin, left * sizeof *y);
                 std::memcpy(x, ref + begin, left * sizeof *x);
-                row(y, x, y, words, b);
+                own(y, x, y, words);
                 std::memcpy(out + begin, y, left * sizeof *y);
             }
+#pragma GCC unroll 8
+            for (int k = 0; k < LANES / N; k++) words[k] <<= 1;
         }
     }
 }
@@ -128,7 +141,7 @@ void multiply(const typename T::Bits* src, const typename T::Bits* ref, typename
 #define EXPORT(NAME, T)                                                                                           \
     extern "C" void NAME(const void* src, const void* ref, void* out, int64_t n, int64_t start, const void* seed, \
                          double eps, double slope, uint32_t level, int threads) {                                 \
-        (slope == 0 ? multiply<T, true> : multiply<T, false>)(                                                    \
+        (slope == 0 ? multiply<T, RELU> : slope == 1 ? multiply<T, NOTHING> : multiply<T, LEAKY_RELU>)(           \
             static_cast<const T::Bits*>(src), static_cast<const T::Bits*>(ref), static_cast<T::Bits*>(out), n,    \
             start, *static_cast<const uint64_t*>(seed), eps, slope, level, threads);                              \
     }
