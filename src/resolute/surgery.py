@@ -59,6 +59,7 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
 
     Example:
         >>> model = robustify(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), eps=0.1)
+        >>> from resolute import sites
         >>> sites(model)
         [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
     """

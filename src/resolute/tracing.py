@@ -54,13 +54,22 @@ class Unreached:
 
 @dataclass(slots=True)
 class _Call:
-    """One call of an activation, and what became of its result."""
+    """One call of an activation, the modules that were running, and what became of its result."""
 
-    name: str
+    running: tuple[str, ...]
     function: str
     returned_by: list[str] = field(default_factory=list)
     taken_by: list[str] = field(default_factory=list)
     used_by: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.running[-1] if self.running else ""
+
+    @property
+    def ends(self) -> str | None:
+        """The innermost running module whose output it is."""
+        return next((name for name in reversed(self.running) if name in self.returned_by), None)
 
 
 def unreached(model: nn.Module, *inputs: Any, where: Where = "hidden", **kwargs: Any) -> list[Unreached]:
@@ -118,12 +127,14 @@ def _is_reached(call: _Call, found: Found, modules: dict[str, nn.Module]) -> boo
 def _report(call: _Call, missed: list[_Call], watch: _Watch) -> Unreached:
     module = watch.modules[call.name]
     entry = functools.partial(Unreached, call.name, own_class(module), call.function)
-    if call.name in call.returned_by or is_rectifier(module):
+    if call.ends == call.name or is_rectifier(module):
         return entry(where=_by_type(call, missed, watch), reason="it is the output of the module that calls it")
-    if call.returned_by:
-        return entry(where=escape(call.returned_by[0]), reason=f"it is the output of {call.returned_by[0]!r}")
+    if call.ends is not None:
+        return entry(where=escape(call.ends), reason=f"it is the output of {call.ends!r}")
     if call.taken_by:
-        return entry(where=_by_input(call, missed, watch), reason=f"it enters {call.taken_by[0]!r} as it is")
+        taker = _taker(call, watch)
+        also = ", which takes other tensors too" if taker in watch.taken_elsewhere else ""
+        return entry(where=_by_input(call, missed, watch), reason=f"it enters {taker!r} as it is{also}")
     users = f": {', '.join(dict.fromkeys(call.used_by))} takes it" if call.used_by else ""
     return entry(
         where=None,
@@ -143,12 +154,18 @@ def _by_type(call: _Call, missed: list[_Call], watch: _Watch) -> str | type[nn.M
     return escape(call.name)
 
 
+def _taker(call: _Call, watch: _Watch) -> str:
+    """Choose the module at whose input the result gets noise: the next one that takes nothing else, if there is one."""
+    return next((name for name in call.taken_by if name not in watch.taken_elsewhere), call.taken_by[0])
+
+
 def _by_input(call: _Call, missed: list[_Call], watch: _Watch) -> str:
-    """Name the first module that the result enters; with its likes in other layers, if those take one too."""
-    pattern = ".".join("*" if part.isdigit() else escape(part) for part in call.taken_by[0].split("."))
-    takers = {other.taken_by[0] for other in missed if other.taken_by and not other.returned_by}
+    """Name the module that the result enters; with its likes in other layers, if those take such a result too."""
+    taker = _taker(call, watch)
+    pattern = ".".join("*" if part.isdigit() else escape(part) for part in taker.split("."))
+    takers = {_taker(other, watch) for other in missed if other.taken_by and other.ends is None}
     matched = {name for name, _ in _found(watch.model, pattern)}
-    return f"{pattern if matched <= takers else escape(call.taken_by[0])}:input"
+    return f"{pattern if matched <= takers else escape(taker)}:input"
 
 
 class _Watch(TorchFunctionMode):
@@ -160,7 +177,8 @@ class _Watch(TorchFunctionMode):
         self.modules = dict(model.named_modules())
         self.calls: list[_Call] = []
         self.ran: set[str] = set()
-        self._running = [""]
+        self.taken_elsewhere: set[str] = set()
+        self._running: list[str] = []
         self._results: dict[int, tuple[weakref.ref[Tensor], int, _Call]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -169,7 +187,7 @@ class _Watch(TorchFunctionMode):
         calls = [call for t in taken if (call := self._call_of(t))]
         out = func(*args, **(kwargs or {}))
         if func in ACTIVATIONS:
-            self.calls.append(_Call(self._running[-1], ACTIVATIONS[func]))
+            self.calls.append(_Call(tuple(self._running), ACTIVATIONS[func]))
             self._keep(out, self.calls[-1])
         elif taken and name in _ALIKE and isinstance(out, Tensor) and out.numel() == taken[0].numel():
             self._keep(out, calls[0])
@@ -207,6 +225,8 @@ class _Watch(TorchFunctionMode):
         first = args[0] if args else next((v for v in kwargs.values() if isinstance(v, Tensor)), None)
         if call := self._call_of(first):
             call.taken_by.append(name)
+        else:
+            self.taken_elsewhere.add(name)
 
     def _leave(self, name: str, *called: Any) -> None:
         self._running.pop()
