@@ -70,7 +70,7 @@ def _torchvision(name: str) -> nn.Module:
 
 BY_FUNCTIONS = {
     "densenet121": "1 DenseNet (relu)", "densenet161": "1 DenseNet (relu)", "densenet169": "1 DenseNet (relu)",
-    "densenet201": "1 DenseNet (relu)", "googlenet": "57 BasicConv2d (relu), 2 InceptionAux (relu)",
+    "densenet201": "1 DenseNet (relu)", "googlenet": "59 BasicConv2d (relu), 2 InceptionAux (relu)",
     "inception_v3": "96 BasicConv2d (relu)",
 }  # fmt: skip
 
@@ -150,3 +150,58 @@ def test_transformers_are_entirely_reached(name: str) -> None:
     key = {"bert": {"input_ids": torch.arange(14).view(2, 7)}, "vit": {"pixel_values": torch.rand(2, 3, 16, 16)}}[name]
     assert unreached(model, **key) == []
     assert len(unreached(model, **key, where="no such")) == hidden
+
+
+# timm: of the 97 families those whose smallest member trains fastest at 32 px; benchmarks/sweep.py --train runs all
+
+ANY_SIZE = (
+    "cpubone_nano", "cs3darknet_focus_s", "cspnext_tiny", "davit_tiny", "densenet121", "dla46x_c", "dpn48b",
+    "edgenext_xx_small", "efficientvim_m1", "efficientvit_b0", "ese_vovnet19b_slim_dw", "fasternet_t0", "hgnetv2_b0",
+    "lcnetv2_small", "legacy_seresnet18", "mobilenetv3_small_050", "mobilevit_xxs", "poolformerv2_s12", "regnetx_002",
+    "resnest14d", "resnetv2_18", "shvit_s1", "skresnet18", "starnet_s050", "test_byobnet", "test_convnext",
+    "test_efficientnet", "test_mambaout", "test_nfnet", "test_resnet", "test_vit", "vit_tiny_patch16_dinov3_qkvb",
+)  # fmt: skip
+OWN_SIZE = (
+    "cait_xxs24_224", "convit_tiny", "deit_tiny_patch16_224", "gcvit_xxtiny", "gmlp_ti16_224", "levit_128s",
+    "pit_ti_224", "swinv2_cr_tiny_224", "swinv2_tiny_window8_256", "test_coatnet", "test_vit_relpos", "visformer_tiny",
+    "vit_tiny_r_s16_p8_224",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_small_member_of_families_of_timm_trains() -> None:
+    import timm
+
+    for name in ANY_SIZE + OWN_SIZE:
+        model = timm.create_model(name, num_classes=10, **({"img_size": 32} if name in OWN_SIZE else {}))
+        for weight in model.parameters():
+            if not weight.any():  # a last layer of zeros hides everything before it
+                nn.init.normal_(weight, std=0.1)
+        x = torch.rand(2, 3, 32, 32)
+        assert functional(model, find(model, "hidden")) == "", name
+
+        def run(model: nn.Module = model, x: Tensor = x) -> Tensor:
+            out = model(x)
+            return out if isinstance(out, Tensor) else out[0]  # type: ignore[no-any-return]
+
+        try:
+            check_training_and_evaluation(model, run, "hidden")
+        except (AssertionError, RuntimeError) as error:
+            raise AssertionError(name) from error
+
+
+UNUSUAL = {
+    "resnetv2_50d_evos": {"EvoNorm2dS0"}, "resnetv2_50d_frn": {"FilterResponseNormTlu2d"},
+    "dm_nfnet_f0": {"GammaAct", "ReLU"}, "mobilevitv2_050": {"SiLU"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_activations_of_timm(name: str) -> None:
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    found = find(model, "hidden")
+    assert [site for site, _ in found] == [n for n, m in model.named_modules() if type(m).__name__ in UNUSUAL[name]]
+    assert functional(model, found) == ("9 LinearSelfAttention (relu)" if name == "mobilevitv2_050" else "")

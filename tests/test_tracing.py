@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.op import perturb
+from resolute.op import Perturb, perturb
 from resolute.places import sites
-from resolute.surgery import attach, robustify
+from resolute.surgery import attach, is_robust, robustify
 from resolute.tracing import Unreached, unreached
 
 if TYPE_CHECKING:
@@ -173,8 +173,23 @@ def test_where_that_has_no_place_says_what_to_do() -> None:
     silu, relu = unreached(Spent(), X)
     assert silu == Unreached("", Spent, "silu", None, silu.reason)
     assert silu.reason.startswith("no module takes its result as it is: add takes it. Make it a module (self.act = ")
-    assert "resolute.perturb(silu(x))" in silu.reason
+    assert silu.reason.endswith("or hand it to a module self.noise = resolute.Perturb(eps)")
     assert "add_ takes it" in relu.reason
+
+
+class ByHand(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.noise = nn.Linear(4, 4), Perturb(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.noise(F.relu(self.linear(x)))  # type: ignore[no-any-return]
+
+
+def test_noise_by_hand_counts_as_reached() -> None:
+    model = nn.Sequential(ByHand(), nn.ReLU())
+    assert unreached(model, X) == []
+    assert is_robust(robustify(model))
 
 
 def test_where_counts_as_reached() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from resolute.calls import called
 from resolute.errors import InputError
+from resolute.op import Perturb
 
 Predicate = Callable[[str, nn.Module], bool]
 Item = str | type[nn.Module] | Predicate
@@ -158,8 +159,11 @@ def functional(model: nn.Module, found: Found) -> str:
     """
     names: Counter[str] = Counter()
     for name, module in model.named_modules():
-        takes_it = any((f"{name}.{child}".lstrip("."), "input") in found for child, _ in module.named_children())
-        if (name, "output") in found or takes_it or is_rectifier(module) or is_gate(module):
+        gets_noise = (name, "output") in found or any(
+            (f"{name}.{key}".lstrip("."), "input") in found or isinstance(child, Perturb)
+            for key, child in module.named_children()
+        )
+        if gets_noise or is_rectifier(module) or is_gate(module):
             continue
         if functions := called(module, own_class(module)):
             names[f"{own_class(module).__name__} ({', '.join(functions)})"] += 1

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from resolute.calls import ACTIVATIONS
 from resolute.errors import InputError
+from resolute.op import Perturb
 from resolute.places import Found, Where, find, is_gate, is_rectifier, own_class
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _is_reached(call: _Call, found: Found, modules: dict[str, nn.Module]) -> boo
     by_output = any((name, "output") in found for name in call.returned_by)
     by_input = any((name, "input") in found for name in call.taken_by)
     inside = (call.name, "output") in found and is_rectifier(modules[call.name])
-    return by_output or by_input or inside or is_gate(modules[call.name])
+    by_hand = any(isinstance(modules[name], Perturb) for name in call.taken_by)
+    return by_output or by_input or by_hand or inside or is_gate(modules[call.name])
 
 
 def _report(call: _Call, missed: list[_Call], watch: _Watch) -> Unreached:
@@ -138,8 +140,8 @@ def _report(call: _Call, missed: list[_Call], watch: _Watch) -> Unreached:
     users = f": {', '.join(dict.fromkeys(call.used_by))} takes it" if call.used_by else ""
     return entry(
         where=None,
-        reason=f"no module takes its result as it is{users}. Make it a module (self.act = nn.ReLU(), ...) or write "
-        f"resolute.perturb({call.function}(x)) there if self.training",
+        reason=f"no module takes its result as it is{users}. Make it a module (self.act = nn.ReLU(), ...) or hand "
+        "it to a module self.noise = resolute.Perturb(eps)",
     )
 
 
