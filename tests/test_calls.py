@@ -44,7 +44,7 @@ class Spelled(Made):
 class OfTensor(Made):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.linear(x)
-        return y.relu() + self.linear(x).relu_()
+        return y.relu() + self.linear(x).relu_()  # type: ignore[no-any-return]
 
 
 class InMethod(Made):
@@ -82,7 +82,7 @@ class Property(Made):
 
 class Held(Made):
     def forward(self, x: Tensor) -> Any:
-        return self.act(x)
+        return self.act(x)  # type: ignore[operator]
 
 
 class ForSome(Made):
@@ -156,7 +156,7 @@ def test_calls_are_read_from_the_code(name: str) -> None:
 def test_a_forward_put_on_the_module_is_the_one_that_is_read() -> None:
     module = nn.Linear(2, 2)
     assert called(module, nn.Linear) == ()
-    module.forward = lambda x: F.relu(x)
+    module.forward = lambda x: F.relu(x)  # type: ignore[method-assign, assignment]
     assert called(module, nn.Linear) == ("relu",)
 
 

@@ -75,7 +75,7 @@ def _of_transformers(name: str) -> nn.Module:
 
 
 def _weighted_prelu() -> nn.Module:
-    return parametrizations.weight_norm(nn.PReLU(2), dim=None)
+    return parametrizations.weight_norm(nn.PReLU(2), dim=None)  # type: ignore[no-any-return, arg-type]
 
 
 TRANSFORMERS = {

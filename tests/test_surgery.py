@@ -231,13 +231,13 @@ def test_input_noise_meets_the_first_tensor_by_position_or_by_name() -> None:
 def test_input_noise_of_named_modules_meets_what_enters_them() -> None:
     model = robustify(nn.Sequential(nn.ReLU(), nn.Linear(300, 2)), eps=0.5, where="1:input")
     seen = list[Tensor]()
-    model[1].weight.data.fill_(1.0)
+    model[1].weight.data.fill_(1.0)  # type: ignore[operator]
     model[0].register_forward_hook(lambda _module, _inputs, out: seen.append(out))
     x = torch.ones(300)
     out = model(x)
     assert torch.equal(seen[0], x)
-    assert out[0] != model[1].bias[0] + 300
-    assert 150 <= out[0] - model[1].bias[0] <= 450
+    assert out[0] != model[1].bias[0] + 300  # type: ignore[index]
+    assert 150 <= out[0] - model[1].bias[0] <= 450  # type: ignore[index]
     assert (model.eval()(x) - model[1].bias == 300).all()
 
 
@@ -252,7 +252,7 @@ class Functional(nn.Module):
 
 @pytest.mark.parametrize("where", ["hidden", "both", ["hidden", "input"], ["hidden", "fc1"]])
 def test_activations_called_as_functions_are_told_of_once(where: Where) -> None:
-    count = 1 if "fc1" in where else 2
+    count = 1 if "fc1" in where else 2  # type: ignore[operator]
     model = Functional() if count == 1 else nn.Sequential(Functional(), Functional())
     with pytest.warns(UserWarning, match="calls activations as functions, which where=") as caught:
         robustify(model, where=where)

@@ -219,6 +219,7 @@ class Stateful(nn.Module):
         super().__init__()
         self.norm, self.register = nn.BatchNorm1d(2), None
         self.frozen = nn.BatchNorm1d(2).eval()
+        self.steps: Tensor
         self.register_buffer("steps", torch.zeros(()))
         self.alias = nn.Module()
         self.alias.register_buffer("steps", self.steps)
