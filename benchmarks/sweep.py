@@ -121,6 +121,17 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def written(report: dict[str, Any]) -> str:
+    """Write the rows one a line."""
+    tables = {library: result.pop("rows") for library, result in report["results"].items()}
+    lines = [
+        f" {json.dumps(f'{table}/{name}')}: {json.dumps(row)}"
+        for table in tables
+        for name, row in tables[table].items()
+    ]
+    return f'{json.dumps(report, indent=1)[:-2]},\n "rows": {{\n' + ",\n".join(lines) + "\n}}\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--libraries", default=",".join(LIBRARIES))
@@ -140,8 +151,7 @@ def main() -> None:
         print(library, json.dumps(results[library]["summary"], indent=1), flush=True)
     if args.out:
         args.out.parent.mkdir(exist_ok=True)
-        text = json.dumps({"environment": records.environment(), "results": results}, indent=1)
-        args.out.write_text(text + "\n")
+        args.out.write_text(written({"environment": records.environment(), "results": results}))
 
 
 if __name__ == "__main__":
