@@ -295,7 +295,7 @@ def lstm(functional: bool) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.embed, self.lstm = nn.Embedding(9, 4), nn.LSTM(4, 4, batch_first=True)
-            self.fc1, self.act, self.fc2 = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)
+            self.fc1, self.act, self.fc2 = nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2)
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.fc1(self.lstm(self.embed(x))[0][:, -1])
