@@ -228,6 +228,45 @@ def test_input_noise_meets_the_first_tensor_by_position_or_by_name() -> None:
         net(scale=2)
 
 
+def test_input_noise_of_named_modules_meets_what_enters_them() -> None:
+    model = robustify(nn.Sequential(nn.ReLU(), nn.Linear(300, 2)), eps=0.5, where="1:input")
+    seen = list[Tensor]()
+    model[1].weight.data.fill_(1.0)  # type: ignore[operator]
+    model[0].register_forward_hook(lambda _module, _inputs, out: seen.append(out))
+    x = torch.ones(300)
+    out = model(x)
+    assert torch.equal(seen[0], x)
+    assert out[0] != model[1].bias[0] + 300  # type: ignore[index]
+    assert 150 <= out[0] - model[1].bias[0] <= 450  # type: ignore[index]
+    assert (model.eval()(x) - model[1].bias == 300).all()
+
+
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.fc1, self.fc2 = nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(torch.relu(self.fc1(self.act(x))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("where", ["hidden", "both", ["hidden", "input"], ["hidden", "fc1"]])
+def test_activations_called_as_functions_are_told_of_once(where: Where) -> None:
+    count = 1 if "fc1" in where else 2  # type: ignore[operator]
+    model = Functional() if count == 1 else nn.Sequential(Functional(), Functional())
+    with pytest.warns(UserWarning, match="calls activations as functions, which where=") as caught:
+        robustify(model, where=where)
+    (warning,) = caught
+    assert f"does not reach: {count} Functional (relu). " in str(warning.message)
+    assert str(warning.message).endswith("resolute.unreached(model, example) tells for each what to add to where.")
+    assert warning.filename == __file__
+
+
+@pytest.mark.parametrize("where", ["input", "fc1", nn.ReLU, ["hidden", "fc2:input"], ["hidden", Functional]])
+def test_no_word_of_functions_where_they_are_reached_or_not_asked_for(where: Where) -> None:
+    assert is_robust(robustify(Functional(), where=where))
+
+
 def test_input_of_integers_is_refused_with_advice() -> None:
     model = robustify(nn.Sequential(nn.Embedding(5, 4), nn.ReLU()), where="both")
     with pytest.raises(TypeError, match=r"perturb got torch.int64; .*Embed or cast"):

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from resolute.op import Perturb, perturb
     from resolute.places import Site, sites
     from resolute.surgery import is_robust, robustify, set_eps, unrobustify
+    from resolute.tracing import Unreached, unreached
     from resolute.training import train
 
 _HOME = {
     "perturb": "op", "Perturb": "op",
     "robustify": "surgery", "unrobustify": "surgery", "is_robust": "surgery", "set_eps": "surgery",
-    "sites": "places", "Site": "places",
+    "sites": "places", "Site": "places", "unreached": "tracing", "Unreached": "tracing",
     "train": "training", "evaluate": "evaluation", "compare": "comparison",
 }  # fmt: skip
 
 __all__ = [
-    "Perturb", "Site", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models", "perturb",
-    "recipes", "robustify", "set_eps", "sites", "suites", "train", "unrobustify",
+    "Perturb", "Site", "Unreached", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models",
+    "perturb", "recipes", "robustify", "set_eps", "sites", "suites", "train", "unreached", "unrobustify",
 ]  # fmt: skip
 
 

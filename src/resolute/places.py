@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 from torch import nn
 
+from resolute.calls import called
 from resolute.errors import InputError
+from resolute.op import Perturb
 
 Predicate = Callable[[str, nn.Module], bool]
-Where = str | type[nn.Module] | Predicate | Sequence[str | type[nn.Module] | Predicate]
+Item = str | type[nn.Module] | Predicate
+Where = Item | Sequence[Item | None]
 Side = Literal["input", "output"]
 Found = dict[tuple[str, Side], nn.Module]
 
@@ -22,7 +25,10 @@ _RECTIFIERS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU,
     nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
 )  # fmt: skip
-_RECTIFIER_NAME = re.compile(r"relu|gelu|selu|celu|silu|swish|mish|^elu", re.IGNORECASE)
+_RECTIFIER_NAME = re.compile(r"relu|gelu|selu|celu|xielu|silu|swish|mish|^elu|^evonorm|tlu", re.IGNORECASE)
+_GATE_NAME = re.compile(r"sigmoid|gate", re.IGNORECASE)
+
+_INPUT_SUFFIX = ":input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +86,39 @@ def find(model: nn.Module, where: Where) -> Found:
         InputError: If ``where`` matches no module; the message names the candidates.
     """
     if isinstance(where, Sequence) and not isinstance(where, str):
-        if not where:
-            raise InputError('where is empty. Try where="hidden".')
-        order = [name for name, _ in model.named_modules()]
-        sites = [site for item in where for site in find(model, item).items()]
-        return dict(sorted(sites, key=lambda site: order.index(site[0][0])))
+        return _find_all(model, [item for item in where if item is not None])
     if where == "both":
         return find(model, "input") | find(model, "hidden")
     if where == "input":
         return _input_site(model)
-    matches = _predicate(where)
-    found: Found = {(name, "output"): module for name, module in model.named_modules() if matches(name, module)}
+    found = _matched(model, where)
     if not found:
         raise InputError(_nothing_matched(model, where))
     return found
 
 
-def _predicate(where: str | type[nn.Module] | Predicate) -> Predicate:
+def _find_all(model: nn.Module, items: list[Item]) -> Found:
+    """Find what several items name; "hidden" may name nothing where another one names hidden places."""
+    if not items:
+        raise InputError('where is empty. Try where="hidden".')
+    keywords = ("hidden", "input", "both")
+    spares_hidden = any(item not in keywords for item in items)
+    found = [_matched(model, item) if item == "hidden" and spares_hidden else find(model, item) for item in items]
+    order = {name: n for n, (name, _) in enumerate(model.named_modules())}
+    return dict(sorted((site for each in found for site in each.items()), key=lambda site: order[site[0][0]]))
+
+
+def _matched(model: nn.Module, where: Item) -> Found:
+    side: Side = "output"
+    if isinstance(where, str) and where.endswith(_INPUT_SUFFIX):
+        where, side = where.removesuffix(_INPUT_SUFFIX), "input"
+    matches = _predicate(where)
+    return {(name, side): module for name, module in model.named_modules() if matches(name, module)}
+
+
+def _predicate(where: Item) -> Predicate:
     if where == "hidden":
-        return lambda _, module: _is_rectifier(module)
+        return lambda _, module: is_rectifier(module)
     if isinstance(where, str):
         return lambda name, _: fnmatchcase(name, where)
     if isinstance(where, type):
@@ -106,9 +126,60 @@ def _predicate(where: str | type[nn.Module] | Predicate) -> Predicate:
     return where
 
 
-def _is_rectifier(module: nn.Module) -> bool:
-    is_named_so = _RECTIFIER_NAME.search(own_class(module).__name__) is not None
-    return isinstance(module, _RECTIFIERS) or (is_named_so and next(module.children(), None) is None)
+def is_rectifier(module: nn.Module) -> bool:
+    """Tell whether a module is an activation of the rectifier family.
+
+    It is one by its class, by its name, or because it calls such an activation as a function and holds nothing else.
+
+    Args:
+        module: A module, perturbed or not.
+
+    Returns:
+        True for ReLU, GELU, timm's GammaAct, ...; False for gates such as Sigmoid and for blocks that hold modules.
+    """
+    if isinstance(module, _RECTIFIERS):
+        return True
+    own = own_class(module)
+    if next(module.children(), None) is not None or is_gate(module):
+        return False
+    if _RECTIFIER_NAME.search(own.__name__):
+        return getattr(module, "apply_act", True) is not False
+    return next(module.parameters(), None) is None and called(module, own) != ()
+
+
+def functional(model: nn.Module, found: Found) -> str:
+    """List the modules whose code calls activations as functions, where no noise of ``found`` is known to reach them.
+
+    Args:
+        model: Any module, perturbed or not.
+        found: The places that get noise.
+
+    Returns:
+        Such as ``"94 BasicConv2d (relu)"``; empty if there is none.
+    """
+    names: Counter[str] = Counter()
+    for name, module in model.named_modules():
+        gets_noise = (name, "output") in found or any(
+            (f"{name}.{key}".lstrip("."), "input") in found or isinstance(child, Perturb)
+            for key, child in module.named_children()
+        )
+        if gets_noise or is_rectifier(module) or is_gate(module):
+            continue
+        if functions := called(module, own_class(module)):
+            names[f"{own_class(module).__name__} ({', '.join(functions)})"] += 1
+    return ", ".join(f"{n} {kind}" for kind, n in names.most_common())
+
+
+def is_gate(module: nn.Module) -> bool:
+    """Tell whether a module is a gate by its name, such as timm's HardSigmoid, which calls relu6.
+
+    Args:
+        module: A module, perturbed or not.
+
+    Returns:
+        True if it holds no module and is named after a sigmoid or gate.
+    """
+    return next(module.children(), None) is None and _GATE_NAME.search(own_class(module).__name__) is not None
 
 
 def _input_site(model: nn.Module) -> Found:
@@ -136,8 +207,19 @@ def _nothing_matched(model: nn.Module, where: Any) -> str:
     counts = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for _, kind in leaves).most_common(8))
     names = ", ".join(repr(name) for name, _ in leaves[:8]) + (f" and {len(leaves) - 8} more" if leaves[8:] else "")
     shown = where if isinstance(where, str) else getattr(where, "__name__", where)
-    functional = "Activations called as functions (F.relu) are not modules. " if where == "hidden" else ""
     return (
         f"where={shown!r} matches no module of {type(model).__name__}. Candidates: {counts}; by name {names}. "
-        f"{functional}Name modules by type (where=torch.nn.Conv2d) or pattern (where='layer?.*'), or use where='input'."
+        f"{_said_of_functions(model, where)}Name modules by type (where=torch.nn.Conv2d) or pattern "
+        "(where='layer?.*'), or use where='input'."
+    )
+
+
+def _said_of_functions(model: nn.Module, where: Any) -> str:
+    if where != "hidden":
+        return ""
+    calls = functional(model, {})
+    seen = f"This network calls some: {calls}. " if calls else ""
+    return (
+        f"Activations called as functions (F.relu) are not modules. {seen}resolute.unreached(model, example) finds "
+        "them and tells what to name. "
     )

@@ -8,7 +8,8 @@ in-place activations work, and code compiled before notices the change, as it wo
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from resolute import signs
 from resolute.activation import activate
 from resolute.errors import InputError
 from resolute.op import check, noisy
-from resolute.places import Side, Where, find
+from resolute.places import Found, Side, Where, find, functional
 
 Noise = Callable[[Tensor], Tensor]
 """What is put at a site: a picklable function of a tensor, such as ``functools.partial(noise, eps=0.1)``."""
@@ -41,8 +42,13 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
             (``torch.optim.swa_utils.update_bn`` with eps 0).
         where: ``"hidden"``: the output of each activation module of the rectifier family (ReLU, GELU, SiLU, ...).
             ``"input"``: the tensor that enters the network, after its own Normalize layer if it begins with one.
-            ``"both"``. Or a module type, a glob pattern over module names such as ``"layer?.*.relu"``, a predicate
-            ``(name, module) -> bool``, or a sequence of these.
+            ``"both"``. Or a module type, a glob pattern over module names such as ``"layer?.*.relu"``, the same
+            with ``":input"`` behind it for the tensor that enters those modules, a predicate
+            ``(name, module) -> bool``, or a sequence of these; None in it is left out.
+
+    Warns:
+        UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
+            module stands for; `unreached` names places for them.
 
     Returns:
         The same model.
@@ -53,6 +59,7 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
 
     Example:
         >>> model = robustify(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), eps=0.1)
+        >>> from resolute import sites
         >>> sites(model)
         [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
     """
@@ -142,6 +149,7 @@ def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
                 f"{name or 'the model'!r} ({type(module).__name__}) is scripted, traced or has had its forward "
                 "replaced, so noise put at it would be ignored. Call robustify before the tool that did so."
             )
+    _tell_of_functions(model, where, found)
     for (_, side), module in found.items():
         if not isinstance(module, _Perturbed):
             module.__class__ = _perturbed(type(module))
@@ -154,6 +162,18 @@ def _graph_input(eps: float) -> Tensor:
     """Make a number that torch.compile takes as an input of the graph, so that another one is no other graph."""
     # Not 0-d: of such a float64 Dynamo makes a symbol for its item as well, finds no use for it and starts anew.
     return torch.tensor([eps], dtype=torch.float64, device="cpu")
+
+
+def _tell_of_functions(model: nn.Module, where: Where, found: Found) -> None:
+    items = where if isinstance(where, Sequence) and not isinstance(where, str) else [where]
+    if not any(item in ("hidden", "both") for item in items):
+        return
+    if calls := functional(model, found):
+        text = (
+            f"{type(model).__name__} calls activations as functions, which where={where!r} does not reach: {calls}. "
+            "resolute.unreached(model, example) tells for each what to add to where."
+        )
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
 class _Perturbed(nn.Module):
@@ -196,5 +216,5 @@ def _perturb_first(noise: Noise, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return (noise(args[0]), *args[1:]), kwargs
     name = next((k for k, v in kwargs.items() if isinstance(v, Tensor)), None)
     if name is None:
-        raise TypeError('where="input" needs a tensor among the arguments of the model; there is none.')
+        raise TypeError("noise at an input needs a tensor among the arguments of the module; there is none.")
     return args, {**kwargs, name: noise(kwargs[name])}

@@ -1,0 +1,184 @@
+"""Which modules count as activations, and what `where` names of them; surgery's tests put noise there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from resolute.errors import InputError
+from resolute.places import find, functional, is_rectifier, sites
+
+if TYPE_CHECKING:
+    from resolute.places import Where
+
+
+class Act(nn.Module):
+    """An activation by what it does; its name says nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+class Chosen(nn.Module):
+    """Holds the function that it calls."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+class Dense(nn.Module):
+    """Calls an activation, but has weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x) @ self.weight
+
+
+class MyReLU(nn.ReLU):
+    """Descends from a rectifier."""
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.linear = nn.Dropout(), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.drop(F.gelu(x)))  # type: ignore[no-any-return]
+
+
+def _of_timm(name: str, *args: Any, **kwargs: Any) -> nn.Module:
+    from timm import layers
+    from timm.models.nfnet import GammaAct
+
+    made: nn.Module = {**vars(layers), "GammaAct": GammaAct}[name](*args, **kwargs)
+    return made
+
+
+def _of_transformers(name: str) -> nn.Module:
+    from transformers.activations import ACT2FN
+
+    made: nn.Module = ACT2FN[name]
+    return made
+
+
+def _weighted_prelu() -> nn.Module:
+    return parametrizations.weight_norm(nn.PReLU(2), dim=None)  # type: ignore[no-any-return, arg-type]
+
+
+TRANSFORMERS = {
+    "gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_accurate", "gelu_python_tanh",
+    "quick_gelu", "leaky_relu", "mish", "prelu", "relu", "relu2", "relu6", "silu", "swish", "xielu",
+}  # fmt: skip
+GATES = {"laplace", "linear", "sigmoid", "tanh"}
+
+RECTIFIERS: dict[str, nn.Module] = {
+    "by what it does": Act(),
+    "by what it holds": Chosen(F.gelu),
+    "by descent": MyReLU(),
+    "PReLU": nn.PReLU(3),
+    "PReLU of a parametrised weight": _weighted_prelu(),
+    "timm EvoNorm2dS0": _of_timm("EvoNorm2dS0", 8),
+    "timm EvoNorm2dB0": _of_timm("EvoNorm2dB0", 8),
+    "timm FilterResponseNormTlu2d": _of_timm("FilterResponseNormTlu2d", 8),
+    "timm GammaAct": _of_timm("GammaAct", "silu", gamma=1.7),
+    **{f"timm {name}": _of_timm(name) for name in ("GELU", "GELUTanh", "QuickGELU", "HardSwish", "HardMish", "PReLU")},
+}
+OTHERS: dict[str, nn.Module] = {
+    "a gate that it holds": Chosen(torch.sigmoid),
+    "its own weights": Dense(),
+    "a block": Block(),
+    "timm HardSigmoid calls relu6": _of_timm("HardSigmoid"),
+    "timm EvoNorm2dS0 without its activation": _of_timm("EvoNorm2dS0", 8, apply_act=False),
+    "timm FilterResponseNormTlu2d without its activation": _of_timm("FilterResponseNormTlu2d", 8, apply_act=False),
+    "timm BatchNormAct2d": _of_timm("BatchNormAct2d", 8),
+    "ReLU in a container": nn.Sequential(nn.ReLU()),
+}
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_rectifiers(name: str) -> None:
+    module = RECTIFIERS[name]
+    assert is_rectifier(module)
+    assert [site.name for site in sites(nn.Sequential(nn.Linear(2, 2), module))] == ["1"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_modules_that_are_none(name: str) -> None:
+    assert not is_rectifier(OTHERS[name])
+
+
+def test_activations_of_transformers() -> None:
+    from transformers.activations import ACT2FN
+
+    assert set(ACT2FN) >= TRANSFORMERS | GATES
+    for name in TRANSFORMERS:
+        module = _of_transformers(name)
+        assert any(is_rectifier(m) for m in module.modules()), name
+    assert not [name for name in GATES if is_rectifier(_of_transformers(name))]
+
+
+def test_an_activation_inside_a_normalisation_is_its_child() -> None:
+    """timm's order is norm, drop, act: what leaves the block is what gets the noise."""
+    module = _of_timm("BatchNormAct2d", 4, drop_layer=nn.Dropout2d)
+    assert [site.name for site in sites(module)] == ["act"]
+    assert not find(nn.Sequential(_of_timm("BatchNormAct2d", 4, apply_act=False), nn.ReLU()), "hidden").keys() - {
+        ("1", "output")
+    }
+
+
+INPUTS: dict[str, tuple[Where, list[tuple[str, str]]]] = {
+    "pattern": ("*.linear:input", [("0.linear", "input"), ("1.linear", "input")]),
+    "name": ("1.linear:input", [("1.linear", "input")]),
+    "the model": (":input", [("", "input")]),
+    "both sides": (["0.linear", "0.linear:input"], [("0.linear", "output"), ("0.linear", "input")]),
+    "mixed": (["hidden", "0.drop:input", None, nn.Linear], [
+        ("0.drop", "input"), ("0.linear", "output"), ("1.linear", "output"), ("2", "output"),
+    ]),
+    "hidden, which matches nothing": (["hidden", "0:input"], [("0", "input"), ("2", "output")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_are_named_by_a_suffix(name: str) -> None:
+    where, wanted = INPUTS[name]
+    assert list(find(nn.Sequential(Block(), Block(), nn.ReLU()), where)) == wanted
+
+
+def test_hidden_may_match_nothing_beside_named_places_only() -> None:
+    model = nn.Sequential(Block(), Block())
+    assert list(find(model, ["hidden", "0.drop:input"])) == [("0.drop", "input")]
+    for where in ("hidden", ["hidden"], ["hidden", "input"], ["hidden", None], ["hidden", "no such"]):
+        with pytest.raises(InputError, match="matches no module"):
+            find(model, where)
+    with pytest.raises(InputError, match="where='drop:input' matches no module of Sequential"):
+        find(model, "drop:input")
+    with pytest.raises(InputError, match="where is empty"):
+        find(model, [None])
+
+
+def test_nothing_matched_tells_of_activations_called_as_functions() -> None:
+    with pytest.raises(InputError, match=r"This network calls some: 2 Block \(gelu\)\. resolute\.unreached\(model, ex"):
+        sites(nn.Sequential(Block(), Block()))
+    with pytest.raises(InputError, match=r"not modules\. resolute\.unreached"):
+        sites(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_functions_are_listed_until_they_get_noise() -> None:
+    model = nn.Sequential(Block(), Block(), Dense(), nn.ReLU(), Act(), _of_timm("HardSigmoid"))
+    assert functional(model, {}) == "2 Block (gelu), 1 Dense (relu)"
+    assert functional(model, find(model, Block)) == "1 Dense (relu)"
+    assert functional(model, find(model, ["*.drop:input", "2"])) == ""
+    assert functional(model, find(model, ["0.drop:input", "*.drop"])) == "1 Block (gelu), 1 Dense (relu)"
