@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 Batch = tuple[Tensor, Tensor]
 EPS = 0.3
+
+needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
 class Net(nn.Module):
@@ -34,13 +38,13 @@ class Net(nn.Module):
 
 
 class SmoothNet(nn.Module):
-    """Without BatchNorm and writes in place, for what works on one sample or meets a tensor twice."""
+    """Without BatchNorm, for what works on one sample or has no buffers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(108, 16), nn.ReLU(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16),
-            nn.LeakyReLU(0.1), nn.Linear(16, 3),
+            nn.LeakyReLU(0.1, inplace=True), nn.Linear(16, 16), nn.PReLU(), nn.Linear(16, 3),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,18 +59,18 @@ def net(kind: type[nn.Module] = Net, eps: float = EPS) -> nn.Module:
     return robustify(model, eps, where="both") if eps else model
 
 
-def data(n: int = 24) -> TensorDataset:
+def data(n: int = 32) -> TensorDataset:
     """Draw images of 3 x 6 x 6 and labels of 3 classes, the same at every call."""
     generator = torch.Generator().manual_seed(5)
     return TensorDataset(torch.randn(n, 3, 6, 6, generator=generator), torch.arange(n) % 3)
 
 
-def loader(n: int = 24, batch_size: int = 8) -> DataLoader[Any]:
+def loader(n: int = 32, batch_size: int = 8) -> DataLoader[Any]:
     """Serve the data in order; with a generator of its own it draws nothing from the one that noise draws from."""
     return DataLoader(data(n), batch_size, generator=torch.Generator())
 
 
-def batches(n: int = 24, batch_size: int = 8) -> list[Batch]:
+def batches(n: int = 32, batch_size: int = 8) -> list[Batch]:
     """Give the data as a list."""
     return [(x, y) for x, y in loader(n, batch_size)]
 
@@ -77,13 +81,20 @@ def sgd(model: nn.Module) -> torch.optim.SGD:
 
 
 def train_by_hand(
-    model: nn.Module, data: Iterable[Batch], *, accumulate: int = 1, optimizer: torch.optim.Optimizer | None = None
+    model: nn.Module,
+    data: Iterable[Batch],
+    *,
+    accumulate: int = 1,
+    bf16: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> nn.Module:
     """Train the network in training mode, from the generator's present state on."""
     optimizer = optimizer or sgd(model)
     model.train()
     for step, (x, y) in enumerate(data, start=1):
-        (cross_entropy(model(x), y) / accumulate).backward()
+        with torch.autocast("cpu", enabled=bf16):
+            loss = cross_entropy(model(x), y) / accumulate
+        loss.backward()
         if step % accumulate == 0:
             optimizer.step()
             optimizer.zero_grad()
@@ -101,8 +112,8 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def wanted(seed: int, eps: float = EPS, **options: Any) -> dict[str, Tensor]:
-    """Give the state after one epoch by hand, with the generator seeded before the first step."""
+def wanted(seed: int, eps: float = EPS, dtype: torch.dtype = torch.float32, **options: Any) -> dict[str, Tensor]:
+    """Give the state after one epoch by hand on images of a dtype, with the generator seeded before the first step."""
     model = net(eps=eps)
     torch.manual_seed(seed)
-    return state(train_by_hand(model, batches(), **options))
+    return state(train_by_hand(model, [(x.to(dtype), y) for x, y in batches()], **options))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 State = dict[str, Tensor]
 
 
-def by_lightning(model: nn.Module, seed: int, epochs: int = 1, callbacks: Sequence[Any] = ()) -> State:
+class Way(NamedTuple):
+    """How to train: batches to a step, and whether under autocast to bfloat16."""
+
+    accumulate: int = 1
+    bf16: bool = False
+
+
+def by_lightning(model: nn.Module, seed: int, way: Way, epochs: int = 1, callbacks: Sequence[Any] = ()) -> State:
     from lightning.pytorch import LightningModule, Trainer
 
     class Module(LightningModule):  # type: ignore[misc]
@@ -36,7 +44,8 @@ def by_lightning(model: nn.Module, seed: int, epochs: int = 1, callbacks: Sequen
             return sgd(self)
 
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, callbacks=list(callbacks), logger=False, enable_checkpointing=False,
+        max_epochs=epochs, accelerator="cpu", devices=1, callbacks=list(callbacks),
+        accumulate_grad_batches=way.accumulate, precision="bf16-mixed" if way.bf16 else "32-true", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(Module(), loader())
@@ -55,7 +64,7 @@ class WithLoss(nn.Module):
         return {"loss": cross_entropy(logits, labels), "logits": logits}
 
 
-def by_transformers(model: nn.Module, seed: int) -> State:
+def by_transformers(model: nn.Module, seed: int, way: Way) -> State:
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -71,7 +80,7 @@ def by_transformers(model: nn.Module, seed: int) -> State:
     arguments = TrainingArguments(
         output_dir="runs", num_train_epochs=1, per_device_train_batch_size=8, max_grad_norm=0, use_cpu=True,
         save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=False, gradient_accumulation_steps=way.accumulate, bf16=way.bf16,
     )  # fmt: skip
     optimizer = sgd(model)
     constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
@@ -84,10 +93,13 @@ def by_transformers(model: nn.Module, seed: int) -> State:
     return state(model)
 
 
-def by_accelerate(model: nn.Module, seed: int) -> State:
+def by_accelerate(model: nn.Module, seed: int, way: Way) -> State:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
-    accelerator = Accelerator(cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = "bf16" if way.bf16 else "no"
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=way.accumulate, mixed_precision=precision)
     prepared, optimizer, served = accelerator.prepare(model, sgd(model), loader())
     prepared.train()
     rows = iter(served)
@@ -100,7 +112,7 @@ def by_accelerate(model: nn.Module, seed: int) -> State:
     return state(accelerator.unwrap_model(prepared))
 
 
-def by_timm(model: nn.Module, seed: int) -> State:
+def by_timm(model: nn.Module, seed: int, way: Way) -> State:
     """Train as `train_one_epoch` of timm's train.py does: a task, a scaler that steps, an average of the weights."""
     from timm.models import model_parameters
     from timm.task import ClassificationTask
@@ -110,29 +122,33 @@ def by_timm(model: nn.Module, seed: int) -> State:
     optimizer, scaler, average = sgd(model), NativeScaler(device="cpu"), ModelEmaV3(model)
     model.train()
     torch.manual_seed(seed)
-    for step, (x, y) in enumerate(loader()):
-        loss = task(x, y)["loss"]
-        scaler(loss, optimizer, clip_grad=1e6, parameters=model_parameters(model), need_update=True)
-        optimizer.zero_grad()
-        average.update(model, step=step)
+    for step, (x, y) in enumerate(loader(), start=1):
+        with torch.autocast("cpu", enabled=way.bf16):
+            loss = task(x, y)["loss"] / way.accumulate
+        updates = step % way.accumulate == 0
+        scaler(loss, optimizer, clip_grad=1e6, parameters=model_parameters(model), need_update=updates)
+        if updates:
+            optimizer.zero_grad()
+            average.update(model, step=step)
     return state(model)
 
 
-def by_fabric(model: nn.Module, seed: int) -> State:
+def by_fabric(model: nn.Module, seed: int, way: Way) -> State:
     from lightning_fabric import Fabric
 
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if way.bf16 else "32-true")
     wrapped, optimizer = fabric.setup(model, sgd(model))
     wrapped.train()
     torch.manual_seed(seed)
-    for x, y in loader():
-        fabric.backward(cross_entropy(wrapped(x), y))
-        optimizer.step()
-        optimizer.zero_grad()
+    for step, (x, y) in enumerate(loader(), start=1):
+        fabric.backward(cross_entropy(wrapped(x), y) / way.accumulate)
+        if step % way.accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
     return state(wrapped.module)
 
 
-LOOPS: dict[str, Callable[[nn.Module, int], State]] = {
+LOOPS: dict[str, Callable[[nn.Module, int, Way], State]] = {
     "lightning": by_lightning,
     "fabric": by_fabric,
     "transformers": by_transformers,
@@ -144,11 +160,14 @@ LOOPS: dict[str, Callable[[nn.Module, int], State]] = {
 # Lightning's own use of PyTorch's trees
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", LOOPS)
-def test_trains_as_the_loop_written_by_hand(name: str) -> None:
-    trained = LOOPS[name](net(), 11)
-    assert equal(trained, wanted(11))
-    assert not equal(trained, wanted(12))
-    assert not equal(trained, wanted(11, eps=0))
+@pytest.mark.parametrize("way", [Way(), Way(accumulate=2), Way(bf16=True)], ids=["plain", "accumulate", "bf16"])
+def test_trains_as_the_loop_written_by_hand(name: str, way: Way) -> None:
+    # Fabric hands the images over in bfloat16, so that noise at the input is rounded to it.
+    dtype = torch.bfloat16 if way.bf16 and name == "fabric" else torch.float32
+    trained, by_hand = LOOPS[name](net(), 11, way), functools.partial(wanted, dtype=dtype, **way._asdict())
+    assert equal(trained, by_hand(11))
+    assert not equal(trained, by_hand(12))
+    assert not equal(trained, by_hand(11, eps=0))
 
 
 def test_the_loop_written_by_hand_meets_new_noise_at_each_step() -> None:
@@ -173,7 +192,7 @@ def test_a_callback_of_lightning_can_change_eps() -> None:
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             set_eps(pl_module, schedule(trainer.current_epoch))
 
-    trained = by_lightning(net(), 11, epochs=3, callbacks=[Schedule()])
+    trained = by_lightning(net(), 11, Way(), epochs=3, callbacks=[Schedule()])
     assert equal(trained, by_hand_with_schedule())
     assert not equal(trained, by_hand_with_schedule(silent=True))
 
