@@ -7,50 +7,48 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from frameworks.byhand import SmoothNet, batches, net, state, train_by_hand
+from frameworks.byhand import SmoothNet, batches, equal, net, state, train_by_hand
 from frameworks.processes import WRAPS, work
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Notes = list[dict[tuple[str, str], dict[str, Any]]]
+    from torch import Tensor
+
+    Note = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def notes(tmp_path_factory: pytest.TempPathFactory) -> Notes:
-    """What the two processes noted, one dictionary a rank."""
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, (folder,), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+@pytest.mark.slow
+def test_ranks_meet_different_noise_and_their_weights_agree(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(work, (tmp_path,), nprocs=2)
+    zero, one = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    model, other = net(SmoothNet), net(SmoothNet)
+    torch.manual_seed(10)
+    alone = state(train_by_hand(model, batches()))
+    torch.manual_seed(11)
+    train_by_hand(other, batches())
+    for wrap in WRAPS:
+        check_own_seeds(zero[wrap, "own seed"], one[wrap, "own seed"])
+        check_one_seed(zero[wrap, "one seed"], one[wrap, "one seed"], alone, state(other))
+        assert not close(zero[wrap, "own seed"]["weights"], alone), wrap
 
 
-@pytest.mark.parametrize("wrap", WRAPS)
-def test_ranks_meet_different_noise_and_their_weights_agree(notes: Notes, wrap: str) -> None:
-    zero, one = (note[wrap, "own seed"] for note in notes)
+def check_own_seeds(zero: Note, one: Note) -> None:
     assert not torch.equal(zero["first"], one["first"])
     assert all(a != b for a, b in zip(zero["losses"], one["losses"], strict=True))
     assert torch.isfinite(torch.tensor(zero["losses"] + one["losses"])).all()
-    assert all(torch.equal(zero["weights"][name], one["weights"][name]) for name in zero["weights"])
+    assert equal(zero["weights"], one["weights"])
+    assert not torch.equal(zero["first"], zero["silent"])
     assert torch.equal(zero["silent"], zero["eval"])
 
 
-@pytest.mark.parametrize("wrap", WRAPS)
-def test_ranks_with_the_same_seed_and_data_train_as_one_process(notes: Notes, wrap: str) -> None:
-    model, other = net(SmoothNet), net(SmoothNet)
-    torch.manual_seed(10)
-    wanted = state(train_by_hand(model, batches()))
-    torch.manual_seed(11)
-    train_by_hand(other, batches())
-    for note in notes:
-        actual = note[wrap, "one seed"]["weights"]
-        torch.testing.assert_close(actual, wanted)
-        with pytest.raises(AssertionError):
-            torch.testing.assert_close(actual, state(other))
+def check_one_seed(zero: Note, one: Note, alone: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Ranks with the same seed and the same data do what one process does."""
+    assert torch.equal(zero["first"], one["first"])
+    assert close(zero["weights"], alone)
+    assert not close(zero["weights"], other)
 
 
-@pytest.mark.parametrize("wrap", WRAPS)
-def test_weights_come_from_the_noise_of_both_ranks(notes: Notes, wrap: str) -> None:
-    zero, _ = notes
-    own, one = zero[wrap, "own seed"]["weights"], zero[wrap, "one seed"]["weights"]
-    assert zero[wrap, "own seed"]["losses"][0] == zero[wrap, "one seed"]["losses"][0]
-    assert not torch.equal(own["layers.1.weight"], one["layers.1.weight"])
+def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.allclose(a[name], b[name], rtol=1e-4, atol=1e-5) for name in a)
