@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from resolute.surgery import robustify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 Batch = tuple[Tensor, Tensor]
 EPS = 0.3
@@ -51,7 +51,7 @@ class SmoothNet(nn.Module):
         return self.layers(x.view(-1, 108))  # type: ignore[no-any-return]
 
 
-def net(kind: type[nn.Module] = Net, eps: float = EPS) -> nn.Module:
+def net(kind: Callable[[], nn.Module] = Net, eps: float = EPS) -> nn.Module:
     """Build the network with the same weights at every call; eps 0 is the plain one."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
