@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import copy
+import inspect
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
 
-from frameworks.byhand import Net, SmoothNet, batches, net, train_by_hand
+from frameworks.byhand import EPS, Net, SmoothNet, batches, net, train_by_hand
 from resolute.surgery import robustify, unrobustify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+N = Dim("n", min=2, max=64)
+
 
 def pair() -> tuple[nn.Module, nn.Module]:
     """A trained robust network and the plain one with its weights, both in evaluation mode."""
-    robust, plain = train_by_hand(net(), batches()), net(eps=0)
+    robust, plain = train_by_hand(robustify(net(eps=0), EPS), batches()), net(eps=0)
     plain.load_state_dict(robust.state_dict())
     return robust.eval(), plain.eval()
 
 
 def operations(model: nn.Module, x: Tensor) -> list[str]:
-    program = export(model, (x,), dynamic_shapes=({0: Dim("n", min=2, max=64)},))
+    program = export(model, (x,), dynamic_shapes=({0: N},))
     return [f"{node.op} {node.target}" for node in program.graph.nodes]
 
 
@@ -37,9 +41,20 @@ def test_export_is_that_of_the_plain_network() -> None:
 
 def test_export_in_training_mode_carries_the_noise() -> None:
     """Exporting before `eval()` is a mistake that the user can see: the graph draws random numbers."""
+    x, model = batches()[0][0], robustify(net(SmoothNet, eps=0), EPS)
+    drawn = [[str(node.target) for node in export(m, (x,)).graph.nodes if "rand" in str(node.target)] for m in (
+        model, copy.deepcopy(model).eval(),
+    )]  # fmt: skip
+    assert len(drawn[0]) == 4
+    assert drawn[1] == []
+
+
+@pytest.mark.xfail(strict=True, reason="a module with noise at its input takes (*args, **kwargs) in the eyes of tools")
+def test_a_network_with_noise_at_its_input_keeps_the_names_of_its_arguments() -> None:
+    robust, plain = net().eval(), net(eps=0).eval()
     x = batches()[0][0]
-    assert not [name for name in operations(net(SmoothNet).eval(), x) if "rand" in name]
-    assert [name for name in operations(net(SmoothNet), x) if "rand" in name]
+    assert inspect.signature(robust.forward) == inspect.signature(plain.forward)
+    assert operations(robust, x) == operations(plain, x)
 
 
 # torch.onnx's own use of PyTorch and of onnxscript
@@ -53,7 +68,7 @@ def test_onnx_is_that_of_the_plain_network(tmp_path: Path) -> None:
     for name, model in (("robust", robust), ("plain", plain)):
         files.append(tmp_path / f"{name}.onnx")
         torch.onnx.export(
-            model, (x,), files[-1], input_names=["x"], dynamic_shapes=({0: Dim("n", min=2, max=64)},), dynamo=True,
+            model, (x,), files[-1], input_names=["x"], dynamic_shapes=({0: N},), dynamo=True,
             verbose=False,
         )  # fmt: skip
     kinds = [[node.op_type for node in onnx.load(file).graph.node] for file in files]
@@ -64,6 +79,8 @@ def test_onnx_is_that_of_the_plain_network(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(outs[0]), plain(x[:n]))
 
 
+# torch.jit itself is on its way out
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")
 def test_torchscript_trace_is_that_of_the_plain_network() -> None:
     robust, plain = pair()
     x = batches()[0][0]
