@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     Note = dict[str, Any]
 
 
-
 @pytest.mark.slow
 def test_ranks_meet_different_noise_and_their_weights_agree(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(work, (tmp_path,), nprocs=2)

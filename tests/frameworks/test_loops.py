@@ -44,8 +44,8 @@ def by_lightning(model: nn.Module, seed: int, way: Way, epochs: int = 1, callbac
             return sgd(self)
 
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, callbacks=list(callbacks),
-        accumulate_grad_batches=way.accumulate, precision="bf16-mixed" if way.bf16 else "32-true", logger=False, enable_checkpointing=False,
+        max_epochs=epochs, accelerator="cpu", devices=1, precision="bf16-mixed" if way.bf16 else "32-true",
+        accumulate_grad_batches=way.accumulate, callbacks=list(callbacks), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(Module(), loader())
@@ -173,7 +173,7 @@ def test_trains_as_the_loop_written_by_hand(name: str, way: Way) -> None:
 def test_the_loop_written_by_hand_meets_new_noise_at_each_step() -> None:
     """Else all comparisons here would compare nothing."""
     model, plain = net(SmoothNet), net(SmoothNet, eps=0)
-    (x, y), *_ = batches()
+    (x, _), *_ = batches()
     outs = [model(x) for _ in range(3)]
     assert len(torch.stack(outs).unique(dim=0)) == 3
     assert equal(state(model), state(plain))
