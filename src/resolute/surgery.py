@@ -8,6 +8,7 @@ in-place activations work, and code compiled before notices the change, as it wo
 from __future__ import annotations
 
 import functools
+import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -201,7 +202,10 @@ class _Perturbed(nn.Module):
 def _perturbed(own: type[nn.Module]) -> type[nn.Module]:
     """Make the subclass of a module class that adds noise; once, so that equal modules stay of equal class."""
     if own not in _CLASSES:
-        names = {"_own": own, "__module__": own.__module__}
+        shared = _Perturbed.forward
+        forward = types.FunctionType(shared.__code__, shared.__globals__, closure=shared.__closure__)
+        functools.update_wrapper(forward, own.forward)  # tools read the names of the arguments from it
+        names = {"_own": own, "__module__": own.__module__, "forward": forward}
         _CLASSES[own] = type(f"Perturbed{own.__name__}", (_Perturbed, own), names)
     return _CLASSES[own]
 

@@ -49,7 +49,6 @@ def test_export_in_training_mode_carries_the_noise() -> None:
     assert drawn[1] == []
 
 
-@pytest.mark.xfail(strict=True, reason="a module with noise at its input takes (*args, **kwargs) in the eyes of tools")
 def test_a_network_with_noise_at_its_input_keeps_the_names_of_its_arguments() -> None:
     robust, plain = net().eval(), net(eps=0).eval()
     x = batches()[0][0]
