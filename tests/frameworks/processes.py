@@ -24,7 +24,8 @@ def shard(model: nn.Module) -> nn.Module:
     """Shard the layers and the rest, in two groups, as FSDP2 is meant to be used."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     fully_shard(model.layers, mesh=mesh)  # type: ignore[arg-type]
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
 def robust(model: nn.Module) -> nn.Module:
@@ -68,7 +69,7 @@ def work(rank: int, folder: Path) -> None:
     """Run every way of wrapping in one process; leave the notes in ``folder``."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
-    notes: dict[str, Any] = {}
+    notes: dict[tuple[str, str], Any] = {}
     for name, wrap in WRAPS.items():
         notes[name, "own seed"] = train(wrap(net(SmoothNet, eps=0)), seed=10 + rank)
         notes[name, "one seed"] = train(wrap(net(SmoothNet, eps=0)), seed=10)

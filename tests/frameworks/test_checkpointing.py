@@ -50,12 +50,14 @@ def test_gradients_are_those_without_checkpointing(kind: type[nn.Module], device
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_segments_of_a_network(reentrant: bool) -> None:
     model = net()
+    assert isinstance(model, Net)
+    # Noise at the input of the network belongs to its forward, which is not called here.
+    features, head = model.features, model.head
 
-    def segments(model: nn.Module, x: Tensor) -> Tensor:
-        # Noise at the input of the network belongs to its forward, which is not called here.
-        return model.head(checkpoint_sequential(model.features, 3, x, use_reentrant=reentrant))  # type: ignore[no-any-return, operator, arg-type]
+    def segments(_: nn.Module, x: Tensor) -> Tensor:
+        return head(checkpoint_sequential(features, 3, x, use_reentrant=reentrant))  # type: ignore[no-any-return]
 
-    assert same(gradients(segments, model), gradients(lambda m, x: m.head(m.features(x)), model))
+    assert same(gradients(segments, model), gradients(lambda _, x: head(features(x)), model))
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -68,7 +70,7 @@ def test_checkpointing_of_timm(reentrant: bool, monkeypatch: pytest.MonkeyPatch)
     x, y = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
 
     def step(checkpointing: bool, seed: int = 3) -> list[Tensor]:
-        model.set_grad_checkpointing(checkpointing)
+        model.set_grad_checkpointing(checkpointing)  # type: ignore[operator]
         model.zero_grad()
         torch.manual_seed(seed)
         cross_entropy(model(x), y).backward()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import pytest
 import torch
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from frameworks.byhand import SmoothNet, batches, needs_gpu, net
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 pytestmark = needs_gpu
 
@@ -48,7 +52,7 @@ def test_a_replay_has_the_gradients_of_its_own_noise() -> None:
     """The signs of backward are those of forward, also in a replay: the loss and its gradients fit eager mode."""
     model = net(SmoothNet).cuda()
     x, y = (t.cuda() for t in batches()[0])
-    graphed = torch.cuda.make_graphed_callables(net(SmoothNet).cuda(), (x,))
+    graphed = cast("nn.Module", torch.cuda.make_graphed_callables(net(SmoothNet).cuda(), (x,)))
     for run in (model, graphed):
         torch.cuda.manual_seed(5)
         cross_entropy(run(x), y).backward()

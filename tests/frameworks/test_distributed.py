@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_ranks_meet_different_noise_and_their_weights_agree(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (tmp_path,), nprocs=2)
+    torch.multiprocessing.spawn(work, (tmp_path,), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     zero, one = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     model, other = net(SmoothNet), net(SmoothNet)
     torch.manual_seed(10)

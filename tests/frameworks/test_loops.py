@@ -29,7 +29,7 @@ class Way(NamedTuple):
 def by_lightning(model: nn.Module, seed: int, way: Way, epochs: int = 1, callbacks: Sequence[Any] = ()) -> State:
     from lightning.pytorch import LightningModule, Trainer
 
-    class Module(LightningModule):  # type: ignore[misc]
+    class Module(LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -68,12 +68,12 @@ def by_transformers(model: nn.Module, seed: int, way: Way) -> State:
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    class Seed(TrainerCallback):  # type: ignore[misc]
+    class Seed(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 0:
                 torch.manual_seed(seed)
 
-    class InOrder(Trainer):  # type: ignore[misc]
+    class InOrder(Trainer):
         def _get_train_sampler(self, *_: Any) -> SequentialSampler:
             return SequentialSampler(data())
 
@@ -84,7 +84,7 @@ def by_transformers(model: nn.Module, seed: int, way: Way) -> State:
     )  # fmt: skip
     optimizer = sgd(model)
     constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-    rows = [{"x": x, "labels": y} for x, y in data()]
+    rows = [{"x": x, "labels": y} for x, y in zip(*data().tensors, strict=True)]
     trainer = InOrder(
         WithLoss(model), arguments, train_dataset=cast("Any", rows), callbacks=[Seed()],
         optimizers=(optimizer, constant),
@@ -116,10 +116,12 @@ def by_timm(model: nn.Module, seed: int, way: Way) -> State:
     """Train as `train_one_epoch` of timm's train.py does: a task, a scaler that steps, an average of the weights."""
     from timm.models import model_parameters
     from timm.task import ClassificationTask
-    from timm.utils import ModelEmaV3, NativeScaler
+    from timm.utils.cuda import NativeScaler
+    from timm.utils.model_ema import ModelEmaV3
 
     task = ClassificationTask(model, nn.CrossEntropyLoss(), device=torch.device("cpu"), verbose=False)
-    optimizer, scaler, average = sgd(model), NativeScaler(device="cpu"), ModelEmaV3(model)
+    optimizer, average = sgd(model), ModelEmaV3(model)
+    scaler = NativeScaler(device="cpu")  # type: ignore[no-untyped-call]
     model.train()
     torch.manual_seed(seed)
     for step, (x, y) in enumerate(loader(), start=1):
@@ -164,7 +166,8 @@ LOOPS: dict[str, Callable[[nn.Module, int, Way], State]] = {
 def test_trains_as_the_loop_written_by_hand(name: str, way: Way) -> None:
     # Fabric hands the images over in bfloat16, so that noise at the input is rounded to it.
     dtype = torch.bfloat16 if way.bf16 and name == "fabric" else torch.float32
-    trained, by_hand = LOOPS[name](net(), 11, way), functools.partial(wanted, dtype=dtype, **way._asdict())
+    by_hand = functools.partial(wanted, dtype=dtype, accumulate=way.accumulate, bf16=way.bf16)
+    trained = LOOPS[name](net(), 11, way)
     assert equal(trained, by_hand(11))
     assert not equal(trained, by_hand(12))
     assert not equal(trained, by_hand(11, eps=0))
@@ -188,7 +191,7 @@ def schedule(epoch: int) -> float:
 def test_a_callback_of_lightning_can_change_eps() -> None:
     from lightning.pytorch import Callback, LightningModule, Trainer
 
-    class Schedule(Callback):  # type: ignore[misc]
+    class Schedule(Callback):
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             set_eps(pl_module, schedule(trainer.current_epoch))
 
