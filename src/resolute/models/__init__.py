@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
 from resolute.errors import InputError, unknown
 from resolute.models import external
+from resolute.models.capsnet import CapsNet
+from resolute.models.condensenet import CondenseNet, condense
+from resolute.models.facts import ABSENT
+from resolute.models.inception_cifar import InceptionCifar
 from resolute.models.layers import Normalize
 from resolute.models.lenet import LeNet
+from resolute.models.resnet_sd import ResNetSD
+from resolute.models.shufflenet_v1 import ShuffleNetV1
 from resolute.models.wrn import WideResNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+__all__ = ["ABSENT", "MODELS", "Entry", "build", "condense"]
 
 Shape = tuple[int, int, int]
 
 _GREY_28: Shape = (1, 28, 28)
 _COLOUR_32: Shape = (3, 32, 32)
 _COLOUR_224: Shape = (3, 224, 224)
-
-
-def _lenet(classes: int, shape: Shape, pretrained: bool) -> nn.Module:
-    _no_weights("lenet", pretrained)
-    return LeNet(classes, shape)
-
-
-def _wrn(depth: str, width: str, classes: int, shape: Shape, pretrained: bool) -> nn.Module:
-    _no_weights(f"wrn-{depth}-{width}", pretrained)
-    return WideResNet(int(depth), int(width), classes, shape)
 
 
 class Entry(NamedTuple):
@@ -41,13 +40,60 @@ class Entry(NamedTuple):
     about: str
 
 
+def _own(
+    make: Callable[[int, Shape], nn.Module], about: str, shape: Shape = _COLOUR_32, **settings: float | bool
+) -> Entry:
+    return Entry(partial(_without_weights, partial(make, **settings)), shape, about)
+
+
+def _without_weights(
+    make: Callable[[int, Shape], nn.Module], *, classes: int, shape: Shape, pretrained: bool
+) -> nn.Module:
+    if pretrained:
+        raise InputError("this network has no published weights. Leave pretrained off, or use timm/ or torchvision/.")
+    return make(classes, shape)
+
+
+def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Shape, pretrained: bool) -> nn.Module:
+    make = partial(WideResNet, int(depth), int(width), dropout=int(percent) / 100)
+    return _without_weights(make, classes=classes, shape=shape, pretrained=pretrained)
+
+
 MODELS: dict[str, Entry] = {
-    "lenet": Entry(_lenet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
+    "lenet": _own(LeNet, "LeNet 20-50-500 with dropout, for small grey images", _GREY_28),
+    "capsnet": _own(CapsNet, "capsules with 3 iterations of routing and margin loss", _GREY_28),
+    "capsnet-decoder": _own(CapsNet, "the same, regularised by reconstructing the image", _GREY_28, decoder=True),
+    "resnet110-sd": _own(partial(ResNetSD, 110), "ResNet-110 with stochastic depth, for CIFAR and SVHN"),
+    "resnet152-sd": _own(partial(ResNetSD, 152), "ResNet-152 of the same kind, the source's for SVHN"),
     "wrn-D-K": Entry(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
+    "wrn-D-K-dropP": Entry(_wrn, _COLOUR_32, "the same with P % dropout: wrn-16-8-drop40, wrn-28-10-drop30"),
+    "inception-v3-cifar": _own(InceptionCifar, "Inception V3 with a stem for 32x32 images"),
+    "condensenet-g8": _own(partial(CondenseNet, 8), "CondenseNet-74, G=C=8, condensing as it trains", _COLOUR_224),
+    "condensenet-g4": _own(partial(CondenseNet, 4), "CondenseNet-74, G=C=4, condensing as it trains", _COLOUR_224),
+    "condensenet-g8-condensed": _own(
+        partial(CondenseNet, 8), "what models.condense makes of it, for inference", _COLOUR_224, condensed=True
+    ),
+    "condensenet-g4-condensed": _own(
+        partial(CondenseNet, 4), "what models.condense makes of it, for inference", _COLOUR_224, condensed=True
+    ),
+    "shufflenet-v1-2x": _own(ShuffleNetV1, "ShuffleNet V1 of double width with 3 groups", _COLOUR_224),
+    "mobilenet-v1": Entry(
+        partial(external.from_timm, "mobilenetv1_100"), _COLOUR_224, "MobileNet V1 (timm/mobilenetv1_100)"
+    ),
+    "inception-v1": Entry(
+        partial(external.from_torchvision, "googlenet"), _COLOUR_224, "Inception V1 with BN (torchvision/googlenet)"
+    ),
+    "inception-v3": Entry(
+        partial(external.from_timm, "inception_v3"), (3, 299, 299), "Inception V3 (timm/inception_v3)"
+    ),
+    "nasnet-a-large": Entry(
+        partial(external.from_timm, "nasnetalarge"), (3, 331, 331), "NASNet-A 6@4032 (timm/nasnetalarge)"
+    ),
+    "senet-154": Entry(partial(external.from_timm, "legacy_senet154"), _COLOUR_224, "SENet-154 (timm/legacy_senet154)"),
     "timm/NAME": Entry(external.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto"),
     "torchvision/NAME": Entry(external.from_torchvision, _COLOUR_224, "any classifier of torchvision"),
 }
-"""Networks by name; D and K stand for numbers, NAME for a name in that library."""
+"""Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
 
 
 def build(
@@ -94,14 +140,9 @@ def build(
 
 def _look_up(name: str) -> tuple[Entry, tuple[str, ...]]:
     for key, entry in MODELS.items():
-        pattern = re.sub(r"\b[DK]\b", r"(\\d+)", key).replace("NAME", "(.+)")
+        pattern = re.sub("[DKP]", r"(\\d+)", key).replace("NAME", "(.+)")
         if match := re.fullmatch(pattern, name):
             return entry, match.groups()
+    if name in ABSENT:
+        raise InputError(f"{name} is not built: {ABSENT[name]}")
     raise InputError(unknown("model", name, [*MODELS, "wrn-16-2", "wrn-28-10"]))
-
-
-def _no_weights(name: str, pretrained: bool) -> None:
-    if pretrained:
-        raise InputError(
-            f"{name} has no published weights. Leave pretrained off, or use timm/NAME or torchvision/NAME."
-        )
