@@ -91,8 +91,8 @@ class CapsNet(nn.Module):
             x: Float [n, C, H, W], normalised.
 
         Returns:
-            Lengths of the class capsules, [n, classes] in [0, 1). With a decoder and in training mode also the capsules,
-            [n, classes, 16], which the reconstruction is made from.
+            Lengths of the class capsules, [n, classes] in [0, 1). With a decoder and in training mode also the
+            capsules, [n, classes, 16], which the reconstruction is made from.
         """
         maps = self.primary(self.relu(self.conv(x)))
         below = maps.unflatten(1, (_TYPES, ATOMS)).flatten(3).transpose(2, 3).flatten(1, 2)
@@ -110,12 +110,12 @@ class CapsNet(nn.Module):
             Class capsules, [n, classes, 16], squashed.
         """
         votes_nijd = torch.einsum("nia,iav->niv", below, self.weight).unflatten(2, (self.classes, POSE))
+        capsules_njd: Tensor = self.class_squash(votes_nijd.sum(1) / self.classes + self.bias)
         agreement_nij = torch.zeros_like(votes_nijd[..., 0])
-        for iteration in range(self.routing):
-            if iteration:
-                agreement_nij = agreement_nij + torch.einsum("nijd,njd->nij", votes_nijd, capsules_njd)
+        for _ in range(self.routing - 1):
+            agreement_nij = agreement_nij + torch.einsum("nijd,njd->nij", votes_nijd, capsules_njd)
             mixed = torch.einsum("nij,nijd->njd", agreement_nij.softmax(2), votes_nijd)
-            capsules_njd: Tensor = self.class_squash(mixed + self.bias)
+            capsules_njd = self.class_squash(mixed + self.bias)
         return capsules_njd
 
     def per_image_loss(self, x: Tensor, y: Tensor, outputs: Tensor | _OUTPUTS) -> Tensor:
@@ -140,7 +140,7 @@ class CapsNet(nn.Module):
         loss = 0.5 * (missed + _ABSENT_WEIGHT * imagined).mean(1)
         if capsules is None or self.decoder is None:
             return loss
-        remade = self.decoder((capsules.float() * present[:, :, None]).flatten(1))
+        remade: Tensor = self.decoder((capsules.float() * present[:, :, None]).flatten(1))
         return loss + _RECONSTRUCTION_WEIGHT * (remade - x.flatten(1)).square().sum(1)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resolute.errors import InputError
+from resolute.models.condensing import CondensedConv, IndexedLinear, LearnedGroupConv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ class CondenseNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.fc.linear.bias)
-        self.register_load_state_dict_post_hook(_forget_stage)
+        self.register_load_state_dict_post_hook(_forget_stage)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify images.
@@ -144,115 +144,6 @@ class Layer(nn.Module):
         return torch.cat([x, self.conv(self.relu(self.norm(self.squeeze(x))))], 1)
 
 
-class LearnedGroupConv(nn.Module):
-    """BN-ReLU-conv 1x1 with a mask. Group i owns the outputs i, i + G, i + 2G, ..., which shuffles the channels.
-
-    Args:
-        before: Channels in, a multiple of ``groups``.
-        after: Channels out, a multiple of ``groups``.
-        groups: Number of groups G, and of stages of condensation plus 1.
-    """
-
-    mask: Tensor
-
-    def __init__(self, before: int, after: int, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-        self.norm = nn.BatchNorm2d(before)
-        self.relu = nn.ReLU()
-        self.conv = nn.Conv2d(before, after, 1, bias=False)
-        self.register_buffer("mask", torch.ones(groups, before))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve with the masked weights.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H, W].
-        """
-        weight, after = self.conv.weight, self.conv.out_channels
-        mask = self.mask.repeat(after // self.groups, 1)[:, :, None, None]
-        return F.conv2d(self.relu(self.norm(x)), weight * mask)
-
-    @torch.no_grad()
-    def condense_to(self, stage: int) -> None:
-        """Drop the inputs with the smallest sum of absolute weights, group by group.
-
-        Args:
-            stage: How many of the G parts of the inputs shall be dropped in all; those that are dropped stay so.
-        """
-        part = self.mask.shape[1] // self.groups
-        dropped = round(float((self.mask[0] < 0.5).sum()) / part)
-        for _ in range(dropped, stage):
-            use = self.conv.weight.abs().view(-1, self.groups, self.mask.shape[1]).sum(0)
-            least = use.masked_fill(self.mask < 0.5, torch.inf).topk(part, largest=False).indices
-            self.mask.scatter_(1, least, 0.0)
-
-
-class CondensedConv(nn.Module):
-    """What `condense` makes of a learned group convolution: index, BN-ReLU, group conv 1x1, shuffle.
-
-    Args:
-        before: Channels in, a multiple of ``groups``.
-        after: Channels out, a multiple of ``groups``.
-        groups: Number of groups; each sees its own ``before / groups`` of the channels, some of them shared.
-    """
-
-    index: Tensor
-
-    def __init__(self, before: int, after: int, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-        self.register_buffer("index", torch.arange(before))
-        self.norm = nn.BatchNorm2d(before)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv = nn.Conv2d(before, after, 1, groups=groups, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Select, convolve and shuffle.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H, W].
-        """
-        x = self.conv(self.relu(self.norm(x.index_select(1, self.index))))
-        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
-class IndexedLinear(nn.Module):
-    """A linear layer that sees some of its inputs.
-
-    Args:
-        before: Features in.
-        kept: How many of them are used, the first ones to begin with.
-        after: Features out.
-    """
-
-    index: Tensor
-
-    def __init__(self, before: int, kept: int, after: int) -> None:
-        super().__init__()
-        self.register_buffer("index", torch.arange(kept))
-        self.whole = kept == before
-        self.linear = nn.Linear(kept, after)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Select and map.
-
-        Args:
-            x: Float [n, before].
-
-        Returns:
-            Float [n, after].
-        """
-        out: Tensor = self.linear(x if self.whole else x.index_select(1, self.index))
-        return out
-
-
 def condense(model: nn.Module, classifier: float = 1.0) -> nn.Module:
     """Convert a trained CondenseNet for inference: a quarter of the parameters, the same outputs.
 
@@ -297,8 +188,8 @@ def _fill(old: Layer, new: Layer) -> None:
     kept = [row.nonzero().flatten() for row in learned.mask > 0.5]
     if sum(map(len, kept)) != len(plain.index):
         raise InputError(
-            "condense got a CondenseNet whose groups have not dropped all that they shall. Train it to at least half of "
-            "its steps, with tell_progress before each, or call on_progress(1) to drop the rest now."
+            "condense got a CondenseNet whose groups have not yet dropped all that they shall. Train it for half of "
+            "its steps or more, or call on_progress(1) to drop the rest now."
         )
     plain.index.copy_(torch.cat(kept))
     norm = {name: tensor[plain.index] if tensor.ndim else tensor for name, tensor in learned.norm.state_dict().items()}

@@ -63,7 +63,7 @@ class _MultiplyAdds(TorchDispatchMode):
     """Add up by torch's own formulas of floating-point operations, of which a multiply-add has two."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

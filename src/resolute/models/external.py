@@ -87,6 +87,10 @@ def from_torchvision(
 class _BasicConv(nn.Module):
     """conv-BN-ReLU as in torchvision's Inception networks, with the ReLU as a module that noise can be put at."""
 
+    conv: nn.Module
+    bn: nn.Module
+    relu: nn.Module
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.relu(self.bn(self.conv(x)))
         return out
@@ -96,7 +100,7 @@ def _adapted(network: nn.Module) -> nn.Module:
     """Make modules of the activations of GoogLeNet and Inception V3, and leave them one classifier."""
     if type(network).__name__ not in {"GoogLeNet", "Inception3"}:
         return network
-    network.aux_logits = False
+    vars(network)["aux_logits"] = False
     for head in {"aux1", "aux2", "AuxLogits"} & dict(network.named_children()).keys():
         setattr(network, head, None)
     for module in [*network.modules()]:

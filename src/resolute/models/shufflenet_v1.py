@@ -36,7 +36,7 @@ class ShuffleNetV1(nn.Module):
         self.norm = nn.BatchNorm2d(before)
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        units = []
+        units: list[nn.Module] = []
         for channels, repeats in _STAGES:
             after = round(channels * width)
             for index in range(repeats):
@@ -117,4 +117,5 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
         >>> shuffle(torch.arange(6).view(1, 6, 1, 1), 3).flatten().tolist()
         [0, 2, 4, 1, 3, 5]
     """
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    dealt: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return dealt

@@ -27,6 +27,7 @@ from resolute.methods import Method, Settings
 from resolute.models import objective
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig, learning_rate
+from resolute.training.optimizer import make_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,9 +186,7 @@ def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
 def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> _Trainee:
     model = model.to(memory_format=_memory_format(config))
     compiled: Any = torch.compile(model) if config.compile else model
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
-    )
+    optimizer = make_optimizer(config, model.parameters())
     wrapped, optimizer = fabric.setup(compiled, optimizer)
     ema = None
     if config.ema:
@@ -247,6 +246,8 @@ def _step(trainee: _Trainee, job: _Job, x: Tensor, y: Tensor, rate: float) -> tu
     loss = objective.loss(trainee.model, x, y, outputs, job.config.label_smoothing)
     trainee.optimizer.zero_grad()
     trainee.fabric.backward(loss)
+    if job.config.clip_norm:
+        nn.utils.clip_grad_norm_(trainee.model.parameters(), job.config.clip_norm)
     trainee.optimizer.step()
     if trainee.ema:
         trainee.ema.update_parameters(trainee.model)
