@@ -65,7 +65,7 @@ class CapsNet(nn.Module):
     ) -> None:
         channels, *sides = shape
         if min(sides) < 18:
-            raise InputError(f"capsnet got images of {sides[0]}x{sides[1]} pixels; it needs at least 17 + 1 a side.")
+            raise InputError(f"capsnet got images of {sides[0]}x{sides[1]} pixels; it needs at least 18 a side.")
         if routing < 1:
             raise InputError(f"capsnet got routing={routing}; it must be at least 1.")
         super().__init__()

@@ -92,7 +92,7 @@ class IndexedLinear(nn.Module):
 
     Args:
         before: Features in.
-        kept: How many of them are used, the first ones to begin with.
+        kept: How many of them are used, evenly spaced to begin with.
         after: Features out.
     """
 
@@ -100,7 +100,7 @@ class IndexedLinear(nn.Module):
 
     def __init__(self, before: int, kept: int, after: int) -> None:
         super().__init__()
-        self.register_buffer("index", torch.arange(kept))
+        self.register_buffer("index", torch.arange(kept) * before // kept)
         self.whole = kept == before
         self.linear = nn.Linear(kept, after)
 
