@@ -37,8 +37,12 @@ BUILDS: dict[str, tuple[str, tuple[int, int, int]]] = {
 }
 """For each key of ``models.MODELS`` the smallest network of its kind, and images for it."""
 
-LARGE = ("nasnet-a-large", "senet-154")
+LARGE = ("inception-v3", "nasnet-a-large", "senet-154")
 """Those that take seconds to build."""
+
+FIRST_LOSS_OFF = {"mobilenet-v1": 10.0, "resnet110-sd": 2.0, "resnet152-sd": 2.0}
+"""How far from ln(classes) the first loss may be: timm starts MobileNet's classifier wide for few classes, and the
+residuals of a deep network that normalises none of their sums add up."""
 
 
 def tiny_info(classes: int = 3, shape: tuple[int, int, int] = (1, 6, 6), policy: Augment | None = None) -> DataInfo:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cases import BUILDS, LARGE
+from cases import BUILDS, FIRST_LOSS_OFF, LARGE
 from resolute import models
 from resolute.errors import InputError
 from resolute.models import external, objective
@@ -29,7 +29,7 @@ def test_each_kind_builds_trains_and_starts_undecided(key: str) -> None:
     objective.loss(model, x, y, outputs).backward()
     assert logits.shape == (20, 5)
     assert logits.dtype == torch.float32
-    assert loss.item() == pytest.approx(math.log(5), abs=0.6)
+    assert loss.item() == pytest.approx(math.log(5), abs=FIRST_LOSS_OFF.get(key, 0.6))
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
 
 

@@ -8,7 +8,24 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LinearLR, MultiStepLR, SequentialLR, StepLR -> list[float]:
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    SequentialLR,
+    StepLR,
+)
+
+from resolute.errors import InputError
+from resolute.training import TrainConfig, learning_rate
+
+STEPS = 7
+"""Steps in an epoch."""
+
+
+def ours(config: TrainConfig) -> list[float]:
     return [learning_rate(config, step / STEPS) for step in range(config.epochs * STEPS)]
 
 
@@ -58,7 +75,8 @@ def test_staircase_is_torch_s() -> None:
 
 def test_the_rate_does_not_fall_below_its_floor() -> None:
     config = TrainConfig(epochs=4, lr=1.0, schedule="exponential", gamma=0.1, lr_floor=0.01, warmup_epochs=1)
-    assert [learning_rate(config, done) for done in (0, 0.5, 1, 2, 3, 4)] == pytest.approx([0, 0.5, 0.1, 0.01, 0.01, 0.01])
+    rates = [learning_rate(config, done) for done in (0, 0.5, 1, 2, 3, 4)]
+    assert rates == pytest.approx([0, 0.5, 0.1, 0.01, 0.01, 0.01])
 
 
 def test_warm_up_is_torch_s_from_zero() -> None:
