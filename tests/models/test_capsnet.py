@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -148,6 +149,6 @@ def test_its_loss_is_what_the_loop_trains_on(method: str) -> None:
 
 def test_the_loss_is_found_under_wrappers_and_behind_normalize() -> None:
     model = models.build("capsnet", classes=3, shape=SHAPE)
-    wrapped = torch.compile(model, backend="eager")
-    assert objective.network(nn.DataParallel(wrapped)) is model.network  # type: ignore[arg-type]
+    wrapped: Any = torch.compile(model, backend="eager")
+    assert objective.network(nn.DataParallel(wrapped)) is model.network
     assert objective.network(nn.ReLU()).__class__ is nn.ReLU

@@ -165,7 +165,7 @@ def test_the_loop_condenses_without_being_told_to() -> None:
     model = nn.Sequential()
     model.add_module("network", CondenseNet(4, 3, **SMALL))
     train(model, tiny_images(32, info), config=TrainConfig(epochs=4, batch_size=16, device="cpu"))
-    network = model.network
+    network = objective.network(model)
     assert all(layer.mask.sum() == layer.mask.shape[1] for layer in squeezes(network))
     assert condense(network)
 

@@ -91,7 +91,7 @@ def test_weights_for_other_classes_are_refused(name: str, tmp_path: Path) -> Non
     from resolute.errors import InputError
     from resolute.models import checkpoint
 
-    spec = {"name": name, "classes": 4, "shape": (1, 16, 16)}
+    spec: dict[str, Any] = {"name": name, "classes": 4, "shape": (1, 16, 16)}
     checkpoint.save(models.build(**spec), tmp_path, spec | {"classes": 5})
     with pytest.raises(InputError, match="size mismatch"):
         checkpoint.load(tmp_path)

@@ -30,7 +30,8 @@ def test_a_unit_is_the_paper_s_written_out(stride: int, first_groups: int) -> No
 
     def norm(name: str, x: torch.Tensor) -> torch.Tensor:
         mean, var = (w[f"{name}.running_{part}"].view(-1, 1, 1) for part in ("mean", "var"))
-        return (x - mean) / (var + 1e-5).sqrt()
+        normed: torch.Tensor = (x - mean) / (var + 1e-5).sqrt()
+        return normed
 
     inner = after // 4
     h = norm("norm1", F.conv2d(x, w["squeeze.weight"], groups=first_groups)).clamp(min=0)

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PLAIN = TrainConfig(epochs=2, batch_size=16, lr=0.02, weight_decay=0.01, schedule="step", device="cpu")
-SGD, ADAM, RMSPROP = (
-    dataclasses.replace(PLAIN, optimizer=name, nesterov=False, damping=damping)
-    for name, damping in (("sgd", 1e-8), ("adam", 1e-6), ("rmsprop", 0.5))
-)
+SGD = dataclasses.replace(PLAIN, nesterov=False)
+ADAM = dataclasses.replace(PLAIN, optimizer="adam", damping=1e-6)
+RMSPROP = dataclasses.replace(PLAIN, optimizer="rmsprop", damping=0.5)
 
 
 def steps(make: Any, n: int = 6) -> list[Tensor]:
@@ -62,7 +61,7 @@ class WrittenOut:
             grad = self.x.grad + 0.01 * self.x
             self.mean = 0.9 * self.mean + 0.1 * grad**2
             self.moment = 0.9 * self.moment + 0.02 * grad / (self.mean + 0.5).sqrt()
-            self.x -= self.moment
+            self.x.sub_(self.moment)
 
 
 def test_rmsprop_is_tensorflow_s() -> None:

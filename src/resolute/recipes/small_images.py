@@ -140,7 +140,8 @@ SMALL_IMAGES = (
             _SD_CIFAR,
             error,
             "Huang et al. (arXiv:1603.09382), Table 1",
-            _BEST.format("the error where 5,000 validation images are best, which it keeps out of training"),
+            _BEST.format("the error where the 5,000 validation images are best"),
+            hold_out=True,
         )
         for data, error in (("cifar10", 5.25), ("cifar100", 24.98))
     ),
