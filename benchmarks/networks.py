@@ -4,7 +4,7 @@
 
 DATA is a name (mnist, digits) or the path of an image folder or of parquet files; `--data-dir` holds named sets.
 Both methods start from the same weights and meet the same batches in turn; times are medians without the first two
-steps, on a warm network. Peak memory is that of the GPU, or on a CPU that of a process of its own (VmHWM).
+steps. Peak memory is that of the GPU, or on a CPU that of the pair's own process with both networks and the images.
 """
 
 from __future__ import annotations
@@ -128,9 +128,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     results: list[dict[str, Any]] = []
-    print(
-        f"{'model':<20}{'method':<8}{'shape':<15}{'batch':>5}{'step ms':>10}{'ratio':>7}{'loss':>9}{'then':>9}{'MiB':>7}"
-    )
+    heads = f"{'model':<20}{'method':<8}{'shape':<15}{'batch':>5}{'step ms':>10}"
+    print(f"{heads}{'ratio':>7}{'loss':>9}{'then':>9}{'MiB':>7}")
     for pair in args.pairs:
         for row in rows_of(pair, args):
             results.append(row)
