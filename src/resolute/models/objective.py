@@ -41,6 +41,7 @@ def loss(model: nn.Module, x: Tensor, y: Tensor, outputs: Any, label_smoothing: 
         InputError: If labels are to be smoothed for a loss that is not the cross-entropy.
 
     Example:
+        >>> import torch
         >>> loss(nn.Flatten(), torch.zeros(2, 4, 1, 1), torch.tensor([0, 3]), torch.zeros(2, 4))
         tensor(1.3863)
     """
