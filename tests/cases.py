@@ -15,11 +15,37 @@ if TYPE_CHECKING:
 
 BUILDS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "lenet": ("lenet", (1, 8, 8)),
+    "capsnet": ("capsnet", (1, 18, 18)),
+    "capsnet-decoder": ("capsnet-decoder", (1, 18, 18)),
+    "resnet110-sd": ("resnet110-sd", (3, 8, 8)),
+    "resnet152-sd": ("resnet152-sd", (3, 8, 8)),
     "wrn-D-K": ("wrn-10-1", (3, 16, 16)),
+    "wrn-D-K-dropP": ("wrn-10-1-drop30", (3, 16, 16)),
+    "inception-v3-cifar": ("inception-v3-cifar", (3, 17, 17)),
+    "condensenet-g8": ("condensenet-g8", (3, 16, 16)),
+    "condensenet-g4": ("condensenet-g4", (3, 16, 16)),
+    "condensenet-g8-condensed": ("condensenet-g8-condensed", (3, 16, 16)),
+    "condensenet-g4-condensed": ("condensenet-g4-condensed", (3, 16, 16)),
+    "shufflenet-v1-2x": ("shufflenet-v1-2x", (3, 32, 32)),
+    "mobilenet-v1": ("mobilenet-v1", (3, 32, 32)),
+    "inception-v1": ("inception-v1", (3, 32, 32)),
+    "inception-v3": ("inception-v3", (3, 75, 75)),
+    "nasnet-a-large": ("nasnet-a-large", (3, 64, 64)),
+    "senet-154": ("senet-154", (3, 64, 64)),
     "timm/NAME": ("timm/test_resnet", (3, 32, 32)),
     "torchvision/NAME": ("torchvision/resnet18", (3, 32, 32)),
 }
 """For each key of ``models.MODELS`` the smallest network of its kind, and images for it."""
+
+LARGE = (
+    "resnet152-sd", "condensenet-g4", "condensenet-g4-condensed", "inception-v3-cifar", "inception-v3",
+    "nasnet-a-large", "senet-154",
+)  # fmt: skip
+"""Those that take seconds to build, or that differ from another entry in a number alone."""
+
+FIRST_LOSS_OFF = {"mobilenet-v1": 10.0, "resnet110-sd": 2.0}
+"""How far from ln(classes) the first loss may be: timm starts MobileNet's classifier wide for few classes, and the
+residuals of a deep network that normalises none of their sums add up."""
 
 
 def tiny_info(classes: int = 3, shape: tuple[int, int, int] = (1, 6, 6), policy: Augment | None = None) -> DataInfo:

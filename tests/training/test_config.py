@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    SequentialLR,
+    StepLR,
+)
 
 from resolute.errors import InputError
 from resolute.training import TrainConfig, learning_rate
@@ -45,6 +53,30 @@ def test_steps_are_torch_s() -> None:
     theirs = torchs(config, lambda o: MultiStepLR(o, [2 * STEPS, 5 * STEPS], gamma=0.2))
     assert ours(config) == pytest.approx(theirs)
     assert len(set(ours(config))) == 3
+
+
+def test_linear_is_torch_s() -> None:
+    config = TrainConfig(epochs=5, lr=0.3, schedule="linear")
+    theirs = torchs(config, lambda o: LinearLR(o, start_factor=1, end_factor=0, total_iters=5 * STEPS))
+    assert ours(config) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_exponential_is_torch_s_step_by_step() -> None:
+    """0.96 for 2 epochs is the STEPS * 2-th root of it for a step."""
+    config = TrainConfig(epochs=6, lr=0.3, schedule="exponential", gamma=0.96, decay_epochs=2)
+    assert ours(config) == pytest.approx(torchs(config, lambda o: ExponentialLR(o, 0.96 ** (1 / (2 * STEPS)))))
+
+
+def test_staircase_is_torch_s() -> None:
+    config = TrainConfig(epochs=6, lr=0.3, schedule="staircase", gamma=0.94, decay_epochs=2)
+    assert ours(config) == pytest.approx(torchs(config, lambda o: StepLR(o, 2 * STEPS, gamma=0.94)))
+    assert len(set(ours(config))) == 3
+
+
+def test_the_rate_does_not_fall_below_its_floor() -> None:
+    config = TrainConfig(epochs=4, lr=1.0, schedule="exponential", gamma=0.1, lr_floor=0.01, warmup_epochs=1)
+    rates = [learning_rate(config, done) for done in (0, 0.5, 1, 2, 3, 4)]
+    assert rates == pytest.approx([0, 0.5, 0.1, 0.01, 0.01, 0.01])
 
 
 def test_warm_up_is_torch_s_from_zero() -> None:
@@ -85,7 +117,13 @@ def test_milestones_count_from_the_beginning_of_training() -> None:
         ("momentum", 1.0, "momentum is 1.0; it must be above 0 and below 1."),
         ("weight_decay", -1e-4, "weight_decay is -0.0001; it must be at least 0."),
         ("weight_decay", math.nan, "weight_decay is nan; it must be at least 0."),
-        ("schedule", "linear", "schedule is 'linear'; it must be cosine or step."),
+        ("optimizer", "adamw", "optimizer is 'adamw'; it must be one of sgd, adam, rmsprop."),
+        ("damping", 0.0, "damping is 0.0; it must be a positive number."),
+        ("clip_norm", -1.0, "clip_norm is -1.0; it must be at least 0."),
+        ("clip_norm", math.nan, "clip_norm is nan; it must be at least 0."),
+        ("schedule", "poly", "schedule is 'poly'; it must be one of cosine, linear, step, exponential, staircase."),
+        ("decay_epochs", 0.0, "decay_epochs is 0.0; it must be a positive number."),
+        ("lr_floor", 0.06, "lr_floor is 0.06; it must be from 0 to lr."),
         ("warmup_epochs", -1.0, "warmup_epochs is -1.0; it must be from 0 to epochs."),
         ("warmup_epochs", 20.5, "warmup_epochs is 20.5; it must be from 0 to epochs."),
         ("label_smoothing", 1.0, "label_smoothing is 1.0; it must be at least 0 and below 1."),

@@ -37,6 +37,8 @@ def list_(
         for name, about in _entries(kind):
             table.add_row(escape(name), escape(about))
         console.print(table, "")
+    if what == What.models:
+        _print_sizes(console)
 
 
 def _entries(kind: What) -> Iterator[tuple[str, str]]:
@@ -45,6 +47,7 @@ def _entries(kind: What) -> Iterator[tuple[str, str]]:
     match kind:
         case What.models:
             yield from ((name, entry.about) for name, entry in models.MODELS.items())
+            yield from ((name, f"not built: {why}") for name, why in models.ABSENT.items())
         case What.methods:
             yield from ((name, method.about) for name, method in methods.METHODS.items())
             yield "A+B", "several at once, such as r+fgsm"
@@ -55,6 +58,46 @@ def _entries(kind: What) -> Iterator[tuple[str, str]]:
             yield from ((name, _first_line(suite)) for name, suite in suites.SUITES.items())
         case What.recipes:
             yield from ((name, _first_line(recipe)) for name, recipe in recipes.RECIPES.items())
+
+
+def _print_sizes(console: Console) -> None:
+    """Count every network of the paper's tables beside what is printed and published, with the deviation."""
+    from rich.table import Table
+
+    from resolute.models.counts import count_named
+    from resolute.models.facts import SIZES
+
+    table = Table(title="sizes", title_justify="left", box=None, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    table.add_column("what")
+    for heading in ("counted", "paper", "source", "off"):
+        table.add_column(heading, justify="right")
+    with console.status("counting"):
+        for name, size in SIZES.items():
+            counts = count_named(name)
+            for index, label in enumerate(("parameters", "mult-adds")):
+                paper, source = size.printed[index], size.published[index]
+                wanted = paper or source
+                off = f"{100 * (counts[index] / wanted - 1):+.1f} %" if wanted else ""
+                row = (
+                    f"{counts[index]:,}" if index == 0 else f"{counts[index] / 1e6:,.2f}M",
+                    *map(_millions, (paper, source)),
+                )
+                table.add_row("" if index else name, label, *row, off)
+    console.print(table, "")
+    console.print(
+        "M: million. paper: the tables that this library implements. off: from the paper, else from the source. "
+        "mult-adds: those of convolutions and matrix products for one image in evaluation mode."
+    )
+    notes = Table(title="\nsources and notes", title_justify="left", box=None, pad_edge=False, show_header=False)
+    for name, size in SIZES.items():
+        if size.source or size.note:
+            notes.add_row(name, ". ".join(filter(None, (size.source, size.note))))
+    console.print(notes)
+
+
+def _millions(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e6:,.7g}M"
 
 
 def _first_line(function: Any) -> str:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
 from resolute.errors import InputError, unknown
 from resolute.models import external
+from resolute.models.capsnet import CapsNet
+from resolute.models.condensenet import CondenseNet, condense
+from resolute.models.facts import ABSENT
+from resolute.models.inception_cifar import InceptionCifar
 from resolute.models.layers import Normalize
 from resolute.models.lenet import LeNet
+from resolute.models.resnet_sd import ResNetSD
+from resolute.models.shufflenet_v1 import ShuffleNetV1
 from resolute.models.wrn import WideResNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+__all__ = ["ABSENT", "MODELS", "Entry", "build", "condense"]
 
 Shape = tuple[int, int, int]
 
@@ -23,31 +32,57 @@ _COLOUR_32: Shape = (3, 32, 32)
 _COLOUR_224: Shape = (3, 224, 224)
 
 
-def _lenet(classes: int, shape: Shape, pretrained: bool) -> nn.Module:
-    _no_weights("lenet", pretrained)
-    return LeNet(classes, shape)
-
-
-def _wrn(depth: str, width: str, classes: int, shape: Shape, pretrained: bool) -> nn.Module:
-    _no_weights(f"wrn-{depth}-{width}", pretrained)
-    return WideResNet(int(depth), int(width), classes, shape)
-
-
 class Entry(NamedTuple):
-    """How to build a family of networks, the image shape that is customary for it, and what it is."""
+    """How to build a family of networks, the customary image shape, what it is, and whether weights are published."""
 
     make: Callable[..., nn.Module | tuple[nn.Module, Normalize]]
     shape: Shape
     about: str
+    has_weights: bool = False
 
+
+def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Shape) -> nn.Module:
+    return WideResNet(int(depth), int(width), classes, shape, dropout=int(percent) / 100)
+
+
+def _timm(name: str, shape: Shape, about: str) -> Entry:
+    return Entry(partial(external.from_timm, name), shape, f"{about} (timm/{name})", has_weights=True)
+
+
+_CONDENSED = "what models.condense makes of it, for inference"
 
 MODELS: dict[str, Entry] = {
-    "lenet": Entry(_lenet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
+    "lenet": Entry(LeNet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
+    "capsnet": Entry(CapsNet, _GREY_28, "capsules with 3 iterations of routing and margin loss"),
+    "capsnet-decoder": Entry(
+        partial(CapsNet, decoder=True), _GREY_28, "the same, regularised by reconstructing the image"
+    ),
+    "resnet110-sd": Entry(partial(ResNetSD, 110), _COLOUR_32, "ResNet-110 with stochastic depth, for CIFAR and SVHN"),
+    "resnet152-sd": Entry(partial(ResNetSD, 152), _COLOUR_32, "ResNet-152 of the same kind, the source's for SVHN"),
     "wrn-D-K": Entry(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
-    "timm/NAME": Entry(external.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto"),
-    "torchvision/NAME": Entry(external.from_torchvision, _COLOUR_224, "any classifier of torchvision"),
+    "wrn-D-K-dropP": Entry(_wrn, _COLOUR_32, "the same with P % dropout: wrn-16-8-drop40, wrn-28-10-drop30"),
+    "inception-v3-cifar": Entry(InceptionCifar, _COLOUR_32, "Inception V3 with a stem for 32x32 images"),
+    "condensenet-g8": Entry(partial(CondenseNet, 8), _COLOUR_224, "CondenseNet-74, G=C=8, condensing as it trains"),
+    "condensenet-g4": Entry(partial(CondenseNet, 4), _COLOUR_224, "CondenseNet-74, G=C=4, condensing as it trains"),
+    "condensenet-g8-condensed": Entry(partial(CondenseNet, 8, condensed=True), _COLOUR_224, _CONDENSED),
+    "condensenet-g4-condensed": Entry(partial(CondenseNet, 4, condensed=True), _COLOUR_224, _CONDENSED),
+    "shufflenet-v1-2x": Entry(ShuffleNetV1, _COLOUR_224, "ShuffleNet V1 of double width with 3 groups"),
+    "mobilenet-v1": _timm("mobilenetv1_100", _COLOUR_224, "MobileNet V1"),
+    "inception-v1": Entry(
+        partial(external.from_torchvision, "googlenet"),
+        _COLOUR_224,
+        "Inception V1 with BN (torchvision/googlenet)",
+        has_weights=True,
+    ),
+    "inception-v3": _timm("inception_v3", (3, 299, 299), "Inception V3"),
+    "nasnet-a-large": _timm("nasnetalarge", (3, 331, 331), "NASNet-A 6@4032"),
+    "senet-154": _timm("legacy_senet154", _COLOUR_224, "SENet-154"),
+    "timm/NAME": Entry(external.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", has_weights=True),
+    "torchvision/NAME": Entry(
+        external.from_torchvision, _COLOUR_224, "any classifier of torchvision", has_weights=True
+    ),
 }
-"""Networks by name; D and K stand for numbers, NAME for a name in that library."""
+"""Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
 
 
 def build(
@@ -83,7 +118,12 @@ def build(
         raise InputError(f"a classifier needs at least 2 classes; got {classes}.")
     entry, parts = _look_up(name)
     shape = shape or entry.shape
-    built = entry.make(*parts, classes=classes, shape=shape, pretrained=pretrained)
+    if pretrained and not entry.has_weights:
+        raise InputError(
+            f"{name} has no published weights. Leave pretrained off, or use timm/NAME or torchvision/NAME."
+        )
+    weights = {"pretrained": pretrained} if entry.has_weights else {}
+    built = entry.make(*parts, classes=classes, shape=shape, **weights)
     network, own = built if isinstance(built, tuple) else (built, Normalize([0.5] * shape[0], [0.5] * shape[0]))
     normalize = own if mean is None or std is None or pretrained else Normalize(mean, std)
     model = nn.Sequential()
@@ -94,14 +134,9 @@ def build(
 
 def _look_up(name: str) -> tuple[Entry, tuple[str, ...]]:
     for key, entry in MODELS.items():
-        pattern = re.sub(r"\b[DK]\b", r"(\\d+)", key).replace("NAME", "(.+)")
+        pattern = re.sub("[DKP]", r"(\\d+)", key).replace("NAME", "(.+)")
         if match := re.fullmatch(pattern, name):
             return entry, match.groups()
+    if name in ABSENT:
+        raise InputError(f"{name} is not built: {ABSENT[name]}")
     raise InputError(unknown("model", name, [*MODELS, "wrn-16-2", "wrn-28-10"]))
-
-
-def _no_weights(name: str, pretrained: bool) -> None:
-    if pretrained:
-        raise InputError(
-            f"{name} has no published weights. Leave pretrained off, or use timm/NAME or torchvision/NAME."
-        )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from resolute.errors import InputError, unknown
 from resolute.models.layers import Normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from torch import nn
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Channel means and standard deviations that torchvision's classification weights were trained with."""
@@ -79,10 +78,36 @@ def from_torchvision(
     settings: dict[str, Any] = {"aux_logits": False, "init_weights": True} if single else {}
     network = _built(
         f"torchvision/{name}",
-        lambda: torchvision.models.get_model(name, weights=weights, num_classes=classes, **settings),
+        lambda: _adapted(torchvision.models.get_model(name, weights=weights, num_classes=classes, **settings)),
         shape,
     )
     return network, Normalize(*IMAGENET)
+
+
+class _BasicConv(nn.Module):
+    """conv-BN-ReLU as in torchvision's Inception networks, with the ReLU as a module that noise can be put at."""
+
+    conv: nn.Module
+    bn: nn.Module
+    relu: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.relu(self.bn(self.conv(x)))
+        return out
+
+
+def _adapted(network: nn.Module) -> nn.Module:
+    """Make modules of the activations of GoogLeNet and Inception V3, and leave them one classifier."""
+    if type(network).__name__ not in {"GoogLeNet", "Inception3"}:
+        return network
+    vars(network)["aux_logits"] = False
+    for head in {"aux1", "aux2", "AuxLogits"} & dict(network.named_children()).keys():
+        setattr(network, head, None)
+    for module in [*network.modules()]:
+        if type(module).__name__ == "BasicConv2d":
+            module.__class__ = _BasicConv
+            module.relu = nn.ReLU(inplace=True)
+    return network
 
 
 def _for_channels(values: Sequence[float], channels: int) -> list[float]:

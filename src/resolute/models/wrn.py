@@ -20,7 +20,7 @@ class WideResNet(nn.Module):
         dropout: Rate between the two convolutions of a block; the source uses 0.3 (CIFAR) and 0.4 (SVHN).
 
     Raises:
-        InputError: If the depth is not 6n + 4 or the width not positive.
+        InputError: If the depth is not 6n + 4, the width not positive or the dropout not in [0, 1).
     """
 
     def __init__(
@@ -28,6 +28,8 @@ class WideResNet(nn.Module):
     ) -> None:
         if depth < 10 or (depth - 4) % 6 or width < 1:
             raise InputError(f"wrn-{depth}-{width}: the depth must be 6n + 4 (10, 16, 22, 28, 40) and the width >= 1.")
+        if not 0 <= dropout < 1:
+            raise InputError(f"wrn-{depth}-{width}: the dropout is {dropout}; it must be at least 0 and below 1.")
         super().__init__()
         widths = [16, 16 * width, 32 * width, 64 * width]
         blocks = (depth - 4) // 6

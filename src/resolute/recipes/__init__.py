@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolute.recipes.recipe import Recipe, from_json, to_json
+from resolute.recipes.source import Source
+from resolute.recipes.sources import SOURCES
 from resolute.training import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RECIPES", "Recipe", "customary", "from_json", "to_json"]
+__all__ = ["RECIPES", "SOURCES", "Recipe", "Source", "customary", "from_json", "to_json"]
 
 
 def digits() -> Recipe:

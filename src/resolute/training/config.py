@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from resolute.data import Augment  # noqa: TC001 the field's type is part of the recipe
 from resolute.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How a network is trained, whatever the method: SGD with Nesterov momentum on the cross-entropy loss.
+    """How a network is trained, whatever the method, on the cross-entropy or on the network's own loss.
 
-    The defaults of momentum and weight_decay are those of Zagoruyko and Komodakis (2016).
+    The defaults, SGD with Nesterov momentum 0.9 and weight decay 5e-4, are those of Zagoruyko and Komodakis (2016).
 
     Attributes:
         epochs: Passes over the training set.
         batch_size: Images in a step, over all devices; an incomplete last batch is skipped.
         lr: Highest learning rate.
-        momentum: Nesterov momentum, above 0 and below 1.
+        optimizer: ``"sgd"``, ``"adam"`` or ``"rmsprop"`` (as TensorFlow has it).
+        momentum: Of SGD and RMSProp; the first beta of Adam. Above 0 and below 1.
+        nesterov: Whether SGD's momentum is Nesterov's.
+        damping: What Adam adds to the root of the mean of squared gradients, and RMSProp to that mean.
         weight_decay: L2 penalty on every parameter.
-        schedule: ``"cosine"`` to 0, step by step, or ``"step"``: times ``gamma`` at each milestone.
+        clip_norm: Largest norm of the gradient over all parameters; longer ones are scaled down. 0 is off.
+        schedule: The rate after each step: ``"cosine"`` or ``"linear"`` to 0; ``"step"``: times ``gamma`` at each
+            milestone; ``"exponential"``: times ``gamma`` for each ``decay_epochs``, smoothly; ``"staircase"``: the same
+            at once.
         milestones: Epochs at which the step schedule falls.
-        gamma: Factor of the step schedule.
+        gamma: Factor of the step, exponential and staircase schedules.
+        decay_epochs: Epochs in which the exponential and staircase schedules fall by ``gamma``; may be a fraction.
+        lr_floor: Least learning rate after the warm-up.
         warmup_epochs: Epochs of linear rise from 0 to ``lr``; may be a fraction.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         ema: Decay of an exponential moving average of the weights at each step, which is then what is kept; 0 is off.
@@ -43,11 +54,17 @@ class TrainConfig:
     epochs: int = 20
     batch_size: int = 64
     lr: float = 0.05
+    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
     momentum: float = 0.9
+    nesterov: bool = True
+    damping: float = 1e-8
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "step"] = "cosine"
+    clip_norm: float = 0.0
+    schedule: Literal["cosine", "linear", "step", "exponential", "staircase"] = "cosine"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
+    decay_epochs: float = 1.0
+    lr_floor: float = 0.0
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
@@ -64,9 +81,14 @@ class TrainConfig:
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "lr": (0 < self.lr < math.inf, "a positive number"),
+            "optimizer": (self.optimizer in _OPTIMIZERS, f"one of {', '.join(_OPTIMIZERS)}"),
+            "damping": (0 < self.damping < math.inf, "a positive number"),
             "momentum": (0 < self.momentum < 1, "above 0 and below 1"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "schedule": (self.schedule in ("cosine", "step"), "cosine or step"),
+            "clip_norm": (0 <= self.clip_norm < math.inf, "at least 0"),
+            "schedule": (self.schedule in _FALL, f"one of {', '.join(_FALL)}"),
+            "decay_epochs": (0 < self.decay_epochs < math.inf, "a positive number"),
+            "lr_floor": (0 <= self.lr_floor <= self.lr, "from 0 to lr"),
             "warmup_epochs": (0 <= self.warmup_epochs <= self.epochs, "from 0 to epochs"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and below 1"),
             "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
@@ -120,7 +142,20 @@ def learning_rate(config: TrainConfig, done: float) -> float:
     """
     if done < config.warmup_epochs:
         return config.lr * done / config.warmup_epochs
-    if config.schedule == "step":
-        return config.lr * config.gamma ** sum(done >= milestone for milestone in config.milestones)
-    progress = (done - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
-    return config.lr * (1 + math.cos(math.pi * progress)) / 2
+    return max(config.lr * _FALL[config.schedule](config, done), config.lr_floor)
+
+
+def _share(config: TrainConfig, done: float) -> float:
+    """Tell how much of the training after the warm-up is done."""
+    return (done - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+
+
+_OPTIMIZERS = ("sgd", "adam", "rmsprop")
+_FALL: dict[str, Callable[[TrainConfig, float], float]] = {
+    "cosine": lambda config, done: (1 + math.cos(math.pi * _share(config, done))) / 2,
+    "linear": lambda config, done: 1 - _share(config, done),
+    "step": lambda config, done: config.gamma ** sum(done >= milestone for milestone in config.milestones),
+    "exponential": lambda config, done: config.gamma ** (done / config.decay_epochs),
+    "staircase": lambda config, done: config.gamma ** math.floor(done / config.decay_epochs + 1e-9),
+}
+"""What share of the highest rate is left, by the name of the schedule."""

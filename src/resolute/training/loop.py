@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resolute import counter, methods
 from resolute.attacks import evaluating
 from resolute.data import Images, augment, augment_generator, batches, epoch_order
 from resolute.errors import InputError
 from resolute.methods import Method, Settings
+from resolute.models import objective
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig, learning_rate
+from resolute.training.optimizer import make_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,9 +186,7 @@ def _resume(trainee: _Trainee, job: _Job) -> list[Epoch]:
 def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> _Trainee:
     model = model.to(memory_format=_memory_format(config))
     compiled: Any = torch.compile(model) if config.compile else model
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
-    )
+    optimizer = make_optimizer(config, model.parameters())
     wrapped, optimizer = fabric.setup(compiled, optimizer)
     ema = None
     if config.ema:
@@ -219,6 +218,7 @@ def _epoch(trainee: _Trainee, job: _Job, epoch: int, on_step: Callable[[float], 
     for step, (x, y) in enumerate(batches(job.data, size // world, order=order, device=fabric.device)):
         draws = augment_generator(job.seed, epoch, step, x.device, rank=rank)
         rate = learning_rate(config, epoch + step / steps)
+        objective.tell_progress(trainee.model, (epoch + step / steps) / config.epochs)
         step_loss, step_wrong = _step(trainee, job, augment(x, policy, draws), y, rate)
         loss, wrong = loss + step_loss, wrong + step_wrong
         if on_step:
@@ -242,14 +242,16 @@ def _step(trainee: _Trainee, job: _Job, x: Tensor, y: Tensor, rate: float) -> tu
     x = x.contiguous(memory_format=_memory_format(job.config))
     with trainee.fabric.autocast():
         x, y = job.method.perturb_batch(trainee.compiled, x, y, job.settings)
-    logits = trainee.wrapped(x).float()
-    loss = F.cross_entropy(logits, y, label_smoothing=job.config.label_smoothing)
+    outputs = trainee.wrapped(x)
+    loss = objective.loss(trainee.model, x, y, outputs, job.config.label_smoothing)
     trainee.optimizer.zero_grad()
     trainee.fabric.backward(loss)
+    if job.config.clip_norm:
+        nn.utils.clip_grad_norm_(trainee.model.parameters(), job.config.clip_norm)
     trainee.optimizer.step()
     if trainee.ema:
         trainee.ema.update_parameters(trainee.model)
-    return loss.detach(), (logits.argmax(1) != y).float().mean()
+    return loss.detach(), (objective.logits(outputs).argmax(1) != y).float().mean()
 
 
 def _validation_error(trainee: _Trainee, images: Images | None) -> float | None:

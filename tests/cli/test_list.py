@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from resolute.cli import app
+from resolute.models import facts
+
+NAMES = ("lenet", "capsnet-decoder", "shufflenet-v1-2x", "condensenet-g8-condensed")
+
+
+@pytest.fixture(scope="module")
+def shown() -> list[list[str]]:
+    """The words of each line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(facts, "SIZES", {name: facts.SIZES[name] for name in NAMES})
+        answer = CliRunner().invoke(app, ["list", "models"], env={"COLUMNS": "80"})
+    assert answer.exit_code == 0
+    lines = answer.output.splitlines()
+    assert max(map(len, lines)) <= 80
+    return [line.split() for line in lines[lines.index(next(line for line in lines if line.startswith("sizes"))) :]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "lenet parameters 431,080",
+        "mult-adds 2.29M",
+        "capsnet-decoder parameters 8,215,728 8.2M +0.2 %",
+        "shufflenet-v1-2x parameters 5,450,776 5.3M 5.4M +2.8 %",
+        "mult-adds 524.05M 524M 524M +0.0 %",
+        "condensenet-g8-condensed parameters 2,935,416 2.9M 2.9M +1.2 %",
+        "mult-adds 261.55M 274M 274M -4.5 %",
+    ],
+)
+def test_counts_stand_beside_print_and_source_with_the_deviation(row: str, shown: list[list[str]]) -> None:
+    assert row.split() in shown
+
+
+def test_every_size_says_where_it_is_from(shown: list[list[str]]) -> None:
+    words = " ".join(word for line in shown for word in line)
+    assert "README of ShichenLiu/CondenseNet@833a91d" in words
+    assert "off: from the paper, else from the source" in words
+
+
+def test_absent_networks_say_why() -> None:
+    answer = CliRunner().invoke(app, ["list"], env={"COLUMNS": "200"})
+    for name, figure in (("nasnet-b", "Figure 8"), ("nasnet-c", "Figure 9")):
+        [line] = [line for line in answer.output.splitlines() if line.startswith(name)]
+        assert "not built" in line
+        assert figure in line
