@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from resolute.errors import InputError, unknown
 from resolute.suites.adversarial import fgsm
+from resolute.suites.corruptions import corruptions, held_out
+from resolute.suites.disturbances import disturbances, variants
+from resolute.suites.everyday import everyday
 from resolute.suites.noise import noise
 from resolute.suites.shift import Shift
 
@@ -32,7 +35,16 @@ def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the 
     return [Shift("clean", "clean", 0.0, lambda _model, x, _y, _seeds: x)]
 
 
-SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {"clean": clean, "noise": noise, "fgsm": fgsm}
+SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {
+    "clean": clean,
+    "noise": noise,
+    "disturbances": disturbances,
+    "disturbance-variants": variants,
+    "everyday": everyday,
+    "corruptions": corruptions,
+    "corruptions-held-out": held_out,
+    "fgsm": fgsm,
+}
 
 
 def find(names: Sequence[str], info: DataInfo) -> list[Shift]:
