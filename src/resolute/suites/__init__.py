@@ -8,11 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolute.errors import InputError, unknown
-from resolute.suites.adversarial import fgsm
-from resolute.suites.corruptions import corruptions, held_out
-from resolute.suites.disturbances import disturbances, variants
-from resolute.suites.everyday import everyday
-from resolute.suites.noise import noise
+from resolute.suites import adversarial, corruptions, disturbances, everyday, noise
 from resolute.suites.shift import Shift
 
 if TYPE_CHECKING:
@@ -37,13 +33,13 @@ def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the 
 
 SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {
     "clean": clean,
-    "noise": noise,
-    "disturbances": disturbances,
-    "disturbance-variants": variants,
-    "everyday": everyday,
-    "corruptions": corruptions,
-    "corruptions-held-out": held_out,
-    "fgsm": fgsm,
+    "noise": noise.noise,
+    "disturbances": disturbances.disturbances,
+    "disturbance-variants": disturbances.variants,
+    "everyday": everyday.everyday,
+    "corruptions": corruptions.corruptions,
+    "corruptions-held-out": corruptions.held_out,
+    "fgsm": adversarial.fgsm,
 }
 
 

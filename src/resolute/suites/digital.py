@@ -78,13 +78,13 @@ def pixelate(x: Tensor, seeds: Tensor, kept: float) -> Tensor:  # noqa: ARG001 n
     Returns:
         Like x.
     """
-    values = (255 * x).round()
+    values = (255 * x.to(torch.float64)).round()
     small = [max(1, int(size * kept)) for size in x.shape[2:]]
     for sizes, given in ((small, list(x.shape[2:])), (list(x.shape[2:]), small)):
         rows, columns = (filters.box_matrix(*pair).to(x.device) for pair in zip(sizes, given, strict=True))
         values = (values @ columns.T + 0.5).floor()
         values = (rows @ values + 0.5).floor()
-    return values / 255
+    return values.to(torch.float32) / 255
 
 
 def jpeg_compression(x: Tensor, seeds: Tensor, quality: int) -> Tensor:  # noqa: ARG001 nothing is drawn

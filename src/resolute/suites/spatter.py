@@ -73,7 +73,7 @@ def relief(layer: Tensor) -> Tensor:
     """
     distance = distances(edges(layer)).clamp(max=FAR)
     kernel = torch.tensor(EMBOSS, dtype=torch.float32)
-    shade = equalised((_box(distance) + SLACK).floor())
+    shade = equalised((_box(distance) + 1e-5).floor())
     shade = filters.correlate(shade, kernel).clamp(0, 255)
     return _box(shade).round()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from resolute.suites import draws, filters
+from resolute.suites import colour, draws, filters
 from resolute.suites.lens import SLACK
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 LUMA = (0.299, 0.587, 0.114)
 """Share of red, green and blue in grey: ITU-R BT.601, as in OpenCV."""
-ICE = (0.92, 1.0, 1.06)
-"""Red, green and blue of frost over its grey."""
+ICE = (0.9, 1.02, 1.1)
+"""Red, green and blue of frost over its grey, as in the photographs of the authors' package."""
+LEVEL, RELIEF = (0.48, 0.81), (0.06, 0.14)
+"""Mean and standard deviation within an image, spread as over crops of 224 pixels of those photographs."""
 
 
 def fog(x: Tensor, seeds: Tensor, density: tuple[float, float]) -> Tensor:
@@ -118,7 +120,7 @@ def frost(x: Tensor, seeds: Tensor, blend: tuple[float, float]) -> Tensor:
 
 
 def crystals(seeds: Tensor, height: int, width: int) -> Tensor:
-    """Draw veins of several scales on a cloudy ground: 1 - |noise| is bright along the lines where noise is zero.
+    """Draw veins of all scales: (1 - |noise|) squared is bright along the lines where smooth noise is zero.
 
     Args:
         seeds: int64 [n].
@@ -126,14 +128,16 @@ def crystals(seeds: Tensor, height: int, width: int) -> Tensor:
         width: Pixels.
 
     Returns:
-        float32 [n, 1, height, width] in [0, 1], of mean 0.43 and standard deviation 0.21 within an image, nearly.
+        float32 [n, 1, height, width] in [0, 1]; mean and deviation of each image are drawn from `LEVEL` and `RELIEF`.
     """
     total = torch.zeros(len(seeds), 1, height, width, device=seeds.device)
-    ground = total
-    for octave, weight in enumerate((0.35, 0.3, 0.2, 0.15)):
-        cells = [max(2, min(size, 3 * 2**octave)) for size in (height, width)]
-        lattice = draws.normal(seeds, cells[0] * cells[1], stream=octave).view(-1, 1, *cells)
-        smooth = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
-        ground = smooth if octave == 0 else ground
-        total = total + weight * (1 - smooth.abs()).clamp(0, 1) ** 2
-    return (1.1 * total + 0.08 * ground).clamp(0, 1)
+    cells = 4
+    while 2 * cells <= max(height, width, 8):
+        lattice = draws.normal(seeds, cells * cells, stream=cells).view(-1, 1, cells, cells)
+        smooth = F.interpolate(lattice, size=(height, width), mode="bilinear", align_corners=True)
+        total += (1 - smooth.abs()).clamp(min=0) ** 2
+        cells *= 2
+    total = total - colour.mean(total)
+    total = total / colour.mean(total**2).sqrt()
+    level, relief = (draws.between(*bounds, seeds, stream).to(total) for stream, bounds in enumerate((LEVEL, RELIEF)))
+    return (level[:, None, None, None] + relief[:, None, None, None] * total).clamp(0, 1)
