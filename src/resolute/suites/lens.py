@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-SLACK = 1e-3
+SLACK = 3e-4
 """Added before bytes are cut off, so that 127.9999 from float32 is 128."""
 
 
