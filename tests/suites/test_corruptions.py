@@ -90,7 +90,7 @@ def along(x: Array, radius: int, sigma: float, degrees: float) -> Array:
 
 
 def motion_blur(x: Array, c: Any, drawn: Drawn) -> Array:
-    return np.round(255 * along(x, *c, -45 + 90 * float(drawn.uniform(1)[0]))) / 255
+    return np.round(255 * along(x, c[0], c[1], -45 + 90 * float(drawn.uniform(1)[0]))) / 255
 
 
 def clipped_zoom(x: Array, factor: float) -> Array:
@@ -104,7 +104,7 @@ def clipped_zoom(x: Array, factor: float) -> Array:
 
 
 def zoom_blur(x: Array, c: Any, drawn: Drawn) -> Array:
-    return (x + sum(clipped_zoom(x, factor) for factor in c)) / (len(c) + 1)
+    return np.asarray((x + sum(clipped_zoom(x, factor) for factor in c)) / (len(c) + 1))
 
 
 def snow(x: Array, c: Any, drawn: Drawn) -> Array:
@@ -133,7 +133,7 @@ def fog(x: Array, c: Any, drawn: Drawn) -> Array:
                 grid[i, j] = mean + wibble**2 * next(numbers)
         step, wibble = half, wibble / c[1]
     grid = (grid - grid.min()) / (grid.max() - grid.min())
-    return (x + c[0] * grid[:side, :side]) * x.max() / (x.max() + c[0])
+    return np.asarray((x + c[0] * grid[:side, :side]) * x.max() / (x.max() + c[0]))
 
 
 def through_hsv(x: Array, change: Any) -> Array:

@@ -129,13 +129,13 @@ def test_any_size_will_do(shape: tuple[int, int, int], seeds: torch.Tensor) -> N
 # Everyday
 
 
-def theirs(name: str, x: torch.Tensor, seeds: torch.Tensor, severity: float) -> torch.Tensor | None:
+def theirs(name: str, x: torch.Tensor, seeds: torch.Tensor, severity: float) -> torch.Tensor:
     """Apply torchvision's function with the drawn parameters, image by image."""
     from resolute.suites import draws
 
     bilinear = {"interpolation": V.InterpolationMode.BILINEAR}
     u = draws.uniform(seeds, 1)[:, 0]
-    still = functools.partial(V.affine, shear=[0.0, 0.0], **bilinear)  # type: ignore[arg-type]
+    still = functools.partial(V.affine, shear=[0.0, 0.0], **bilinear)
     made = []
     for image, v in zip(x, u.tolist(), strict=True):
         match name:
@@ -143,9 +143,9 @@ def theirs(name: str, x: torch.Tensor, seeds: torch.Tensor, severity: float) -> 
                 angle = torch.tensor(2 * torch.pi * v, dtype=torch.float64)
                 far = severity * min(image.shape[1:])
                 step = [float(far * angle.cos()), float(far * angle.sin())]
-                made.append(still(image, angle=0.0, translate=step, scale=1.0))  # type: ignore[arg-type]
+                made.append(still(image, angle=0.0, translate=step, scale=1.0))
             case "rotation":
-                made.append(V.rotate(image, severity - 2 * severity * v, **bilinear))  # type: ignore[arg-type]
+                made.append(V.rotate(image, severity - 2 * severity * v, **bilinear))
             case "scale":
                 factor = (1 + severity) ** (2 * v - 1)
                 made.append(still(image, angle=0.0, translate=[0, 0], scale=factor))

@@ -107,15 +107,15 @@ def test_what_is_not_there_is_named(name: str, place: str) -> None:
 
 def test_shuffled_images_are_refused(arrays: np.ndarray) -> None:
     shuffled = dataclasses.replace(CLEAN, y=CLEAN.y.roll(1))
-    with pytest.raises(InputError, match="the 20 labels of cifar10-c .* are not those of the 20 images of tiny"):
+    with pytest.raises(InputError, match=r"the 20 labels of cifar10-c .* are not those of the 20 images of tiny"):
         stored("cifar10-c", "fog", 1, shuffled)
 
 
 def test_fewer_images_are_refused(arrays: np.ndarray, folders: Images) -> None:
     few = Images(INFO, CLEAN.x[:10], CLEAN.y[:10], "test")
-    with pytest.raises(InputError, match="the 20 labels of cifar10-c .* the 10 images"):
+    with pytest.raises(InputError, match=r"the 20 labels of cifar10-c .* the 10 images"):
         stored("cifar10-c", "fog", 1, few)
-    with pytest.raises(InputError, match="the 7 labels of imagenet-c .* the 10 images"):
+    with pytest.raises(InputError, match=r"the 7 labels of imagenet-c .* the 10 images"):
         stored("imagenet-c", "frost", 2, few)
 
 

@@ -45,7 +45,7 @@ def test_no_gradient_is_kept() -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.rand(2, 8, 8, 3), "the images are float32 (2, 8, 8, 3); wanted is [n, 1 or 3, height, width]: move the "),
+        (torch.rand(2, 8, 8, 3), "the images are float32 (2, 8, 8, 3); wanted is [n, 1 or 3, height, width]: move"),
         (torch.rand(3, 8, 8), "the images are float32 (3, 8, 8); wanted is [n, 1 or 3, height, width]."),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "wanted are floats in [0, 1]: x.float() / 255."),
         (torch.full((2, 3, 8, 8), 128.0), "the images reach from 128 to 128; wanted is [0, 1]"),

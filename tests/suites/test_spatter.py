@@ -67,5 +67,3 @@ def test_grey_images_get_grey_drops(photographs: torch.Tensor) -> None:
         red, green, blue = colour.unbind(1)
         grey = spatter.spatter(x[:, :1], seeds, constant)[:, 0]
         assert torch.allclose(grey, 0.2989 * red + 0.587 * green + 0.114 * blue, atol=2e-4)
-
-

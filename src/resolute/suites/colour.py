@@ -100,7 +100,9 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = x.unbind(1)
     safe = torch.where(spread == 0, torch.ones_like(spread), spread)
     angle = torch.where(
-        high == red, (green - blue) / safe, torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+        high == red,
+        (green - blue) / safe,
+        torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     angle = angle + 6 * _wide(turn, x)[:, 0]
     channels = []

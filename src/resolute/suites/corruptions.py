@@ -46,9 +46,7 @@ def _shares(side: int, *constants: tuple[float, float, float]) -> tuple[tuple[fl
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": Corruption(
-        sensor.gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.1), (0.08, 0.12, 0.18, 0.26, 0.38)
-    ),
+    "gaussian_noise": Corruption(sensor.gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.1), (0.08, 0.12, 0.18, 0.26, 0.38)),
     "shot_noise": Corruption(sensor.shot_noise, (500, 250, 100, 75, 50), (60, 25, 12, 5, 3)),
     "impulse_noise": Corruption(sensor.impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27)),
     "defocus_blur": Corruption(
@@ -173,9 +171,7 @@ def _listed(suite: str, table: dict[str, Corruption], info: DataInfo) -> list[Sh
     ]
 
 
-def degrade(
-    x: Tensor, seeds: Tensor, *, change: Callable[[Tensor, Tensor, Any], Tensor], constant: Any
-) -> Tensor:
+def degrade(x: Tensor, seeds: Tensor, *, change: Callable[[Tensor, Tensor, Any], Tensor], constant: Any) -> Tensor:
     """Corrupt images of bytes to images of bytes, what is left over cut off as the authors' files have it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Corruptions of the file: brightness, contrast, saturation, elastic warps, pixels and JPEG, as ImageNet-C defines them.
+"""Corruptions of the file: brightness, contrast, saturation, warps, pixels and JPEG, as ImageNet-C defines them.
 
 x is float32 [n, C, H, W], whole multiples of 1/255; results may leave [0, 1].
 """

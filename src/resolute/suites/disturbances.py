@@ -95,9 +95,7 @@ def listed(suite: str, changes: Sequence[Change]) -> list[Shift]:
     ]
 
 
-def random_crop(
-    x: Tensor, seeds: Tensor, severity: float, *, padding: Literal["zeros", "reflect"] = "zeros"
-) -> Tensor:
+def random_crop(x: Tensor, seeds: Tensor, severity: float, *, padding: Literal["zeros", "reflect"] = "zeros") -> Tensor:
     """Pad every side by a share of the shorter side and cut the image's own size out, each offset equally likely.
 
     Args:

@@ -108,7 +108,8 @@ def correlate(x: Tensor, kernel: Tensor) -> Tensor:
         return total
     size = [_smooth(length) for length in padded.shape[2:]]
     spectrum = torch.fft.rfft2(kernel.to(x.device), s=size).conj()
-    return torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * spectrum, s=size)[:, :, :height, :width]
+    summed: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * spectrum, s=size)
+    return summed[:, :, :height, :width]
 
 
 def _smooth(length: int) -> int:
@@ -157,8 +158,8 @@ def motion(x: Tensor, radius: int, sigma: float, angle: Tensor) -> Tensor:
         Like x.
     """
     taps = torch.arange(2 * radius + 1, device=x.device, dtype=torch.float64)
-    weights = torch.exp(-(taps**2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).tolist()
+    fall = torch.exp(-(taps**2) / (2 * sigma**2))
+    weights = (fall / fall.sum()).tolist()
     turned = angle.to(torch.float64)[:, None] * (math.pi / 180)
     down = torch.ceil(taps * turned.sin() - 0.5).to(torch.int64)
     right = torch.ceil(taps * turned.cos() - 0.5).to(torch.int64)

@@ -42,7 +42,12 @@ class Release(NamedTuple):
     read: Callable[[Path, str, int, Images], tuple[Tensor, Tensor]]
 
 
-def _read_arrays(folder: Path, corruption: str, severity: int, images: Images) -> tuple[Tensor, Tensor]:
+def _read_arrays(
+    folder: Path,
+    corruption: str,
+    severity: int,
+    images: Images,  # noqa: ARG001 the files' own shape is the only one
+) -> tuple[Tensor, Tensor]:
     stored = np.load(folder / f"{corruption}.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     n = len(labels) // len(SEVERITIES)
