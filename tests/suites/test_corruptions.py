@@ -113,7 +113,8 @@ def snow(x: Array, c: Any, drawn: Drawn) -> Array:
     angle = -135 + 90 * float(drawn.uniform(1, stream=1)[0])
     flakes = np.round(255 * along(flakes, c[4], c[5], angle)) / 255
     grey = (RED_GREEN_BLUE * x).sum(0)
-    return c[6] * x + (1 - c[6]) * np.maximum(x, grey * 1.5 + 0.5) + flakes + np.rot90(flakes, 2, (1, 2))
+    white = c[6] * x + (1 - c[6]) * np.maximum(x, grey * 1.5 + 0.5)
+    return np.asarray(white + flakes + np.rot90(flakes, 2, (1, 2)))
 
 
 def fog(x: Array, c: Any, drawn: Drawn) -> Array:

@@ -88,5 +88,5 @@ def normal(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
         float32 [m, n].
     """
     first, second = uniform(seeds, 2 * n, stream).split(n, dim=1)
-    radius, angle = first.log().mul_(-2).sqrt_(), second.mul(2 * math.pi)
-    return radius.mul_(angle.cos_()).to(torch.float32)
+    drawn: Tensor = first.log().mul_(-2).sqrt_().mul_(second.mul(2 * math.pi).cos_())
+    return drawn.to(torch.float32)
