@@ -1,9 +1,9 @@
 """Time every disturbance and corruption on batches beside torchvision and the common package, image by image.
 
 `python benchmarks/suites.py --data photographs --package DIR --out results.json`. Both sides get the same images and
-the same strength in the same run; ours and theirs take turns. DIR is a site-packages folder that holds imagecorruptions;
-it need not be that of this environment, and what its last release no longer finds in NumPy, SciPy and scikit-image is
-put back. Without it the corruptions are timed alone.
+the same strength in the same run; ours and theirs take turns. DIR is a site-packages folder that holds
+imagecorruptions; it need not be that of this environment, and what its last release no longer finds in NumPy, SciPy
+and scikit-image is put back. Without it the corruptions are timed alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from reference import word
 from resolute import counter
 from resolute.suites import draws
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SEEDS = counter.fold(counter.key(0, "test"), torch.arange(400))
 
 
@@ -18,10 +22,12 @@ def test_words_are_the_counter_s() -> None:
     assert got.tolist() == [[word(int(seed), (2 << 32) + i) for i in range(5)] for seed in SEEDS[:3]]
 
 
-def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = draws.words(SEEDS, 70)
-    monkeypatch.setattr(draws, "BLOCK", 100)
-    assert torch.equal(draws.words(SEEDS, 70), whole)
+@pytest.mark.parametrize("make", [draws.words, draws.uniform, draws.normal])
+@pytest.mark.parametrize("n", [30, 170])
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, make: Callable[..., torch.Tensor], n: int) -> None:
+    whole = make(SEEDS, n, stream=3)
+    monkeypatch.setattr(draws, "BLOCK", 70)
+    assert torch.equal(make(SEEDS, n, stream=3), whole)
 
 
 def test_streams_and_places_are_independent() -> None:

@@ -10,10 +10,12 @@ import torch
 from resolute import counter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-BLOCK = 2**16
-"""Words hashed at once, so that what lies between stays in the processor's cache."""
+BLOCK = 2**14
+"""Numbers that are made at once, so that what lies between stays in the processor's cache."""
 
 
 def words(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
@@ -27,9 +29,7 @@ def words(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     Returns:
         int64 [m, n] in [0, 2**32).
     """
-    positions = torch.arange(n, device=seeds.device) + (stream << 32)
-    rows = max(1, BLOCK // max(n, 1)) if seeds.device.type == "cpu" else max(1, len(seeds))
-    return torch.cat([counter.words(part[:, None], positions) for part in seeds.split(rows)])
+    return _in_blocks(seeds, n, lambda own, at: counter.words(own, at + (stream << 32)))
 
 
 def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
@@ -43,7 +43,7 @@ def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     Returns:
         float64 [m, n] above 0 and below 1.
     """
-    return (words(seeds, n, stream).to(torch.float64) + 0.5) / 2**32
+    return _in_blocks(seeds, n, lambda own, at: _share(own, at + (stream << 32)))
 
 
 def between(low: float, high: float, seeds: Tensor, stream: int = 0) -> Tensor:
@@ -87,6 +87,27 @@ def normal(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     Returns:
         float32 [m, n].
     """
-    first, second = uniform(seeds, 2 * n, stream).split(n, dim=1)
-    drawn: Tensor = first.log().mul_(-2).sqrt_().mul_(second.mul(2 * math.pi).cos_())
-    return drawn.to(torch.float32)
+
+    def transformed(own: Tensor, at: Tensor) -> Tensor:
+        at = at + (stream << 32)
+        radius, angle = _share(own, at).log_().mul_(-2).sqrt_(), _share(own, at + n).mul_(2 * math.pi)
+        return radius.mul_(angle.cos_()).to(torch.float32)
+
+    return _in_blocks(seeds, n, transformed)
+
+
+def _share(seeds: Tensor, positions: Tensor) -> Tensor:
+    return counter.words(seeds, positions).to(torch.float64).add_(0.5).div_(2**32)
+
+
+def _in_blocks(seeds: Tensor, n: int, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Put together what ``make(seeds [k, 1], positions [l])`` gives for parts of the seeds and of 0..n-1."""
+    positions = torch.arange(n, device=seeds.device)
+    if seeds.device.type != "cpu":
+        return make(seeds[:, None], positions)
+    wide = max(1, min(n, BLOCK))
+    rows = [
+        torch.cat([make(part[:, None], at) for at in positions.split(wide)], dim=1)
+        for part in seeds.split(BLOCK // wide)
+    ]
+    return torch.cat(rows)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resolute.data import Images
     from resolute.records import Key
 
-PART = {"cpu": 2**21}
+PART = {"cpu": 2**20}
 """Numbers that are worked on at once on a device: what lies between takes several times the memory of a part."""
 
 
