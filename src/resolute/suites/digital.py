@@ -80,10 +80,12 @@ def pixelate(x: Tensor, seeds: Tensor, kept: float) -> Tensor:  # noqa: ARG001 n
     """
     values = (255 * x.to(torch.float64)).round()
     small = [max(1, int(size * kept)) for size in x.shape[2:]]
-    for sizes, given in ((small, list(x.shape[2:])), (list(x.shape[2:]), small)):
-        rows, columns = (filters.box_matrix(*pair).to(x.device) for pair in zip(sizes, given, strict=True))
-        values = (values @ columns.T + 0.5).floor()
-        values = (rows @ values + 0.5).floor()
+    rows, columns = (filters.box_matrix(*pair).to(x.device) for pair in zip(small, x.shape[2:], strict=True))
+    values = (values @ columns.T + 0.5).floor()
+    values = (rows @ values + 0.5).floor()
+    for axis, (size, given) in enumerate(zip(x.shape[2:], small, strict=True), start=2):
+        nearest = filters.box_matrix(size, given).argmax(1).to(x.device)
+        values = values.index_select(axis, nearest)
     return values.to(torch.float32) / 255
 
 
