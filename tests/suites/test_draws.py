@@ -25,9 +25,9 @@ def test_words_are_the_counter_s() -> None:
 @pytest.mark.parametrize("make", [draws.words, draws.uniform, draws.normal])
 @pytest.mark.parametrize("n", [30, 170])
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, make: Callable[..., torch.Tensor], n: int) -> None:
-    whole = make(SEEDS, n, stream=3)
+    whole = make(SEEDS[:40], n, stream=3)
     monkeypatch.setattr(draws, "BLOCK", 70)
-    assert torch.equal(make(SEEDS, n, stream=3), whole)
+    assert torch.equal(make(SEEDS[:40], n, stream=3), whole)
 
 
 def test_streams_and_places_are_independent() -> None:
