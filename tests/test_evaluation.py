@@ -13,7 +13,7 @@ from resolute.attacks import fgsm
 from resolute.errors import InputError
 from resolute.evaluation import measure, records
 from resolute.records import Record
-from resolute.suites.noise import normal
+from resolute.suites.draws import normal
 
 if TYPE_CHECKING:
     from torch import Tensor

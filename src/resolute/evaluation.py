@@ -88,8 +88,9 @@ def measure(
     with evaluating(model):
         for shift in suites.find(suite_names, images.info):
             seeds = counter.fold(counter.key(seed, *shift.key), torch.arange(len(images), device=device))
+            shown = shift.stored(images) if shift.stored else images
             right = []
-            for (x, y), part in zip(batches(images, batch_size, device=device), seeds.split(batch_size), strict=True):
+            for (x, y), part in zip(batches(shown, batch_size, device=device), seeds.split(batch_size), strict=True):
                 shifted = shift.apply(model, x, y, part)
                 with torch.no_grad():
                     right.append(model(shifted).argmax(1) == y)

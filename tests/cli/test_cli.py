@@ -35,6 +35,7 @@ FLAGS = {
         "--channels-last", "--no-channels-last", "--tensorboard", "--no-tensorboard", "--out",
     ],
     "report": ["DIR"],
+    "disturb": ["--data", "--data-dir", "--size", "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],
 }  # fmt: skip
 """Every command's arguments and flags. People's scripts rely on them: a name may be added, and none may go."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from resolute.cli.compare import compare
+from resolute.cli.disturb import disturb
 from resolute.cli.list import list_
 from resolute.cli.report import report
 from resolute.errors import InputError
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(report)
+app.command()(disturb)
 app.command("list")(list_)
 
 

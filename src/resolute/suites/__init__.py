@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolute.errors import InputError, unknown
-from resolute.suites.adversarial import fgsm
-from resolute.suites.noise import noise
+from resolute.suites import adversarial, corruptions, disturbances, everyday, noise, released
 from resolute.suites.shift import Shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from resolute.data import DataInfo
 
@@ -32,15 +32,28 @@ def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the 
     return [Shift("clean", "clean", 0.0, lambda _model, x, _y, _seeds: x)]
 
 
-SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {"clean": clean, "noise": noise, "fgsm": fgsm}
+SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {
+    "clean": clean,
+    "noise": noise.noise,
+    "disturbances": disturbances.disturbances,
+    "disturbance-variants": disturbances.variants,
+    "everyday": everyday.everyday,
+    "corruptions": corruptions.corruptions,
+    "corruptions-held-out": corruptions.held_out,
+    "cifar10-c": released.cifar10_c,
+    "cifar100-c": released.cifar100_c,
+    "imagenet-c": released.imagenet_c,
+    "fgsm": adversarial.fgsm,
+}
 
 
-def find(names: Sequence[str], info: DataInfo) -> list[Shift]:
+def find(names: Sequence[str], info: DataInfo, root: str | Path | None = None) -> list[Shift]:
     """List the shifts of several suites.
 
     Args:
         names: Names in `SUITES`.
         info: Description of the data set.
+        root: The folder that holds released sets; see `resolute.data.data_root`.
 
     Returns:
         All their shifts, suite by suite.
@@ -53,4 +66,8 @@ def find(names: Sequence[str], info: DataInfo) -> list[Shift]:
     for name in names:
         if name not in SUITES:
             raise InputError(unknown("suite", name, SUITES))
-    return [shift for name in names for shift in SUITES[name](info)]
+    return [
+        shift
+        for name in names
+        for shift in (released.released(name, root) if name in released.RELEASES else SUITES[name](info))
+    ]

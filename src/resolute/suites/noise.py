@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import TYPE_CHECKING
 
-import torch
-
-from resolute import counter
-from resolute.suites.shift import Shift
+from resolute.suites import draws
+from resolute.suites.shift import Shift, drawn
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from resolute.data import DataInfo
 
@@ -29,24 +26,18 @@ def noise(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the 
     Returns:
         One shift for each of `STRENGTHS`.
     """
-    return [Shift("noise", "gaussian-noise", std, functools.partial(_add, std=std)) for std in STRENGTHS]
+    return [Shift("noise", "gaussian-noise", std, drawn(functools.partial(add, std=std))) for std in STRENGTHS]
 
 
-def _add(model: nn.Module, x: Tensor, y: Tensor, seeds: Tensor, *, std: float) -> Tensor:  # noqa: ARG001
-    return (x + std * normal(seeds, x[0].numel()).view_as(x)).clamp(0, 1)
-
-
-def normal(seeds: Tensor, n: int) -> Tensor:
-    """Draw standard normal numbers by Box and Muller's transform of hashed words.
+def add(x: Tensor, seeds: Tensor, *, std: float) -> Tensor:
+    """Add independent normal numbers to every pixel and channel.
 
     Args:
-        seeds: int64 [m].
-        n: Numbers for each seed.
+        x: float32 [n, C, H, W].
+        seeds: int64 [n].
+        std: Standard deviation, in pixel units.
 
     Returns:
-        float32 [m, n]: row i depends on ``seeds[i]`` alone.
+        Like x, not clipped.
     """
-    words = counter.words(seeds[:, None], torch.arange(2 * n, device=seeds.device))
-    uniform = (words.to(torch.float64) + 0.5) / 2**32
-    radius, angle = (-2 * uniform[:, :n].log()).sqrt(), 2 * math.pi * uniform[:, n:]
-    return (radius * angle.cos()).to(torch.float32)
+    return x + std * draws.normal(seeds, x[0].numel()).view_as(x)

@@ -1,0 +1,184 @@
+"""`resolute disturb`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from resolute.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+    from resolute.data import Images
+    from resolute.suites import Shift
+
+FORMATS = (".png", ".svg", ".pdf")
+DRAWABLE = ("noise", "disturbances", "disturbance-variants", "everyday", "corruptions", "corruptions-held-out")
+"""The suites that need neither a network nor files."""
+WIDEST = 6
+"""Pictures in a row before a new row is begun."""
+
+
+class Tile(NamedTuple):
+    """One picture: float [C, H, W] in [0, 1], what it shows, and how strongly."""
+
+    x: Tensor
+    name: str
+    note: str
+
+
+def disturb(
+    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = "digits",
+    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
+    suites: Annotated[
+        str, typer.Option(help="Comma-separated: disturbances,everyday,corruptions,...")
+    ] = "disturbances",
+    images: Annotated[str, typer.Option(help="Which test images, comma-separated, from 0.")] = "0",
+    levels: Annotated[
+        str | None, typer.Option(help="Which severities of each, comma-separated, from 1; else the strongest.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the disturbances.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("disturbances.png"),
+) -> None:
+    """Draw test images and each disturbance of them, side by side (Figure 1 of the paper).
+
+    An image is disturbed exactly as an evaluation with the same seed disturbs it.
+    """  # noqa: DOC501 the docstring is the command's help
+    from resolute.data import load
+    from resolute.records import write_atomic
+
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"--out is {str(out)!r}; it must end in {', '.join(FORMATS)}.")
+    names = suites.split(",")
+    for name in names:
+        if name not in DRAWABLE:
+            raise InputError(f"{unknown('suite', name, DRAWABLE)} Only suites that need no network can be drawn.")
+    loaded = load(data, data_dir, split="test", size=size)
+    chosen = _numbers(images, "--images", 0, len(loaded) - 1)
+    rows = picture_rows(loaded, chosen, names, _numbers(levels, "--levels", 1, 5) if levels else None, seed)
+    write_atomic(out, draw(rows, out.suffix.lower()[1:]))
+    Console().print(f"picture: {out}", soft_wrap=True, highlight=False)
+
+
+def picture_rows(
+    images: Images, chosen: Sequence[int], suites: Sequence[str], levels: Sequence[int] | None, seed: int
+) -> list[list[Tile]]:
+    """Disturb some images and lay the results out.
+
+    With one severity of each disturbance, an image's pictures follow one another, the original first. With several,
+    each disturbance has a row, weak to strong, the original first.
+
+    Args:
+        images: The test images.
+        chosen: Positions in it.
+        suites: Names in `DRAWABLE`.
+        levels: Which severities of each disturbance, from 1 for the weakest; None for the strongest.
+        seed: Seed of the disturbances, as in an evaluation.
+
+    Returns:
+        Rows of pictures.
+    """
+    from resolute.suites import find
+
+    shifts: dict[str, list[Shift]] = {}
+    for shift in find(suites, images.info):
+        shifts.setdefault(shift.name, []).append(shift)
+    several = levels is not None and len(levels) > 1
+    rows = []
+    for index in chosen:
+        original = Tile(images.x[index].float() / 255, "original", "")
+        bands = [
+            [_tile(images, index, own[min(level or len(own), len(own)) - 1], seed) for level in levels or [0]]
+            for own in shifts.values()
+        ]
+        rows += (
+            [[original, *band] for band in bands]
+            if several
+            else _wrapped([original, *(tile for band in bands for tile in band)])
+        )
+    return rows
+
+
+def _tile(images: Images, index: int, shift: Shift, seed: int) -> Tile:
+    import torch
+    from torch import nn
+
+    from resolute import counter
+    from resolute.report.formats import severity
+
+    seeds = counter.fold(counter.key(seed, *shift.key), torch.tensor([index]))
+    x = shift.apply(nn.Identity(), images.x[index, None].float() / 255, images.y[index, None], seeds)
+    name = shift.name.replace("-", " ").replace("_", " ").replace("five crop", "five-crop")
+    return Tile(x[0], name, f"severity {severity(shift.severity)}")
+
+
+def _wrapped(tiles: list[Tile]) -> list[list[Tile]]:
+    """As few rows as hold the tiles, as even as can be."""
+    rows = -(-len(tiles) // WIDEST)
+    width = -(-len(tiles) // rows)
+    return [tiles[start : start + width] for start in range(0, len(tiles), width)]
+
+
+def draw(rows: Sequence[Sequence[Tile]], kind: str) -> bytes:
+    """Draw rows of pictures with their names above.
+
+    Args:
+        rows: The pictures; those of one row have one size.
+        kind: ``"png"``, ``"svg"`` or ``"pdf"``.
+
+    Returns:
+        The file, the same bytes at each call.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    columns = max(map(len, rows))
+    shape = rows[0][0].x.shape
+    width, label = 1.75, 0.46
+    height = width * shape[1] / shape[2] + label
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "resolute", "font.size": 8, "text.parse_math": False}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(columns * (width + 0.1) + 0.1, len(rows) * height + 0.02))
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        figure.subplots_adjust(
+            left=0.1 / figure.get_figwidth(), right=1 - 0.1 / figure.get_figwidth(),
+            bottom=0.1 / figure.get_figheight(), top=1 - (label - 0.08) / figure.get_figheight(),
+            wspace=0.1 / width, hspace=label / (height - label),
+        )  # fmt: skip
+        for row, places in zip(rows, grid, strict=True):
+            for number, place in enumerate(places):
+                _show(place, row[number] if number < len(row) else None)
+        stream = io.BytesIO()
+        undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+        figure.savefig(stream, format=kind, dpi=200, metadata=undated)
+    return stream.getvalue()
+
+
+def _show(place: Axes, tile: Tile | None) -> None:
+    place.set_axis_off()
+    if tile is None:
+        return
+    pixels = tile.x.permute(1, 2, 0).numpy()
+    place.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    place.set_title(tile.name, fontsize=9, pad=14)
+    if tile.note:
+        place.annotate(
+            tile.note, (0.5, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
+            ha="center", va="bottom", fontsize=7.5, color="#555555",
+        )  # fmt: skip
+
+
+def _numbers(text: str, flag: str, low: int, high: int) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and low <= int(part) <= high for part in parts):
+        raise InputError(f"{flag} got {text!r}; it takes whole numbers from {low} to {high}, separated by commas.")
+    return [int(part) for part in parts]

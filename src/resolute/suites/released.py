@@ -1,0 +1,171 @@
+"""The files that the authors released: CIFAR-10-C, CIFAR-100-C and ImageNet-C, read beside the clean test images."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from resolute.data import Images, data_root
+from resolute.data.folder import open_folder
+from resolute.data.pixels import decode
+from resolute.errors import InputError
+from resolute.suites.corruptions import CORRUPTIONS
+from resolute.suites.shift import Shift
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from resolute.data import DataInfo
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+class Release(NamedTuple):
+    """One released set.
+
+    Attributes:
+        folder: Its folder below the data root.
+        record: Its number at Zenodo.
+        example: A file that it holds, for messages.
+        read: ``(folder, corruption, severity, images) -> (x, y)``, uint8 [m, C, H, W] and int64 [m].
+    """
+
+    folder: str
+    record: int
+    example: str
+    read: Callable[[Path, str, int, Images], tuple[Tensor, Tensor]]
+
+
+def _read_arrays(
+    folder: Path,
+    corruption: str,
+    severity: int,
+    images: Images,  # noqa: ARG001 the files' own shape is the only one
+) -> tuple[Tensor, Tensor]:
+    stored = np.load(folder / f"{corruption}.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    n = len(labels) // len(SEVERITIES)
+    if stored.shape[0] != len(labels) or stored.shape[1:] != (32, 32, 3) or stored.dtype != np.uint8:
+        raise InputError(
+            f"{folder / corruption}.npy holds {stored.dtype} {stored.shape} for {len(labels)} labels; wanted is uint8 "
+            "(n, 32, 32, 3). Unpack the released archive anew."
+        )
+    part = slice((severity - 1) * n, severity * n)
+    return torch.from_numpy(np.moveaxis(stored[part], -1, 1).copy()), torch.from_numpy(labels[part].astype(np.int64))
+
+
+def _read_files(folder: Path, corruption: str, severity: int, images: Images) -> tuple[Tensor, Tensor]:
+    encoded = open_folder(folder / corruption / str(severity))
+    if not torch.equal(encoded.y, images.y):
+        return torch.empty(0), encoded.y
+    pixels = [decode(blob, images.info.shape) for chunk in encoded.chunks() for blob in chunk]
+    return torch.from_numpy(np.stack(pixels)), encoded.y
+
+
+RELEASES: dict[str, Release] = {
+    "cifar10-c": Release("CIFAR-10-C", 2535967, "fog.npy", _read_arrays),
+    "cifar100-c": Release("CIFAR-100-C", 3555552, "fog.npy", _read_arrays),
+    "imagenet-c": Release("ImageNet-C", 2235448, "fog/1/n01440764/ILSVRC2012_val_00000293.JPEG", _read_files),
+}
+"""By the name of the suite."""
+
+
+def released(name: str, root: str | Path | None = None) -> list[Shift]:
+    """List the shifts of a released set; nothing is read before a shift is used.
+
+    Args:
+        name: A key of `RELEASES`.
+        root: The folder that holds the set's folder; see `resolute.data.data_root`.
+
+    Returns:
+        Five severities of the 15 corruptions.
+    """
+    return [
+        Shift(
+            name,
+            corruption,
+            float(severity),
+            lambda _model, x, _y, _seeds: x,
+            functools.partial(load, name, corruption, severity, root),
+        )
+        for corruption in CORRUPTIONS
+        for severity in SEVERITIES
+    ]
+
+
+def cifar10_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
+    """Show the released CIFAR-10-C in place of the test images of CIFAR-10.
+
+    Args:
+        info: Description of the data set.
+
+    Returns:
+        Five severities of the 15 corruptions.
+    """
+    return released("cifar10-c")
+
+
+def cifar100_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
+    """Show the released CIFAR-100-C in place of the test images of CIFAR-100.
+
+    Args:
+        info: Description of the data set.
+
+    Returns:
+        Five severities of the 15 corruptions.
+    """
+    return released("cifar100-c")
+
+
+def imagenet_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
+    """Show the released ImageNet-C in place of the validation images of ImageNet.
+
+    Args:
+        info: Description of the data set.
+
+    Returns:
+        Five severities of the 15 corruptions.
+    """
+    return released("imagenet-c")
+
+
+def load(name: str, corruption: str, severity: int, root: str | Path | None, images: Images) -> Images:
+    """Read one corruption at one severity, in the order of the clean images.
+
+    Args:
+        name: A key of `RELEASES`.
+        corruption: One of the corruptions' names.
+        severity: 1 to 5.
+        root: As in `released`.
+        images: The clean test images, in the order of their files.
+
+    Returns:
+        As many images with the same labels.
+
+    Raises:
+        InputError: If the set is not there, or its labels are not those of the clean images.
+    """
+    release = RELEASES[name]
+    folder = data_root(root) / release.folder
+    place = f"{folder}/{release.example}"
+    try:
+        x, y = release.read(folder, corruption, severity, images)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{name} cannot be read ({error}). Fetch it from Zenodo, record {release.record}, and unpack it so that "
+            f"{place} is there; or say where it is: the variable RESOLUTE_DATA names the folder that holds "
+            f"{release.folder}."
+        ) from error
+    if not torch.equal(y, images.y):
+        raise InputError(
+            f"the {len(y):,} labels of {name} ({corruption}, severity {severity}) are not those of the {len(images):,} "
+            f"images of {images.info.name} ({images.split}): the official test images in their official order belong "
+            "to it. Sets that were shuffled or cut cannot be matched."
+        )
+    return Images(images.info, x, y, images.split)
