@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
+
+from resolute.data.geometry import draw_crops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,36 +53,81 @@ def peek(blob: Blob) -> Header:
         return Header(grey, height, width)
 
 
-def decode(blob: Blob, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -> NDArray[np.uint8]:
     """Decode an image, turn it upright, and bring it to a shape.
 
     Colours: 16-bit grey keeps its upper byte; CMYK and palettes become RGB; transparency is dropped, not blended.
-    Size: where it differs, the shorter side is resized to the target's shorter side (antialiased bilinear) and the
-    centre is cut out, both as torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
+    Size: where it differs, the shorter side is resized (antialiased bilinear) and the centre is cut out, both as
+    torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
 
     Args:
         blob: The compressed image.
         shape: ``(C, H, W)`` wanted; C is 1 or 3.
+        resize: What the shorter side is resized to: the target's shorter side, if it is None.
 
     Returns:
         uint8 [C, H, W].
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     channels, height, width = shape
     with _opened(blob) as opened:
-        # Only the turn that the header announced: `peek` must have seen the same size.
-        upright = ImageOps.exif_transpose(opened) if _orientation(opened) != 1 else opened
-        image = _recoloured(upright, "L" if channels == 1 else "RGB")
-        image.load()
-    if image.size != (width, height):
-        side, (w, h) = min(height, width), image.size
+        image = _upright(opened, channels)
+    side, (w, h) = resize or min(height, width), image.size
+    if image.size != (width, height) or resize not in {None, min(w, h)}:
         larger = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
         image = image.resize(larger, Image.Resampling.BILINEAR)
         left, top = round((larger[0] - width) / 2), round((larger[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))
+    return _bytes(image)
+
+
+def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator: torch.Generator) -> NDArray[np.uint8]:
+    """Decode an image, cut out a random rectangle and bring it to a shape (antialiased bilinear).
+
+    A JPEG that is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size, which
+    its coding makes cheap, so that the crop still has at least as many pixels as the shape.
+
+    Args:
+        blob: The compressed image.
+        shape: ``(C, H, W)`` wanted; C is 1 or 3.
+        share: Smallest share of the image's area that the crop keeps: see :func:`~resolute.data.geometry.draw_crops`.
+        generator: Source of the draw.
+
+    Returns:
+        uint8 [C, H, W].
+    """
+    from PIL import Image
+
+    channels, height, width = shape
+    with _opened(blob) as opened:
+        turned = _orientation(opened) >= 5
+        full_width, full_height = opened.size[::-1] if turned else opened.size
+        sizes = torch.tensor([[full_height, full_width]])
+        top, left, crop_height, crop_width = draw_crops(share, sizes, generator)[0].tolist()
+        enough = (width * full_width // crop_width, height * full_height // crop_height)
+        opened.draft(None, enough[::-1] if turned else enough)
+        image = _upright(opened, channels)
+    across, down = image.width / full_width, image.height / full_height
+    box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
+    if across == down == 1:
+        image, box = image.crop((left, top, left + crop_width, top + crop_height)), (0, 0, crop_width, crop_height)
+    return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+def _upright(opened: Image, channels: int) -> Image:
+    from PIL import ImageOps
+
+    # Only the turn that the header announced: `peek` must have seen the same size.
+    upright = ImageOps.exif_transpose(opened) if _orientation(opened) != 1 else opened
+    image = _recoloured(upright, "L" if channels == 1 else "RGB")
+    image.load()
+    return image
+
+
+def _bytes(image: Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _opened(blob: Blob) -> Image:
