@@ -70,7 +70,7 @@ def recall(folder: Path, name: str) -> Decoded | None:
         about = json.loads((folder / name / "about.json").read_text(encoding="utf-8"))
         x = np.load(folder / name / "x.npy", mmap_mode="r", allow_pickle=False)
         return Decoded(x, tuple(about["mean"]), tuple(about["std"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError):
         return None
 
 

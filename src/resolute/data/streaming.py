@@ -126,13 +126,14 @@ def decode_batches(stream: Stream, order: Tensor, batch_size: int, crop: Crop | 
     """
     from torch.utils.data import DataLoader
 
-    todo = [part.tolist() for part in order.split(batch_size)]
+    todo = [part.tolist() for part in order.split(batch_size)] if len(order) else []
+    workers = min(stream.workers, len(todo))
     loader: DataLoader[Any] = DataLoader(
         _Decoder(stream, crop),  # type: ignore[arg-type]
         sampler=todo,
         batch_size=None,
-        num_workers=min(stream.workers, len(todo)),
-        prefetch_factor=PREFETCH if stream.workers and todo else None,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin,
         generator=torch.Generator(),  # Without one of its own, it draws from torch's global generator.
     )
