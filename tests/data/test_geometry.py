@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from resolute.data import Augment, augment, augment_generator
-from resolute.data.geometry import crop_and_enlarge, draw_crops, rotate
+from resolute.data.geometry import crop_and_enlarge, draw_crop, draw_crops, rotate
 
 SIZES = {"square": (64, 64), "wide": (60, 200), "tall": (333, 100), "flat": (2, 300), "dot": (1, 1)}
 
@@ -20,7 +20,7 @@ def images(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(40, 3, 16, 16), (40, 1, 9, 14)])
 def test_crops_are_torchvisions_resized_crops(shape: tuple[int, int, int, int]) -> None:
     x = images(*shape)
-    crops = draw_crops(0.08, torch.tensor([shape[2:]]).expand(shape[0], 2), torch.Generator().manual_seed(2))
+    crops = draw_crops(0.08, shape[2], shape[3], shape[0], torch.Generator().manual_seed(2))
     exact = x.double() / 255
     wanted = torch.stack([
         F.resized_crop(image, *crop.tolist(), list(shape[2:]), antialias=True)
@@ -37,8 +37,8 @@ def test_crops_are_torchvisions_resized_crops(shape: tuple[int, int, int, int]) 
 def test_draws_follow_torchvisions_law(size: tuple[int, int], share: float) -> None:
     from scipy.stats import ks_2samp
 
-    n = 3000
-    fast = draw_crops(share, torch.tensor([size]).expand(n, 2), torch.Generator().manual_seed(3))
+    n = 1500
+    fast = draw_crops(share, *size, n, torch.Generator().manual_seed(3))
     assert bool((fast[:, :2] >= 0).all())
     assert bool((fast[:, 2:] >= 1).all())
     assert bool((fast[:, :2] + fast[:, 2:] <= torch.tensor(size)).all())
@@ -49,6 +49,14 @@ def test_draws_follow_torchvisions_law(size: tuple[int, int], share: float) -> N
         slow.append([params[k] for k in ("top", "left", "height", "width")])
     for k in range(4):
         assert ks_2samp(fast[:, k].numpy(), torch.tensor(slow)[:, k].numpy()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("share", [0.08, 0.9])
+def test_one_draw_is_the_first_of_a_batch_of_one(size: tuple[int, int], share: float) -> None:
+    for seed in range(50):
+        [wanted] = draw_crops(share, *size, 1, torch.Generator().manual_seed(seed)).tolist()
+        assert list(draw_crop(share, *size, torch.Generator().manual_seed(seed))) == wanted
 
 
 @pytest.mark.parametrize("shape", [(12, 3, 32, 32), (12, 1, 15, 22)])

@@ -16,7 +16,7 @@ from resolute.data import Augment, augment, augment_generator, batches, epoch_or
 from resolute.data import streaming as under_test
 from resolute.data.encoded import stream
 from resolute.data.folder import open_folder
-from resolute.data.geometry import draw_crops
+from resolute.data.geometry import draw_crop
 from resolute.data.info import Images, photographs
 from resolute.data.parquet import open_parquet
 from resolute.data.pixels import decode_crop
@@ -95,7 +95,7 @@ def test_crops_are_torchvisions_and_the_rest_is_augments(streamed: Callable[...,
         cropped = []
         for i in order[8 * step : 8 * step + 8].tolist():
             position = int(images.stream.positions[i])  # type: ignore[union-attr]
-            [crop] = draw_crops(0.2, torch.tensor([[24, 30]]), crop_generator(5, 6, position)).tolist()
+            crop = draw_crop(0.2, 24, 30, crop_generator(5, 6, position))
             with Image.open(files[i]) as image:
                 cropped.append(F.pil_to_tensor(F.resized_crop(image.convert("RGB"), *crop, [16, 16])))
         wanted = torch.stack(cropped).float() / 255
@@ -106,7 +106,7 @@ def test_crops_are_torchvisions_and_the_rest_is_augments(streamed: Callable[...,
 def test_sets_in_memory_are_augmented_as_ever(streamed: Callable[..., Images]) -> None:
     x = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
     images = Images(INFO, x, torch.arange(20) % 2, "train")
-    order, policy = epoch_order(20, 3, 4), Augment(2, "reflect", flip=True, crop=0.5, rotation=5)
+    order, policy = epoch_order(20, 3, 4), Augment(2, "reflect", flip=True, erase=0.5, rotation=5)
     got = training_batches(images, 8, policy, seed=3, epoch=4, order=order, rank=1)
     for step, ((a, b), (x, y)) in enumerate(zip(got, batches(images, 8, order=order), strict=True)):
         assert torch.equal(a, augment(x, policy, augment_generator(3, 4, step, rank=1)))

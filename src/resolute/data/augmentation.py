@@ -110,7 +110,7 @@ def draw(policy: Augment, shape: tuple[int, int, int, int], generator: torch.Gen
         box = _draw_boxes(policy.erase, n, height, width, generator)
         noise = torch.randint(0, 256, shape, generator=generator, device=device, dtype=torch.uint8)
     if policy.crop < 1:
-        crop = draw_crops(policy.crop, torch.tensor([[height, width]]).expand(n, 2), generator)
+        crop = draw_crops(policy.crop, height, width, n, generator)
     if policy.rotation:
         angle = policy.rotation * (2 * torch.rand(n, generator=generator, device=device) - 1)
     return Draws(top, left, flip, box, noise, crop, angle)
@@ -155,6 +155,8 @@ def apply_draws(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
 
 
 def _shift_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
+    if not policy.shift:
+        return torch.where(draws.flip[:, None, None, None], x.flip(3), x)
     n, channels, height, width = x.shape
     row = torch.arange(height, device=x.device) + (draws.top - policy.shift)[:, None]
     column = torch.arange(width, device=x.device).expand(n, width)
@@ -162,7 +164,7 @@ def _shift_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
     # Mirroring keeps every index inside; for zeros, what it reads outside the image is blanked below.
     source = _mirror(row, height)[:, :, None] * width + _mirror(column, width)[:, None, :]
     out = x.flatten(2).gather(2, source.view(n, 1, -1).expand(n, channels, -1)).view_as(x)
-    if policy.shift and policy.padding == "zeros":
+    if policy.padding == "zeros":
         rows_inside, columns_inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
         out.masked_fill_(~(rows_inside[:, :, None] & columns_inside[:, None, :])[:, None], 0)
     return out

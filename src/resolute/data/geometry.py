@@ -12,43 +12,65 @@ if TYPE_CHECKING:
 
 CROP_ASPECT = (3 / 4, 4 / 3)
 """Width over height of a crop, drawn uniformly on a logarithmic scale (Szegedy et al., 2015; torchvision)."""
+_LOW, _HIGH = map(math.log, CROP_ASPECT)
 CROP_TRIES = 10
 """Crops drawn for an image; the first that fits is used, and the central square if none does, as in torchvision."""
 
 
-def draw_crops(share: float, sizes: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one crop for each image, by the law of torchvision's ``RandomResizedCrop``.
+def draw_crops(share: float, height: int, width: int, n: int, generator: torch.Generator) -> Tensor:
+    """Draw a crop for each of ``n`` images of one size, by the law of torchvision's ``RandomResizedCrop``.
 
     Args:
         share: Smallest share of the image's area, above 0, at most 1. The share is uniform from there to 1.
-        sizes: int64 [n, 2], height and width of each image.
+        height: Height of the images.
+        width: Width of the images.
+        n: Number of images.
         generator: Where the numbers come from; the draws are on its device.
 
     Returns:
         int64 [n, 4]: top, left, height, width.
     """
-    n, device = len(sizes), generator.device
-    height, width = sizes.to(device).unbind(1)
-    areas, aspects = torch.rand((2, n, CROP_TRIES), generator=generator, device=device)
-    areas = (share + (1 - share) * areas) * (height * width)[:, None]
-    low, high = map(math.log, CROP_ASPECT)
-    aspects = (low + (high - low) * aspects).exp()
+    numbers = torch.rand((n, 2 * CROP_TRIES + 2), generator=generator, device=generator.device, dtype=torch.float64)
+    areas = (share + (1 - share) * numbers[:, :CROP_TRIES]) * (height * width)
+    aspects = (_LOW + (_HIGH - _LOW) * numbers[:, CROP_TRIES:-2]).exp()
     widths, heights = (areas * aspects).sqrt().round().long(), (areas / aspects).sqrt().round().long()
-    fits = (widths <= width[:, None]) & (heights <= height[:, None]) & (widths > 0) & (heights > 0)
+    fits = (widths <= width) & (heights <= height) & (widths > 0) & (heights > 0)
     first = fits.long().argmax(1, keepdim=True)
     chosen_height, chosen_width = heights.gather(1, first).squeeze(1), widths.gather(1, first).squeeze(1)
-    places = torch.rand((2, n), generator=generator, device=device)
-    top = (places[0] * (height - chosen_height + 1)).long().clamp(max=height - chosen_height)
-    left = (places[1] * (width - chosen_width + 1)).long().clamp(max=width - chosen_width)
+    top = (numbers[:, -2] * (height - chosen_height + 1)).long()
+    left = (numbers[:, -1] * (width - chosen_width + 1)).long()
     drawn = torch.stack((top, left, chosen_height, chosen_width), 1)
-    return torch.where(fits.any(1, keepdim=True), drawn, _central(height, width))
+    return torch.where(fits.any(1, keepdim=True), drawn, drawn.new_tensor(_central(height, width)))
 
 
-def _central(height: Tensor, width: Tensor) -> Tensor:
+def draw_crop(share: float, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Draw one crop, the same that :func:`draw_crops` draws for one image, in a tenth of the time.
+
+    Args:
+        share: Smallest share of the image's area.
+        height: Height of the image.
+        width: Width of the image.
+        generator: Where the numbers come from, on the CPU.
+
+    Returns:
+        Top, left, height, width.
+    """
+    numbers = torch.rand(2 * CROP_TRIES + 2, generator=generator, dtype=torch.float64).tolist()
+    for number, aspect_number in zip(numbers[:CROP_TRIES], numbers[CROP_TRIES:-2], strict=True):
+        area, aspect = (
+            (share + (1 - share) * number) * (height * width),
+            math.exp(_LOW + (_HIGH - _LOW) * aspect_number),
+        )
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(numbers[-2] * (height - h + 1)), int(numbers[-1] * (width - w + 1)), h, w
+    return _central(height, width)
+
+
+def _central(height: int, width: int) -> tuple[int, int, int, int]:
     low, high = CROP_ASPECT
-    crop_width = torch.minimum(width, (height * high).round().long())
-    crop_height = torch.minimum(height, (width / low).round().long())
-    return torch.stack(((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width), 1)
+    w, h = min(width, round(height * high)), min(height, round(width / low))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def crop_and_enlarge(x: Tensor, crops: Tensor) -> Tensor:

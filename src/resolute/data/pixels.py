@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from resolute.data.geometry import draw_crops
+from resolute.data.geometry import draw_crop
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from PIL.Image import Image
 
@@ -74,7 +74,7 @@ def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -
     with _opened(blob) as opened:
         image = _upright(opened, channels)
     side, (w, h) = resize or min(height, width), image.size
-    if image.size != (width, height) or resize not in {None, min(w, h)}:
+    if (w, h) != (width, height) or side != min(w, h):
         larger = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
         image = image.resize(larger, Image.Resampling.BILINEAR)
         left, top = round((larger[0] - width) / 2), round((larger[1] - height) / 2)
@@ -85,13 +85,14 @@ def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -
 def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator: torch.Generator) -> NDArray[np.uint8]:
     """Decode an image, cut out a random rectangle and bring it to a shape (antialiased bilinear).
 
-    A JPEG that is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size, which
-    its coding makes cheap, so that the crop still has at least as many pixels as the shape.
+    A JPEG whose crop is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size,
+    which its coding makes cheap, so that the crop still has at least as many pixels as the shape. Everything else is,
+    byte for byte, what torchvision's ``RandomResizedCrop`` makes of the same rectangle.
 
     Args:
         blob: The compressed image.
         shape: ``(C, H, W)`` wanted; C is 1 or 3.
-        share: Smallest share of the image's area that the crop keeps: see :func:`~resolute.data.geometry.draw_crops`.
+        share: Smallest share of the image's area that the crop keeps: see :func:`~resolute.data.geometry.draw_crop`.
         generator: Source of the draw.
 
     Returns:
@@ -102,17 +103,17 @@ def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator
     channels, height, width = shape
     with _opened(blob) as opened:
         turned = _orientation(opened) >= 5
-        full_width, full_height = opened.size[::-1] if turned else opened.size
-        sizes = torch.tensor([[full_height, full_width]])
-        top, left, crop_height, crop_width = draw_crops(share, sizes, generator)[0].tolist()
-        enough = (width * full_width // crop_width, height * full_height // crop_height)
+        w, h = opened.size[::-1] if turned else opened.size
+        top, left, crop_height, crop_width = draw_crop(share, h, w, generator)
+        enough = (width * w // crop_width, height * h // crop_height)
         opened.draft(None, enough[::-1] if turned else enough)
         image = _upright(opened, channels)
-    across, down = image.width / full_width, image.height / full_height
+    across, down = image.width / w, image.height / h
     box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
-    if across == down == 1:
-        image, box = image.crop((left, top, left + crop_width, top + crop_height)), (0, 0, crop_width, crop_height)
-    return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    if image.size == (w, h):  # Without a cut, the filter would look over the rectangle's edge.
+        image = image.crop((left, top, left + crop_width, top + crop_height))
+        box = (0, 0, crop_width, crop_height)
+    return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box))
 
 
 def _upright(opened: Image, channels: int) -> Image:
