@@ -60,6 +60,7 @@ def test_also_in_a_later_run(tmp_path: Path, server: Any) -> None:
 def test_a_host_that_cannot_go_on_from_the_middle(tmp_path: Path, server: Any) -> None:
     server.files["x.bin"], server.breaks["x.bin"], server.ranges = CONTENT, [1000], False
     assert fetch(tmp_path, download(f"{server.url}/x.bin")).read_bytes() == CONTENT
+    assert server.asked["x.bin"] == ["", "bytes=1000-"]
 
 
 def test_a_part_that_is_whole_already(tmp_path: Path, server: Any) -> None:
