@@ -40,7 +40,7 @@ def test_a_name_wins_over_a_folder_and_a_dot_names_the_folder(image_folder: Call
     ("what", "message"),
     [
         ({"name_or_path": "mnits"}, r"unknown data set 'mnits': did you mean 'mnist'.*no folder mnits either"),
-        ({"name_or_path": "photos/cats"}, "there are: digits, mnist.*no folder photos/cats either"),
+        ({"name_or_path": "photos/cats"}, "there are: cifar10, .*no folder photos/cats either"),
         ({"name_or_path": "digits", "split": "valid"}, "unknown split 'valid': did you mean 'validation'"),
         ({"name_or_path": "digits", "size": 32}, "size 32 came with 'digits'"),
         ({"name_or_path": ".", "size": 0}, "size is 0: it is a number of pixels"),
@@ -53,8 +53,15 @@ def test_bad_requests(what: dict[str, Any], message: str) -> None:
 
 
 def test_every_name_is_the_name_of_its_set() -> None:
-    assert set(DATASETS) == {"digits", "mnist"}
+    published = {"mnist", "fashion-mnist", "kmnist", "emnist", "svhn", "svhn-core", "cifar10", "cifar100"}
+    assert set(DATASETS) == {"digits", "imagenet"} | published
     assert load("digits").info.name == "digits"
+
+
+def test_every_loader_is_described_in_a_line() -> None:
+    for name, loader in DATASETS.items():
+        first = str(loader.__doc__).split("\n", 1)[0]
+        assert len(first) > 20, name
 
 
 def test_importing_loads_nothing_heavy() -> None:

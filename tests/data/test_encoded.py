@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from resolute.data import batches, load
 from resolute.data import encoded as under_test
-from resolute.data import load
 from resolute.data.encoded import common_shape
 from resolute.data.pixels import Header
 from resolute.errors import InputError
@@ -111,26 +112,47 @@ def test_nothing_but_unreadable_images(tmp_path: Path, image_folder: WriteFolder
 
 
 @pytest.mark.parametrize("size", [16, None])
-def test_a_set_too_large_for_memory_is_refused_before_decoding(
+def test_a_set_too_large_for_memory_is_streamed_with_the_same_pixels(
     tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch, size: int | None
 ) -> None:
-    path = image_folder(tmp_path / "set", {"a": 10, "b": 10}, height=16, width=16)
-    monkeypatch.setattr(under_test, "MEMORY_LIMIT", 14 * 3 * 16 * 16 - 1)
-    monkeypatch.setattr(under_test, "decode", None)
-    with pytest.raises(InputError, match=r"15 images of 3x16x16 .* a smaller size \(up to 15 fits\)"):
-        load(path, split="train", size=size)
-    monkeypatch.undo()
-    monkeypatch.setattr(under_test, "MEMORY_LIMIT", 15 * 3 * 15 * 15)
-    assert load(path, split="train", size=15).x.shape == (15, 3, 15, 15)
+    path = image_folder(tmp_path / "set", {"a": 30, "b": 31}, height=24 if size else 16, width=16)
+    whole = {split: load(path, split=split, size=size) for split in ("train", "validation", "test")}
+    assert whole["train"].stream is None
+    monkeypatch.setattr(under_test, "MEMORY_LIMIT", 61 * 3 * 16 * 16 - 1)
+    monkeypatch.setattr(under_test, "SAMPLE", 20)
+    monkeypatch.setenv("RESOLUTE_WORKERS", "0")
+    for split, wanted in whole.items():
+        streamed = load(path, split=split, size=size)
+        assert streamed.stream is not None
+        assert len(streamed) == len(wanted)
+        for (x, y), (want_x, want_y) in zip(batches(streamed, 7), batches(wanted, 7), strict=True):
+            assert torch.equal(x, want_x)
+            assert torch.equal(y, want_y)
+        assert streamed.info.mean == pytest.approx(wanted.info.mean, abs=0.02)
+        assert dataclasses.replace(streamed.info, mean=wanted.info.mean, std=wanted.info.std) == wanted.info
 
 
-def test_a_hopeless_size_is_refused_before_any_file_is_opened(
+def test_an_absurd_size_is_refused_before_any_file_is_opened(
     tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = image_folder(tmp_path / "set", {"a": 10, "b": 10})
-    monkeypatch.setattr(under_test, "peek", None)
-    with pytest.raises(InputError, match="held in memory"):
+    monkeypatch.setattr(under_test, "peek_all", None)
+    with pytest.raises(InputError, match="size is 40000: it is a number of pixels, 1,672 at most"):
         load(path, size=40_000)
+
+
+def test_a_second_load_decodes_nothing(
+    tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image_folder(tmp_path / "set", {"a": 10, "b": 10})
+    first = load(path, split="train+validation")
+    monkeypatch.setattr(under_test, "decode_all", None)
+    assert torch.equal(load(path, split="train+validation").x, first.x)
+    assert load(path, split="test").info == first.info
+    monkeypatch.undo()
+    image_folder(path, {"a": 11, "b": 10})
+    assert len(load(path, split="train+validation")) == 17
+    assert load(path, split="test", size=4).x.shape == (4, 3, 4, 4)
 
 
 def test_too_few_images_to_split(tmp_path: Path, image_folder: WriteFolder) -> None:
@@ -144,6 +166,7 @@ def test_more_images_than_a_chunk(tmp_path: Path, image_folder: WriteFolder, mon
     path = image_folder(tmp_path / "set", {"a": 30, "b": 30}, height=4, width=4)
     whole = load(path).x
     monkeypatch.setattr("resolute.data.folder.CHUNK", 7)
-    monkeypatch.setattr(under_test, "_PER_TASK", 3)
+    monkeypatch.setattr("resolute.data.decoding._PER_TASK", 3)
+    monkeypatch.setattr(under_test, "recall", lambda *_: None)
     assert torch.equal(load(path).x, whole)
     assert len(np.unique(whole.flatten(1).numpy(), axis=0)) == len(whole)

@@ -23,7 +23,7 @@ def test_classes_and_files_are_sorted_by_name(tmp_path: Path, image_folder: Writ
     deep.mkdir()
     (path / "ant" / "000.png").rename(deep / "z.PNG")
     found = open_folder(path)
-    assert [found.describe(i) for i in range(5)] == [
+    assert [found.blobs.describe(i) for i in range(5)] == [
         "ant/001.png", "ant/002.png", "ant/more/z.PNG", "dog/000.png", "dog/001.png",
     ]  # fmt: skip
     assert found.y.tolist() == [0, 0, 0, 1, 1]

@@ -1,11 +1,12 @@
-"""Labelled images in memory, by name or by path; their splits, batches and augmentation."""
+"""Labelled images, in memory or on the disk, by name or by path; their splits, batches and augmentation."""
 
 from __future__ import annotations
 
 from resolute.data.augmentation import Augment, augment
-from resolute.data.batching import augment_generator, batches, epoch_order
+from resolute.data.batching import batches, training_batches
 from resolute.data.catalog import DATASETS, data_root, load
 from resolute.data.info import DataInfo, Images
+from resolute.data.seeding import augment_generator, epoch_order
 from resolute.data.splits import SPLITS
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "data_root",
     "epoch_order",
     "load",
+    "training_batches",
 ]

@@ -1,4 +1,4 @@
-"""Random crops, flips and erasing: a draw for each image of a batch, applied to the whole batch at once.
+"""Random crops, flips, rotations and erasing: a draw for each image of a batch, applied to the whole batch at once.
 
 Drawing and applying are two functions, so that the fast one can be compared with a slow loop over the same draws.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from resolute.data.geometry import crop_and_enlarge, draw_crops, rotate
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class Augment:
         flip: Whether each image is mirrored left to right with probability 0.5.
         erase: Probability in [0, 1] that one rectangle of the image is replaced with noise, uniform in [0, 1] for
             each pixel and channel (the filling that Zhong et al. prefer). 0.5 is theirs.
+        crop: Smallest share of the image's area that a random crop keeps, above 0, at most 1, which is no crop. The
+            crop (any place, width over height from 3/4 to 4/3) is brought back to the image's size. 0.08 is ImageNet's
+            custom (Szegedy et al., 2015). Photographs that are streamed are cropped as they are decoded.
+        rotation: Largest angle in degrees, 0 to 180, of a turn about the centre, either way; nearest pixels, black
+            corners. 15 is in weiaicunzai's recipe for Inception V3 on CIFAR-100.
 
     Raises:
         InputError: If a value is out of its range.
@@ -44,6 +50,8 @@ class Augment:
     padding: Literal["zeros", "reflect"] = "zeros"
     flip: bool = False
     erase: float = 0.0
+    crop: float = 1.0
+    rotation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shift < 0:
@@ -52,6 +60,10 @@ class Augment:
             raise InputError(f"padding is {self.padding!r}: it is 'zeros' or 'reflect'")
         if not 0 <= self.erase <= 1:
             raise InputError(f"erase is {self.erase}: it is a probability, from 0 to 1")
+        if not 0 < self.crop <= 1:
+            raise InputError(f"crop is {self.crop}: it is a share of the image's area, above 0 and at most 1")
+        if not 0 <= self.rotation <= 180:
+            raise InputError(f"rotation is {self.rotation}: it is an angle in degrees, from 0 to 180")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +77,8 @@ class Draws:
         box: int64 [n, 4], the erased (top, left, height, width), of height and width 0 where nothing is erased.
             ``None`` if the policy never erases.
         noise: uint8 [n, C, H, W], what erased pixels become. ``None`` if the policy never erases.
+        crop: int64 [n, 4], the (top, left, height, width) that is kept. ``None`` if the policy never crops.
+        angle: float32 [n] in degrees. ``None`` if the policy never rotates.
     """
 
     top: Tensor
@@ -72,6 +86,8 @@ class Draws:
     flip: Tensor
     box: Tensor | None
     noise: Tensor | None
+    crop: Tensor | None = None
+    angle: Tensor | None = None
 
 
 def draw(policy: Augment, shape: tuple[int, int, int, int], generator: torch.Generator) -> Draws:
@@ -89,11 +105,15 @@ def draw(policy: Augment, shape: tuple[int, int, int, int], generator: torch.Gen
     device = generator.device
     top, left = torch.randint(0, 2 * policy.shift + 1, (2, n), generator=generator, device=device)
     flip = torch.rand(n, generator=generator, device=device) < (0.5 if policy.flip else 0.0)
-    if policy.erase == 0:
-        return Draws(top, left, flip, None, None)
-    box = _draw_boxes(policy.erase, n, height, width, generator)
-    noise = torch.randint(0, 256, shape, generator=generator, device=device, dtype=torch.uint8)
-    return Draws(top, left, flip, box, noise)
+    box = noise = crop = angle = None
+    if policy.erase:
+        box = _draw_boxes(policy.erase, n, height, width, generator)
+        noise = torch.randint(0, 256, shape, generator=generator, device=device, dtype=torch.uint8)
+    if policy.crop < 1:
+        crop = draw_crops(policy.crop, height, width, n, generator)
+    if policy.rotation:
+        angle = policy.rotation * (2 * torch.rand(n, generator=generator, device=device) - 1)
+    return Draws(top, left, flip, box, noise, crop, angle)
 
 
 def _draw_boxes(probability: float, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
@@ -113,7 +133,7 @@ def _draw_boxes(probability: float, n: int, height: int, width: int, generator: 
 
 
 def apply_draws(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
-    """Apply draws to a batch: crop, then flip, then erase.
+    """Apply draws to a batch: crop, shift, flip, rotate, erase.
 
     Args:
         x: [n, C, H, W], uint8 or float in [0, 1].
@@ -123,16 +143,20 @@ def apply_draws(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
     Returns:
         A tensor of the shape, dtype and device of ``x``.
     """
-    out = x
+    out = x if draws.crop is None else crop_and_enlarge(x, draws.crop)
     if policy.shift or policy.flip:
-        out = _crop_and_flip(x, policy, draws)
+        out = _shift_and_flip(out, policy, draws)
+    if draws.angle is not None:
+        out = rotate(out, draws.angle)
     if draws.box is not None and draws.noise is not None:
         noise = draws.noise if x.dtype == torch.uint8 else draws.noise.to(x.dtype) / 255
         out = torch.where(_inside(draws.box, x.shape[2], x.shape[3]), noise, out)
     return out
 
 
-def _crop_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
+def _shift_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
+    if not policy.shift:
+        return torch.where(draws.flip[:, None, None, None], x.flip(3), x)
     n, channels, height, width = x.shape
     row = torch.arange(height, device=x.device) + (draws.top - policy.shift)[:, None]
     column = torch.arange(width, device=x.device).expand(n, width)
@@ -140,7 +164,7 @@ def _crop_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
     # Mirroring keeps every index inside; for zeros, what it reads outside the image is blanked below.
     source = _mirror(row, height)[:, :, None] * width + _mirror(column, width)[:, None, :]
     out = x.flatten(2).gather(2, source.view(n, 1, -1).expand(n, channels, -1)).view_as(x)
-    if policy.shift and policy.padding == "zeros":
+    if policy.padding == "zeros":
         rows_inside, columns_inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
         out.masked_fill_(~(rows_inside[:, :, None] & columns_inside[:, None, :])[:, None], 0)
     return out
@@ -158,7 +182,7 @@ def _inside(box: Tensor, height: int, width: int) -> Tensor:
 
 
 def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
-    """Shift, flip and erase each image of a batch by its own draw, on the device that the batch is on.
+    """Crop, shift, flip, rotate and erase each image of a batch by its own draw, on the device that the batch is on.
 
     Args:
         x: [n, C, H, W], uint8 or float in [0, 1].

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from resolute.data.digits import load_digits
 from resolute.data.encoded import load_encoded
 from resolute.data.folder import open_folder
-from resolute.data.mnist import load_mnist
+from resolute.data.imagenet import load_imagenet
 from resolute.data.parquet import open_parquet, parquet_files
+from resolute.data.published import PUBLISHED, loader
 from resolute.data.splits import SPLITS
 from resolute.errors import InputError, unknown
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 DATASETS: dict[str, Callable[[Path, str], Images]] = {
     "digits": load_digits,
-    "mnist": load_mnist,
+    **{name: loader(published) for name, published in PUBLISHED.items()},
+    "imagenet": load_imagenet,
 }
 """Loaders by name: ``(root, split) -> Images``."""
 
@@ -43,7 +45,7 @@ def data_root(root: str | Path | None = None) -> Path:
 def load(
     name_or_path: str | Path, root: str | Path | None = None, split: str = "train", size: int | None = None
 ) -> Images:
-    """Load one split of a data set into memory.
+    """Load one split of a data set: into memory, or as a stream from the disk if it is ImageNet or above 4 GiB.
 
     Of the official training images, in file order, image i is for ``"validation"`` if ``i % 10 == 9`` and for
     ``"train"`` otherwise. What is official for each kind of set, and what is refused, is written in docs/data.md.
@@ -53,9 +55,9 @@ def load(
             wins over a folder of the same name; write ``./digits`` for the folder.
         root: Where downloaded sets lie, see :func:`data_root`. Not used for a path, nor for ``digits``.
         split: ``"train"``, ``"validation"``, ``"test"``, or ``"train+validation"``.
-        size: For folders and parquet, the side in pixels of the square that images are brought to: the shorter side is
-            resized (antialiased bilinear) and the centre cut out. None keeps a size that all images share, and else
-            chooses 32, 64, 128 or 224.
+        size: For ``imagenet``, the side in pixels of what the network gets; None is 224. For folders and parquet, the
+            side of the square that images are brought to: the shorter side is resized (antialiased bilinear) and the
+            centre cut out. None keeps a size that all images share, and else chooses 32, 64, 128 or 224.
 
     Returns:
         The images.
@@ -70,10 +72,13 @@ def load(
     """
     name = str(name_or_path)
     _check(name, split, size)
+    if name == "imagenet":
+        return load_imagenet(data_root(root), split, size)
     if name in DATASETS:
         return DATASETS[name](data_root(root), split)
     path = Path(name).expanduser()
-    return load_encoded(open_parquet(path) if parquet_files(path) else open_folder(path), name, split, size)
+    encoded = open_parquet(path) if parquet_files(path) else open_folder(path)
+    return load_encoded(encoded, name, split, size, data_root() / "decoded")
 
 
 def _check(name: str, split: str, size: int | None) -> None:
@@ -82,7 +87,7 @@ def _check(name: str, split: str, size: int | None) -> None:
     if size is not None and size < 1:
         raise InputError(f"size is {size}: it is a number of pixels, 1 or more")
     if name in DATASETS:
-        if size is not None:
+        if size is not None and name != "imagenet":
             raise InputError(f"size {size} came with {name!r}, whose images have one size: leave it out")
         return
     path = Path(name).expanduser()

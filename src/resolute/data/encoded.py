@@ -1,41 +1,40 @@
-"""From compressed images, wherever they lie, to a set in memory: sizes, limits, moments, and what cannot be read."""
+"""Sets of compressed images, wherever they lie: held in memory if they fit, and streamed from the disk if not."""
 
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
 import torch
 
+from resolute.data.decoded import Decoded, keep, recall, stamp
+from resolute.data.decoding import decode_all, moments, peek_all
 from resolute.data.info import Images, photographs
-from resolute.data.pixels import Blob, decode, peek
 from resolute.data.splits import members
+from resolute.data.streaming import Stream, worker_count
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    from resolute.data.pixels import Header
+    from resolute.data.info import DataInfo
+    from resolute.data.pixels import Blob, Header
+    from resolute.data.streaming import Blobs
 
 CHUNK = 256
 """Compressed images in memory at a time."""
 MEMORY_LIMIT = 4 * 2**30
-"""Largest set in bytes that is held in memory."""
+"""Largest set in bytes that is held in memory; larger ones stay on the disk."""
+SAMPLE = 512
+"""Images, evenly spaced over a set that stays on the disk, that its shape, mean and std are taken from."""
 SIDES = (32, 64, 128, 224)
 """Sides to choose from where the images' sizes differ and none was asked for."""
 _SHOWN = 5
-_PER_TASK = 32
-
-_Task = list[tuple[int, Blob]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,52 +46,73 @@ class Encoded:
         counts: Images in each part (``"train"``, ``"validation"``, ``"test"``), in the order in which they lie.
         y: int64 [n], all labels in that order.
         class_names: One name a class.
-        chunks: Goes through all images in order, at most ``CHUNK`` at a time.
-        describe: Names the image at a position, for messages.
+        blobs: The images.
     """
 
     place: str
     counts: dict[str, int]
     y: Tensor
     class_names: tuple[str, ...]
-    chunks: Callable[[], Iterator[Sequence[Blob]]]
-    describe: Callable[[int], str]
+    blobs: Blobs
 
 
-def load_encoded(encoded: Encoded, name: str, split: str, size: int | None) -> Images:
-    """Decode a split, and measure mean and std on the official training images in the same pass.
+def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cache: Path) -> Images:
+    """Load a split of a set: into memory if the whole set fits, else as a stream.
+
+    What is decoded is kept below ``cache``, so that another split, or another run, reads plain arrays.
 
     Args:
         encoded: The compressed set.
         name: What the set is called.
         split: One of ``SPLITS``.
         size: Side of the square that images are brought to, or None: see :func:`common_shape`.
+        cache: Where decoded sets are kept.
 
     Returns:
-        The split in memory.
+        The split.
 
     Raises:
-        InputError: If the split is empty, too large for memory, or holds images that cannot be read.
+        InputError: If the split is empty or holds images that cannot be read.
     """
-    _check_classes(encoded)
-    wanted, training = members(encoded.counts, split), members(encoded.counts, "train+validation")
-    if not len(wanted):
-        raise InputError(
-            f"the split {split!r} of {encoded.place} is empty: {len(encoded.y)} images are too few to be split"
-        )
-    # A lower bound that costs nothing, before any file is opened.
-    _check_memory(encoded.place, len(wanted), (1, size or 1, size or 1))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        headers, bad = _peek_all(encoded, pool)
+    check_classes(encoded)
+    wanted = _wanted(encoded, split)
+    sample, shape = _sample(encoded, size)
+    if _too_large(encoded, shape):
+        return _streamed(encoded, sample, shape, name, split)
+    kept_as = stamp(encoded.blobs.files(), encoded.counts, size)
+    decoded = recall(cache, kept_as)
+    if decoded is None:
+        headers, bad = peek_all(encoded.blobs.chunks())
         if not headers:
             _refuse_unreadable(encoded, bad)
         shape = common_shape(headers, size)
-        _check_memory(encoded.place, len(wanted), shape)
-        x, histogram, broken = _decode_all(encoded, wanted, training, shape, pool)
-    if bad or broken:
-        _refuse_unreadable(encoded, bad | broken)
-    info = photographs(name, shape, *_moments(histogram), encoded.class_names)
-    return Images(info, torch.from_numpy(x), encoded.y[wanted], split)
+        if _too_large(encoded, shape):
+            return _streamed(encoded, sample, shape, name, split)
+        decoded = _decode(encoded, shape, bad)
+        keep(cache, kept_as, decoded)
+    _, channels, height, width = decoded.x.shape
+    info = photographs(name, (channels, height, width), decoded.mean, decoded.std, encoded.class_names)
+    return Images(info, torch.from_numpy(decoded.x[wanted.numpy()]), encoded.y[wanted], split)
+
+
+def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
+    """Load a split of a set as a stream: nothing is decoded before a batch needs it.
+
+    Args:
+        encoded: The compressed set.
+        info: Its description.
+        split: One of ``SPLITS``.
+        resize: What the shorter side is resized to before the centre is cut out.
+
+    Returns:
+        The split.
+
+    Raises:
+        InputError: If the split is empty.
+    """
+    wanted = _wanted(encoded, split)
+    pixels = Stream(encoded.blobs, wanted.numpy(), info.shape, resize, worker_count(), encoded.place)
+    return Images(info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels)
 
 
 def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int, int]:
@@ -126,94 +146,61 @@ def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int,
     return (channels, size, size)
 
 
-def _peek_all(encoded: Encoded, pool: ThreadPoolExecutor) -> tuple[list[Header], dict[int, str]]:
-    headers: list[Header] = []
-    bad: dict[int, str] = {}
-    for task in _in_tasks(encoded, range(len(encoded.y)), lambda task: _attempt_each(task, peek), pool):
-        for i, header in task:
-            if isinstance(header, Exception):
-                bad[i] = _reason(header)
-            else:
-                headers.append(header)
-    return headers, bad
+def _wanted(encoded: Encoded, split: str) -> Tensor:
+    wanted = members(encoded.counts, split)
+    if not len(wanted):
+        raise InputError(
+            f"the split {split!r} of {encoded.place} is empty: {len(encoded.y)} images are too few to be split"
+        )
+    return wanted
 
 
-def _decode_all(
-    encoded: Encoded, wanted: Tensor, training: Tensor, shape: tuple[int, int, int], pool: ThreadPoolExecutor
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[int, str]]:
-    """Decode each image that is wanted or measured, once: the images, the training bytes' counts [C, 256], the bad."""
-    x = np.empty((len(wanted), *shape), dtype=np.uint8)
-    slots = {i: slot for slot, i in enumerate(wanted.tolist())}
-    measured = frozenset(training.tolist())
-
-    def work(task: _Task) -> tuple[NDArray[np.int64], dict[int, str]]:
-        counts = np.zeros((shape[0], 256), dtype=np.int64)
-        broken: dict[int, str] = {}
-        for i, pixels in _attempt_each(task, lambda blob: decode(blob, shape)):
-            if isinstance(pixels, Exception):
-                broken[i] = _reason(pixels)
-                continue
-            if i in slots:
-                x[slots[i]] = pixels
-            if i in measured:
-                counts += [np.bincount(channel.ravel(), minlength=256) for channel in pixels]
-        return counts, broken
-
-    histogram = np.zeros((shape[0], 256), dtype=np.int64)
-    bad: dict[int, str] = {}
-    for counts, broken in _in_tasks(encoded, slots.keys() | measured, work, pool):
-        histogram += counts
-        bad |= broken
-    return x, histogram, bad
+def _sample(encoded: Encoded, size: int | None) -> tuple[list[int], tuple[int, int, int]]:
+    """Choose some official training images, and the shape that they would be brought to."""
+    training = members(encoded.counts, "train+validation")
+    chosen = training[:: max(1, len(training) // SAMPLE)].tolist()
+    largest = math.isqrt(MEMORY_LIMIT // (3 * SAMPLE))
+    if size is not None and size > largest:
+        raise InputError(f"size is {size}: it is a number of pixels, {largest:,} at most")
+    headers, bad = peek_all(_few(encoded, chosen))
+    if not headers:
+        _refuse_unreadable(encoded, {chosen[k]: reason for k, reason in bad.items()})
+    return chosen, common_shape(headers, size)
 
 
-def _in_tasks(
-    encoded: Encoded, positions: Collection[int], work: Callable[[_Task], T], pool: ThreadPoolExecutor
-) -> Iterator[T]:
-    """Give what ``work`` makes of a few images at a time, for the images at these positions."""
-    start = 0
-    for chunk in encoded.chunks():
-        todo = [(i, blob) for i, blob in enumerate(chunk, start) if i in positions]
-        start += len(chunk)
-        yield from pool.map(work, [todo[k : k + _PER_TASK] for k in range(0, len(todo), _PER_TASK)])
+def _few(encoded: Encoded, positions: Sequence[int]) -> Iterator[list[Blob]]:
+    for start in range(0, len(positions), CHUNK):
+        yield [encoded.blobs.read(i) for i in positions[start : start + CHUNK]]
 
 
-def _attempt_each(task: _Task, read: Callable[[Blob], T]) -> list[tuple[int, T | Exception]]:
-    return [(i, _attempt(read, blob)) for i, blob in task]
+def _too_large(encoded: Encoded, shape: tuple[int, int, int]) -> bool:
+    return len(encoded.y) * math.prod(shape) > MEMORY_LIMIT
 
 
-def _attempt(read: Callable[[Blob], T], blob: Blob) -> T | Exception:
-    try:
-        return read(blob)
-    except Exception as error:  # Pillow's decoders raise a dozen unrelated types for a broken file
-        return error
+def _streamed(encoded: Encoded, sample: Sequence[int], shape: tuple[int, int, int], name: str, split: str) -> Images:
+    x, bad = decode_all(_few(encoded, sample), len(sample), shape)
+    if bad:
+        _refuse_unreadable(encoded, {sample[k]: reason for k, reason in bad.items()})
+    info = photographs(name, shape, *moments(x, range(len(x))), encoded.class_names)
+    return stream(encoded, info, split, min(shape[1:]))
 
 
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _decode(encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str]) -> Decoded:
+    x, broken = decode_all(encoded.blobs.chunks(), len(encoded.y), shape)
+    if bad or broken:
+        _refuse_unreadable(encoded, broken | bad)
+    return Decoded(x, *moments(x, members(encoded.counts, "train+validation").tolist()))
 
 
-def _moments(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std in pixel units, to four digits; std is at least one grey level, to divide by."""
-    level = np.arange(256) / 255
-    share = histogram / histogram.sum(1, keepdims=True).clip(min=1)
-    mean = share @ level
-    std = np.sqrt((share * np.square(level - mean[:, None])).sum(1)).clip(min=1 / 255)
-    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in std.tolist())
+def check_classes(encoded: Encoded) -> None:
+    """Refuse a set that no classifier can be trained and tested on.
 
+    Args:
+        encoded: The set.
 
-def _check_memory(place: str, n: int, shape: tuple[int, int, int]) -> None:
-    if n * math.prod(shape) <= MEMORY_LIMIT:
-        return
-    side = math.isqrt(MEMORY_LIMIT // (n * shape[0]))
-    needed = f"{n:,} images of {'x'.join(map(str, shape))} from {place} take {n * math.prod(shape) / 2**30:.1f} GiB"
-    raise InputError(
-        f"{needed}, and at most {MEMORY_LIMIT / 2**30:g} GiB are held in memory: give a smaller size (up to {side} "
-        "fits), or fewer images"
-    )
-
-
-def _check_classes(encoded: Encoded) -> None:
+    Raises:
+        InputError: If there is one class, or the parts do not have the same classes.
+    """
     if len(encoded.class_names) < 2:
         raise InputError(
             f"{encoded.place} has one class, {encoded.class_names[0]!r}: a classifier needs two or more. A folder of "
@@ -239,7 +226,7 @@ def _complain(encoded: Encoded, where: str, labels: frozenset[int]) -> None:
 
 
 def _refuse_unreadable(encoded: Encoded, bad: dict[int, str]) -> NoReturn:
-    named = listed([f"{encoded.describe(i)} ({bad[i]})" for i in sorted(bad)])
+    named = listed([f"{encoded.blobs.describe(i)} ({bad[i]})" for i in sorted(bad)])
     raise InputError(
         f"{len(bad)} of {len(encoded.y)} images in {encoded.place} cannot be read: {named}. Delete or replace them"
     )

@@ -1,4 +1,4 @@
-"""What a data set is: its description, and its images in memory."""
+"""What a data set is: its description, and its images, in memory or on the disk."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from resolute.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from resolute.data.streaming import Stream
+
 SMALL = 64
 """Photographs of at most this many pixels a side get the customs of CIFAR, larger ones those of ImageNet."""
 
@@ -25,8 +27,10 @@ class DataInfo:
         name: Name in ``DATASETS``, or the path as it was given.
         classes: Number of classes.
         shape: ``(C, H, W)`` of every image.
-        mean: Mean of each channel over the training images, in pixel units [0, 1].
-        std: Standard deviation of each channel over the training images, in pixel units.
+        mean: What is subtracted from each channel, in pixel units [0, 1]: its mean over the training images, or 0
+            where the set's sources do not normalise (SVHN).
+        std: What each channel is then divided by, in pixel units: its standard deviation over the training images, or
+            1 where the set's sources do not normalise.
         class_names: One name a class.
         augment: The customary augmentation for training.
         radius: The customary FGSM radius for training, in pixel units.
@@ -46,13 +50,14 @@ class DataInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """A set of labelled images in memory.
+    """A set of labelled images. Go through it with :func:`~resolute.data.batches`, wherever the pixels are.
 
     Attributes:
         info: Description of the data set that they belong to.
-        x: uint8 [n, C, H, W].
+        x: uint8 [n, C, H, W]; [0, C, H, W] if the pixels stay on the disk.
         y: int64 [n] in 0..classes-1.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"train+validation"``.
+        stream: What reads the pixels from the disk; None if they are in memory.
 
     Raises:
         InputError: If the tensors do not fit each other or the description.
@@ -62,18 +67,20 @@ class Images:
     x: Tensor
     y: Tensor
     split: str
+    stream: Stream | None = None
 
     def __post_init__(self) -> None:
         if self.x.dtype != torch.uint8 or tuple(self.x.shape[1:]) != self.info.shape:
             raise InputError(
                 f"x is {self.x.dtype} {tuple(self.x.shape)}: wanted torch.uint8 of shape (n, *{self.info.shape})"
             )
-        if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]:
-            raise InputError(f"y is {self.y.dtype} {tuple(self.y.shape)}: wanted torch.int64 of shape ({len(self.x)},)")
+        n = len(self.x) if self.stream is None else len(self.stream.positions)
+        if self.y.dtype != torch.int64 or self.y.shape != (n,):
+            raise InputError(f"y is {self.y.dtype} {tuple(self.y.shape)}: wanted torch.int64 of shape ({n},)")
 
     def __len__(self) -> int:
         """Count the images."""
-        return len(self.x)
+        return len(self.y)
 
 
 def photographs(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from resolute.data.encoded import CHUNK, Encoded, listed
+from resolute.data.encoded import Encoded, listed
 from resolute.data.folder import ORDER, PARTS, check_parts
+from resolute.data.rows import Rows, reading
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -46,7 +46,7 @@ def parquet_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
 
 
-def open_parquet(path: Path) -> Encoded:
+def open_parquet(path: Path, wanted: Sequence[str] = ORDER) -> Encoded:
     """Open a folder of parquet files ``train-*.parquet``, ``test-*.parquet``, ``validation-*.parquet``.
 
     Files with no such beginning, in a folder where none has one, form a set that nobody has split. Rows keep their
@@ -54,6 +54,7 @@ def open_parquet(path: Path) -> Encoded:
 
     Args:
         path: The folder.
+        wanted: The parts to open.
 
     Returns:
         The images, still compressed and still on the disk.
@@ -62,7 +63,7 @@ def open_parquet(path: Path) -> Encoded:
         InputError: If a file cannot be read, columns are missing, ambiguous or differ between files, or labels are
             missing or out of range.
     """
-    parts = _parts(path, parquet_files(path))
+    parts = {part: files for part, files in _parts(path, parquet_files(path)).items() if part in wanted}
     files = [file for part in parts.values() for file in part]
     found = [_columns(file) for file in files]
     for file, columns in zip(files, found, strict=True):
@@ -71,14 +72,12 @@ def open_parquet(path: Path) -> Encoded:
     labels = {file: _labels(file, found[0].label) for file in files}
     values = list(itertools.chain.from_iterable(labels.values()))
     names, number = _numbering(path, found[0], values)
-    where = [(file, row) for file in files for row in range(len(labels[file]))]
     return Encoded(
         place=str(path),
         counts={part: sum(len(labels[file]) for file in part_files) for part, part_files in parts.items()},
         y=torch.tensor([number[value] for value in values]),
         class_names=names,
-        chunks=lambda: _chunks(files, found[0].image),
-        describe=lambda i: f"{where[i][0].name} row {where[i][1]}",
+        blobs=Rows.of(files, found[0].image),
     )
 
 
@@ -100,7 +99,7 @@ def _parts(path: Path, files: list[Path]) -> dict[str, list[Path]]:
 def _columns(file: Path) -> Columns:
     import pyarrow.parquet as pq
 
-    with _reading(file):
+    with reading(file):
         schema = pq.read_schema(file)
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     features = {name: described[name] for name in schema.names if name in described}
@@ -148,7 +147,7 @@ def _the_one(file: Path, what: str, candidates: Sequence[str]) -> str:
 def _labels(file: Path, column: str) -> list[int | str]:
     import pyarrow.parquet as pq
 
-    with _reading(file):
+    with reading(file):
         values: list[int | str | None] = pq.read_table(file, columns=[column]).column(column).to_pylist()
     missing = sum(value is None for value in values)
     if missing or not values:
@@ -178,25 +177,3 @@ def _numbering(path: Path, columns: Columns, values: list[int | str]) -> tuple[t
             "column that says which of a few classes an image is of"
         )
     return tuple(map(str, ordered)), {value: k for k, value in enumerate(ordered)}
-
-
-def _chunks(files: list[Path], column: str) -> Iterator[list[bytes | None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for file in files:
-        with _reading(file), pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(CHUNK, columns=[column]):
-                values = batch.column(0)
-                yield (values.field("bytes") if pa.types.is_struct(values.type) else values).to_pylist()
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file} cannot be read as parquet ({reason}): delete it and fetch it again") from error

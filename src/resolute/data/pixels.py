@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from resolute.data.geometry import draw_crop
+
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from PIL.Image import Image
 
@@ -50,36 +53,82 @@ def peek(blob: Blob) -> Header:
         return Header(grey, height, width)
 
 
-def decode(blob: Blob, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -> NDArray[np.uint8]:
     """Decode an image, turn it upright, and bring it to a shape.
 
     Colours: 16-bit grey keeps its upper byte; CMYK and palettes become RGB; transparency is dropped, not blended.
-    Size: where it differs, the shorter side is resized to the target's shorter side (antialiased bilinear) and the
-    centre is cut out, both as torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
+    Size: where it differs, the shorter side is resized (antialiased bilinear) and the centre is cut out, both as
+    torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
 
     Args:
         blob: The compressed image.
         shape: ``(C, H, W)`` wanted; C is 1 or 3.
+        resize: What the shorter side is resized to: the target's shorter side, if it is None.
 
     Returns:
         uint8 [C, H, W].
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     channels, height, width = shape
     with _opened(blob) as opened:
-        # Only the turn that the header announced: `peek` must have seen the same size.
-        upright = ImageOps.exif_transpose(opened) if _orientation(opened) != 1 else opened
-        image = _recoloured(upright, "L" if channels == 1 else "RGB")
-        image.load()
-    if image.size != (width, height):
-        side, (w, h) = min(height, width), image.size
+        image = _upright(opened, channels)
+    side, (w, h) = resize or min(height, width), image.size
+    if (w, h) != (width, height) or side != min(w, h):
         larger = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
         image = image.resize(larger, Image.Resampling.BILINEAR)
         left, top = round((larger[0] - width) / 2), round((larger[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))
+    return _bytes(image)
+
+
+def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator: torch.Generator) -> NDArray[np.uint8]:
+    """Decode an image, cut out a random rectangle and bring it to a shape (antialiased bilinear).
+
+    A JPEG whose crop is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size,
+    which its coding makes cheap, so that the crop still has at least as many pixels as the shape. Everything else is,
+    byte for byte, what torchvision's ``RandomResizedCrop`` makes of the same rectangle.
+
+    Args:
+        blob: The compressed image.
+        shape: ``(C, H, W)`` wanted; C is 1 or 3.
+        share: Smallest share of the image's area that the crop keeps: see :func:`~resolute.data.geometry.draw_crop`.
+        generator: Source of the draw.
+
+    Returns:
+        uint8 [C, H, W].
+    """
+    from PIL import Image
+
+    channels, height, width = shape
+    with _opened(blob) as opened:
+        turned = _orientation(opened) >= 5
+        w, h = opened.size[::-1] if turned else opened.size
+        top, left, crop_height, crop_width = draw_crop(share, h, w, generator)
+        enough = (width * w // crop_width, height * h // crop_height)
+        opened.draft(None, enough[::-1] if turned else enough)
+        image = _upright(opened, channels)
+    across, down = image.width / w, image.height / h
+    box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
+    if image.size == (w, h):  # Without a cut, the filter would look over the rectangle's edge.
+        image = image.crop((left, top, left + crop_width, top + crop_height))
+        box = (0, 0, crop_width, crop_height)
+    return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box))
+
+
+def _upright(opened: Image, channels: int) -> Image:
+    from PIL import ImageOps
+
+    # Only the turn that the header announced: `peek` must have seen the same size.
+    upright = ImageOps.exif_transpose(opened) if _orientation(opened) != 1 else opened
+    image = _recoloured(upright, "L" if channels == 1 else "RGB")
+    image.load()
+    return image
+
+
+def _bytes(image: Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _opened(blob: Blob) -> Image:

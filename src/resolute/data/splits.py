@@ -65,3 +65,23 @@ def members(counts: Mapping[str, int], split: str) -> Tensor:
     if len(parts) == 3:
         return torch.cat([parts[name] for name in split.split("+")])
     return of_training(parts["train"], split)
+
+
+def last_of_each_class(labels: Tensor, n: int) -> Tensor:
+    """Mark the last ``n`` images of each class.
+
+    Args:
+        labels: int64 [m].
+        n: Images of each class; a class with fewer is marked as a whole.
+
+    Returns:
+        bool [m].
+
+    Examples:
+        >>> last_of_each_class(torch.tensor([0, 1, 0, 0, 1]), 2).tolist()
+        [False, True, True, True, True]
+    """
+    by_class = labels.argsort(stable=True)
+    ends = labels.bincount().cumsum(0)
+    from_end = ends[labels[by_class]] - torch.arange(len(labels))
+    return torch.zeros(len(labels), dtype=torch.bool).scatter_(0, by_class, from_end <= n)

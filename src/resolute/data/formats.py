@@ -1,0 +1,169 @@
+"""The binary formats of the published sets, read without running anything that a file says.
+
+Every reader returns ``(x, y)``: uint8 [n, C, H, W] and int64 [n]. For a file that is not what it should be it raises
+``ValueError`` or ``OSError``; who called it knows the file's name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_UNSIGNED_BYTES = 0x08
+
+
+def read_idx(images: bytes, labels: bytes, *, transposed: bool = False) -> tuple[Tensor, Tensor]:
+    """Read a pair of MNIST's files.
+
+    Args:
+        images: Content of an ``images-idx3-ubyte`` file.
+        labels: Content of a ``labels-idx1-ubyte`` file.
+        transposed: Whether rows and columns are swapped in the file, as in EMNIST's.
+
+    Returns:
+        Images of one channel, and labels.
+
+    Raises:
+        ValueError: If the two are not of this format or not of one length.
+    """
+    x, y = _idx(images, 3), _idx(labels, 1)
+    if len(x) != len(y):
+        raise ValueError(f"images {x.shape}, labels {y.shape}")
+    upright = x.swapaxes(1, 2) if transposed else x
+    return torch.from_numpy(upright[:, None].copy()), torch.from_numpy(y.astype(np.int64))
+
+
+def _idx(content: bytes, dimensions: int) -> NDArray[np.uint8]:
+    begin = 4 + 4 * dimensions
+    if len(content) < begin or content[:4] != bytes((0, 0, _UNSIGNED_BYTES, dimensions)):
+        raise ValueError(f"it does not begin as an idx file of bytes in {dimensions} dimensions does")
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist())
+    found, wanted = len(content) - begin, int(np.prod(shape))
+    if found != wanted:
+        raise ValueError(f"it holds {found:,} bytes where its header announces {wanted:,}")
+    return np.frombuffer(content, np.uint8, offset=begin).reshape(shape)
+
+
+def unpacked(path: Path, member: str | None = None) -> bytes:
+    """Read a file, through gzip where its name ends in ``.gz``.
+
+    Args:
+        path: The file.
+        member: The file inside it, if it is a ZIP archive; also read through gzip where its name says so.
+
+    Returns:
+        The content.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        if member is None:
+            raw = path.read_bytes()
+        else:
+            with zipfile.ZipFile(path) as archive:
+                raw = archive.read(member)
+        return gzip.decompress(raw) if (member or path.name).endswith(".gz") else raw
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read_mat(path: Path) -> tuple[Tensor, Tensor]:
+    """Read one of SVHN's MATLAB files. The label 10, MATLAB's place for the digit 0, becomes 0.
+
+    Args:
+        path: A ``.mat`` file with ``X``, uint8 [32, 32, 3, n], and ``y``, [n, 1] in 1..10.
+
+    Returns:
+        Images and labels.
+
+    Raises:
+        ValueError: If it is damaged or holds something else.
+    """
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=["X", "y"])
+        x, y = content["X"], content["y"].ravel().astype(np.int64)
+    except Exception as error:  # scipy raises half a dozen unrelated types for a damaged file
+        raise ValueError(f"no MATLAB file with X and y: {error or type(error).__name__}") from error
+    good = x.dtype == np.uint8 and x.ndim == 4 and x.shape[2] == 3 and x.shape[3] == len(y) > 0
+    if not good or y.min() < 1 or y.max() > 10:
+        raise ValueError(f"X is {x.dtype} {x.shape}, and y holds {len(y)} labels: {sorted(set(y.tolist()))[:12]}")
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(3, 2, 0, 1))), torch.from_numpy(y % 10)
+
+
+def read_batches(paths: list[Path], label: str) -> tuple[Tensor, Tensor]:
+    """Read CIFAR's batches in Python's pickle format.
+
+    Args:
+        paths: The batches, in order.
+        label: Key of the labels: ``"labels"`` or ``"fine_labels"``.
+
+    Returns:
+        Images and labels.
+
+    Raises:
+        ValueError: If one is damaged or holds something else.
+    """
+    x, y = [], []
+    for path in paths:
+        content = read_pickle(path)
+        pixels, labels = content.get("data"), content.get(label)
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
+            raise ValueError(f"{path.name} holds no images: 'data' is {type(pixels).__name__}")
+        if not isinstance(labels, list) or len(labels) != len(pixels):
+            raise ValueError(f"{path.name} holds {len(pixels)} images, and {label!r} does not go with them")
+        x.append(torch.from_numpy(pixels.reshape(-1, 3, 32, 32)))
+        y.append(torch.tensor(labels, dtype=torch.int64))
+    return torch.cat(x), torch.cat(y)
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Unpickle a dictionary of lists, numbers, strings and arrays. Anything else in it is refused, never called.
+
+    Args:
+        path: A file written by Python 2 or 3.
+
+    Returns:
+        Its content; Python 2's strings become text, byte for byte (Latin-1).
+
+    Raises:
+        ValueError: If it is damaged, asks for any other function or type, or holds no dictionary.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _Plain(file, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to lead to
+        raise ValueError(f"{path.name} is no pickle of plain data: {error or type(error).__name__}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no dictionary")  # noqa: TRY004
+    return content
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+class _Plain(pickle.Unpickler):  # noqa: S301 it calls nothing but what is allowed above
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        try:
+            return _ALLOWED[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}") from None

@@ -1,0 +1,226 @@
+"""How the files of each published set are had and read: torchvision's places, addresses and checksums.
+
+Those are looked up in torchvision's classes when files are needed, so that none of them is written twice.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from resolute.data.fetch import Download, fetch, verify
+from resolute.data.formats import read_batches, read_idx, read_mat, unpacked
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class Host(Protocol):
+    """What gives the parts of a published set."""
+
+    def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
+        """Read one part, after a download if its files are not there.
+
+        Args:
+            root: The data folder.
+            part: ``"train"``, ``"test"`` or another that the host knows.
+
+        Returns:
+            uint8 [n, C, H, W] and int64 [n].
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class IDX:
+    """MNIST and the sets in its format, four files ``root/FOLDER/raw/*-ubyte``, packed (``.gz``) or not.
+
+    Attributes:
+        folder: The name of torchvision's class, which is also the name of the folder.
+        title: What the set is called in messages.
+    """
+
+    folder: str
+    title: str
+
+    def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
+        """Read one part; see :class:`Host`.
+
+        Args:
+            root: The data folder.
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            uint8 [n, 1, 28, 28] and int64 [n].
+        """
+        kind, raw = _torchvision(self.folder), root / self.folder / "raw"
+        names = [name.removesuffix(".gz") for name, _ in kind.resources]
+        if not all((raw / name).is_file() for name in names):
+            files = [
+                Download(f"{self.folder}/raw/{name}", md5, tuple(f"{mirror}{name}" for mirror in kind.mirrors))
+                for name, md5 in kind.resources
+                if not (raw / name.removesuffix(".gz")).is_file()
+            ]
+            _obtain(self.title, root, raw, files, "packed (.gz) or unpacked: " + ", ".join(names))
+        prefix = "train" if part == "train" else "t10k"
+        chosen = [_packed_or_not(raw, name) for name in names if name.startswith(prefix)]
+        try:
+            x, y = read_idx(unpacked(chosen[0]), unpacked(chosen[1]))
+            _check_grey(x, y, 10)
+        except (OSError, ValueError) as error:
+            _refuse_damaged(self.title, chosen, error)
+        return x, y
+
+
+@dataclass(frozen=True, slots=True)
+class EMNIST:
+    """EMNIST's balanced split, four files ``root/EMNIST/raw/emnist-balanced-*-ubyte``, or the archive that has them."""
+
+    def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
+        """Read one part; see :class:`Host`. The files hold the images transposed, and here they stand upright.
+
+        Args:
+            root: The data folder.
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            uint8 [n, 1, 28, 28] and int64 [n].
+        """
+        raw = root / "EMNIST" / "raw"
+        names = [f"emnist-balanced-{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
+        files = [_packed_or_not(raw, name) for name in names]
+        members: list[str | None] = [None, None]
+        if not all(file.is_file() for file in files):
+            kind = _torchvision("EMNIST")
+            archive = Download("EMNIST/raw/gzip.zip", kind.md5, (kind.url,))
+            wanted = f"gzip.zip, or unpacked from it {' and '.join(names)}"
+            files, members = _obtain("EMNIST", root, raw, [archive], wanted) * 2, [f"gzip/{name}.gz" for name in names]
+        try:
+            contents = [unpacked(file, member) for file, member in zip(files, members, strict=True)]
+            x, y = read_idx(contents[0], contents[1], transposed=True)
+            _check_grey(x, y, 47)
+        except (OSError, ValueError) as error:
+            _refuse_damaged("EMNIST", files, error)
+        return x, y
+
+
+@dataclass(frozen=True, slots=True)
+class SVHN:
+    """SVHN's cropped digits, ``root/PART_32x32.mat``."""
+
+    def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
+        """Read one part; see :class:`Host`. The label 10 becomes 0.
+
+        Args:
+            root: The data folder.
+            part: ``"train"``, ``"extra"`` or ``"test"``.
+
+        Returns:
+            uint8 [n, 3, 32, 32] and int64 [n].
+        """
+        url, name, md5 = _torchvision("SVHN").split_list[part]
+        [file] = _obtain("SVHN", root, root, [Download(name, md5, (url,))], name)
+        try:
+            return read_mat(file)
+        except (OSError, ValueError) as error:
+            _refuse_damaged("SVHN", [file], error)
+
+
+@dataclass(frozen=True, slots=True)
+class CIFAR:
+    """CIFAR's pickled batches, in a folder below ``root`` or in the archive that has it, which is then unpacked once.
+
+    Attributes:
+        kind: The name of torchvision's class.
+        title: What the set is called in messages.
+        label: The key of the labels.
+    """
+
+    kind: str
+    title: str
+    label: str
+
+    def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
+        """Read one part; see :class:`Host`. A batch whose checksum is not the published one is not opened.
+
+        Args:
+            root: The data folder.
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            uint8 [n, 3, 32, 32] and int64 [n].
+        """
+        kind = _torchvision(self.kind)
+        folder, batches = root / kind.base_folder, kind.train_list + kind.test_list
+        if not all((folder / name).is_file() for name, _ in batches):
+            archive = Download(kind.filename, kind.tgz_md5, (kind.url,))
+            wanted = f"{kind.filename}, or the folder {kind.base_folder} that it holds"
+            [packed] = _obtain(self.title, root, root, [archive], wanted)
+            _unpack(packed, folder)
+        chosen = kind.train_list if part == "train" else kind.test_list
+        files = [folder / name for name, _ in chosen]
+        for file, (_, md5) in zip(files, chosen, strict=True):
+            verify(file, md5)
+        try:
+            return read_batches(files, self.label)
+        except (OSError, ValueError) as error:
+            _refuse_damaged(self.title, files, error)
+
+
+def _torchvision(name: str) -> Any:
+    import torchvision.datasets
+
+    return getattr(torchvision.datasets, name)
+
+
+def _packed_or_not(folder: Path, name: str) -> Path:
+    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), folder / name)
+
+
+def _obtain(title: str, root: Path, folder: Path, files: Sequence[Download], wanted: str) -> list[Path]:
+    """Fetch what is missing, and check what was there before against its published checksum."""
+    for file in files:
+        if (root / file.path).is_file():
+            verify(root / file.path, file.md5)
+    try:
+        return [fetch(root, file) for file in files]
+    except InputError as error:
+        raise InputError(
+            f"{title} is not in {folder} and could not be fetched ({error}). Put there {wanted}. Or say where they "
+            "are: --data-dir, or the variable RESOLUTE_DATA, names the data folder, "
+            f"{'which they lie in' if folder == root else f'which holds {folder.relative_to(root).as_posix()}'}; "
+            "RESOLUTE_MIRROR names the address of another source"
+        ) from error
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive beside its folder and move the whole: a try that breaks off leaves nothing to trip over."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            with tarfile.open(archive) as opened:
+                opened.extractall(scratch, filter="data")
+            fresh = Path(scratch) / folder.name
+            folder.mkdir(exist_ok=True)
+            for file in fresh.iterdir():
+                file.replace(folder / file.name)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise InputError(f"{archive} cannot be unpacked into {folder} ({error})") from error
+
+
+def _check_grey(x: Tensor, y: Tensor, classes: int) -> None:
+    if x.shape[1:] != (1, 28, 28) or not len(y) or int(y.max()) >= classes:
+        highest = int(y.max()) if len(y) else None
+        raise ValueError(f"images {tuple(x.shape)}, labels {tuple(y.shape)} up to {highest}")
+
+
+def _refuse_damaged(title: str, files: Sequence[Path], reason: Exception) -> NoReturn:
+    names = ", ".join(dict.fromkeys(file.name for file in files))
+    raise InputError(
+        f"the {title} files in {files[0].parent} cannot be read ({reason}): delete {names} there, and they are fetched "
+        "anew"
+    ) from reason
