@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from resolute import comparison, recipes
+from resolute.data import Augment
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
 from resolute.training import TrainConfig
@@ -86,7 +87,7 @@ def test_the_stored_recipe_is_complete(tmp_path: Path) -> None:
     comparison.compare(one_epoch(), tmp_path / "run", command="resolute compare")
     stored = json.loads((tmp_path / "run/recipe.json").read_text())
     assert stored["settings"]["radius"] == 0.1
-    assert stored["train"]["augment"] == {"shift": 0, "padding": "zeros", "flip": False, "erase": 0.0}
+    assert stored["train"]["augment"] == asdict(Augment())
     assert (stored["command"], stored["data_info"]["classes"]) == ("resolute compare", 10)
 
 

@@ -365,7 +365,10 @@ def out_with_other_things() -> list[object]:
 MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "model": (["--model", "lenett"], "unknown model 'lenett': did you mean 'lenet'?"),
     "wide": (["--model", "wrn-17-2"], "wrn-17-2: the depth must be 6n + 4 (10, 16, 22, 28, 40) and the width >= 1."),
-    "data": (["--data", "minst"], "unknown data set 'minst': did you mean 'mnist'? There is no folder minst either"),
+    "data": (
+        ["--data", "minst"],
+        "unknown data set 'minst': did you mean 'mnist' or 'kmnist' or 'emnist'? There is no folder minst either",
+    ),
     "method": (["--methods", "base,fsgm"], "unknown method 'fsgm': did you mean 'fgsm'?"),
     "suite": (["--suites", "clean,nosie"], "unknown suite 'nosie': did you mean 'noise'?"),
     "recipe": (["mnits"], "unknown recipe 'mnits': did you mean 'mnist' or 'digits'?"),
@@ -384,7 +387,10 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "leak": (["--split", "validation", "--train-on-all"], "networks that are judged on the validation images must not"),
     "erase": (["--erase", "2"], "erase is 2.0: it is a probability, from 0 to 1"),
     "size": (["--size", "16"], "size 16 came with 'digits', whose images have one size: leave it out"),
-    "images": (["images"], "unknown data set 'images': did you mean 'digits'? There is no folder images either"),
+    "images": (
+        ["images"],
+        "unknown data set 'images': did you mean 'imagenet' or 'digits'? There is no folder images either",
+    ),
     "nan-loss": (["--lr", "1e30"], "the loss became nan in epoch 1 (base, lr "),
     "empty-folder": (empty_folder, "empty: there are no images in it. Wanted is a sub-folder for each class"),
     "one-class": (one_class, "lonely has one class, 'class0': a classifier needs two or more."),
@@ -425,9 +431,9 @@ def test_mnist_without_a_network(resolute: Callable[..., Answer], monkeypatch: p
     assert asked
     assert answer.code == 2
     assert "error: MNIST is not in data/MNIST/raw and could not be fetched (" in answer.message
-    assert "Put these four files there" in answer.message
+    assert "Put there packed (.gz) or unpacked: train-images-idx3-ubyte" in answer.message
     assert "--data-dir, or the variable RESOLUTE_DATA" in answer.message
-    assert not list(Path("data").iterdir())
+    assert not [path for path in Path("data").rglob("*") if path.is_file()]
 
 
 def test_a_run_of_another_recipe_is_left_alone(resolute: Callable[..., Answer], finished: Path) -> None:

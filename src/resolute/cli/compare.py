@@ -19,9 +19,11 @@ def compare(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="digits, mnist, cifar10, svhn, imagenet ..., or a folder of images or parquet.")
+    ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
     model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
     methods: Annotated[str | None, typer.Option(help="Comma-separated; a + joins two: base,fgsm,r,r+fgsm.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of paired seeds.")] = None,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from resolute import counter, methods
 from resolute.attacks import evaluating
-from resolute.data import Images, augment, augment_generator, batches, epoch_order
+from resolute.data import Images, batches, epoch_order, training_batches
 from resolute.errors import InputError
 from resolute.methods import Method, Settings
 from resolute.models import objective
@@ -215,11 +215,13 @@ def _epoch(trainee: _Trainee, job: _Job, epoch: int, on_step: Callable[[float], 
     trainee.wrapped.train()
     loss, wrong = torch.zeros((), device=fabric.device), torch.zeros((), device=fabric.device)
     start = time.perf_counter()
-    for step, (x, y) in enumerate(batches(job.data, size // world, order=order, device=fabric.device)):
-        draws = augment_generator(job.seed, epoch, step, x.device, rank=rank)
+    walk = training_batches(
+        job.data, size // world, policy, seed=job.seed, epoch=epoch, order=order, device=fabric.device, rank=rank
+    )
+    for step, (x, y) in enumerate(walk):
         rate = learning_rate(config, epoch + step / steps)
         objective.tell_progress(trainee.model, (epoch + step / steps) / config.epochs)
-        step_loss, step_wrong = _step(trainee, job, augment(x, policy, draws), y, rate)
+        step_loss, step_wrong = _step(trainee, job, x, y, rate)
         loss, wrong = loss + step_loss, wrong + step_wrong
         if on_step:
             on_step(epoch + (step + 1) / steps)
