@@ -88,15 +88,18 @@ class Step:
         self.x = images.to(memory_format=format_)
         self.y = torch.randint(10, (int(batch),), device=device)
 
-    def loss(self) -> Tensor:
+    def crafted(self) -> tuple[Tensor, Tensor]:
         with self.cast:
-            x, y = self.craft(self.forward, self.x, self.y)  # type: ignore[arg-type]
+            return self.craft(self.forward, self.x, self.y)  # type: ignore[arg-type]
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        with self.cast:
             return F.cross_entropy(self.forward(x), y)
 
     def __call__(self) -> None:
         """Take the step."""
         self.optimizer.zero_grad()
-        self.loss().backward()
+        self.loss(*self.crafted()).backward()
         self.optimizer.step()
 
 
@@ -110,7 +113,7 @@ def rows(network: str, modes: list[str], args: argparse.Namespace) -> list[dict[
     seconds = clock.alternate(steps, args.repeats)
     found = []
     for mode, step in steps.items():
-        kept = clock.kept_bytes(step.loss, step.parameters)
+        kept = clock.kept_bytes(functools.partial(step.loss, *step.crafted()), step.parameters)
         found.append(
             {
                 "network": network,

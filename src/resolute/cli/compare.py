@@ -20,7 +20,7 @@ def compare(
         str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="digits, mnist, cifar10, svhn, imagenet ..., or a folder of images or parquet.")
+        str | None, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,

@@ -64,7 +64,7 @@ def _read_files(folder: Path, corruption: str, severity: int, images: Images) ->
     encoded = open_folder(folder / corruption / str(severity))
     if not torch.equal(encoded.y, images.y):
         return torch.empty(0), encoded.y
-    pixels = [decode(blob, images.info.shape) for chunk in encoded.chunks() for blob in chunk]
+    pixels = [decode(blob, images.info.shape) for chunk in encoded.blobs.chunks() for blob in chunk]
     return torch.from_numpy(np.stack(pixels)), encoded.y
 
 
