@@ -34,6 +34,10 @@ def values(n: int, dtype: torch.dtype) -> Tensor:
     return torch.where(torch.rand(n) < 0.2, edges[torch.randint(5, (n,))], x).to(dtype)
 
 
+def never(*arguments: object) -> None:
+    raise AssertionError("there is a kernel for this")
+
+
 def check_same(actual: Tensor, wanted: Tensor, rtol: float = 0) -> None:
     torch.testing.assert_close(actual, wanted, rtol=rtol, atol=0, equal_nan=True)
 
@@ -139,7 +143,7 @@ def test_signs_do_not_hang_on_the_number_of_threads(threads: int) -> None:
     x, before = torch.randn(100_001), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        g = kernels.multiply(x, x, SEED, 0.3, signs.level(0.3), 1.0)
+        g = kernels.multiply(x, x, SEED, 0.3, signs.level(0.3), 1.0, False, never)
     finally:
         torch.set_num_threads(before)
     check_same(g, op.multiply(x, x, SEED, 0.3, signs.level(0.3)))
@@ -151,7 +155,7 @@ def test_layouts_that_differ_and_have_gaps_meet_in_the_memory_order_of_ref(inpla
     ref = torch.randn(4, 6, 8, 10).to(memory_format=torch.channels_last)[:, ::2, 1:]
     src = torch.randn(4, 9, 10, 3).permute(0, 3, 1, 2)[:, :, 1:8]
     wanted = op.multiply(src, ref, SEED, 0.3, signs.level(0.5))
-    out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace)
+    out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace, never)
     check_same(out, wanted)
     assert (out is src) == inplace
 
@@ -163,7 +167,7 @@ def test_serves_plain_tensors_alone() -> None:
     x = torch.ones(2)
     assert kernels.serves(x)
     assert kernels.serves(torch.nn.Parameter(x))
-    assert not kernels.serves(x.half())
+    assert kernels.serves(x.half())
     assert not kernels.serves(x.to("meta"))
     assert not kernels.serves(x.to_sparse())
     with FlopCounterMode(display=False):
@@ -179,6 +183,16 @@ def test_serves_plain_tensors_alone() -> None:
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # tracing is going to leave PyTorch
         torch.jit.trace(look, x, check_trace=False)
     assert seen == [False] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("slope", SLOPES)
+def test_pieces_are_the_truth_bit_for_bit(dtype: torch.dtype, slope: float) -> None:
+    n = op._PIECE + 1025
+    src, ref = values(n, dtype), values(n, dtype)
+    out = torch.empty_like(ref)
+    op._in_pieces(src, ref, out, SEED, 0.3, signs.level(0.3), slope)
+    check_same(out, op.multiply(src, ref, SEED, 0.3, signs.level(0.3), slope))
 
 
 @pytest.mark.usefixtures("fresh")

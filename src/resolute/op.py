@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from resolute import kernels, signs
 from resolute.errors import InputError
 
+_PIECE = 2**17
+"""Elements that plain operations work on at a time: 0.5 MiB of float32."""
+
 
 def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
     """Apply g(x) = x + eps * x * l(x) with fresh random signs, elementwise.
@@ -79,7 +82,7 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
         if 0 < eps < torch.finfo(x.dtype).eps / 2:
             _warn_lost(x.dtype)
     if not x.requires_grad and kernels.serves(x):
-        return kernels.multiply(x, x, draw_seed(x), float(eps), level, slope, inplace)
+        return kernels.multiply(x, x, draw_seed(x), float(eps), level, slope, inplace, _in_pieces)
     overwrites = inplace and kernels.serves(x)
     keeps_output = inplace or slope == 0
     function = _Eager if kernels.unobserved(x) else _Noisy
@@ -225,9 +228,19 @@ def run(
         As in `multiply`; ``src`` itself if in place.
     """
     if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
-        return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace)
+        return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, _in_pieces)
     out = multiply(src, ref, seed, eps, level, slope, start)
     return src.copy_(out) if inplace else out
+
+
+def _in_pieces(src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float) -> None:
+    """Do what a kernel does by `multiply`, on the CPU in pieces whose intermediate results stay in the caches."""
+    n = ref.numel()
+    flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
+    size = _PIECE if ref.device.type == "cpu" else n
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        flat_out[part] = multiply(flat_src[part], flat_ref[part], seed, eps, level, slope, start)
 
 
 @functools.cache

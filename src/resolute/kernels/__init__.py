@@ -17,7 +17,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from resolute.kernels import cpu
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
+
+    Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, float, int, float], None]
 
 
 def unobserved(x: Tensor) -> bool:
@@ -41,18 +44,15 @@ def serves(x: Tensor) -> bool:
         x: Any tensor.
 
     Returns:
-        True if x is `unobserved` and of a layout, device and dtype with a kernel.
+        True if x is `unobserved`, strided, and on a CPU or a CUDA device.
     """
-    if not unobserved(x):
-        return False
-    kernel = _kernel(x.device.type)
-    return kernel is not None and x.dtype in kernel.DTYPES and x.layout == torch.strided
+    return unobserved(x) and x.layout == torch.strided and x.device.type in {"cpu", "cuda"}
 
 
 def multiply(
-    src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool = False
+    src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool, otherwise: Kernel
 ) -> Tensor:
-    """Do what `op.multiply` does, in one pass.
+    """Do what `op.multiply` does, in one pass where there is a kernel.
 
     Args:
         src: What is multiplied, of the shape and dtype of ``ref``.
@@ -62,6 +62,7 @@ def multiply(
         level: Probability of the sign +1, times 2**16.
         slope: Factor of ``src`` where ``ref`` is not above 0.
         inplace: Write into ``src``.
+        otherwise: What works where there is no kernel for the device or the dtype.
 
     Returns:
         ``src`` or a new tensor with the memory format of ``ref``.
@@ -73,8 +74,8 @@ def multiply(
         out = dense_src
     if out.numel():
         kernel = _kernel(ref.device.type)
-        assert kernel is not None, "serves was not asked"
-        kernel.multiply(dense_src, dense_ref, out, seed, eps, level, slope)
+        work = kernel.multiply if kernel is not None and ref.dtype in kernel.DTYPES else otherwise
+        work(dense_src, dense_ref, out, seed, eps, level, slope)
     return src.copy_(out) if inplace and out is not src else out
 
 
