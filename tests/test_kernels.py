@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from resolute import kernels, op, signs
-from resolute.kernels import cpu
+from resolute.kernels import cpu, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +185,14 @@ def test_serves_plain_tensors_alone() -> None:
     assert seen == [False] * 3
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("p", PS)
+def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
+    for n in (1, 1025, plain._PIECE + 1025):
+        check_kernel(plain, n, torch.float32, p, slope, start=1024)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("slope", SLOPES)
 def test_pieces_are_the_truth_bit_for_bit(dtype: torch.dtype, slope: float) -> None:
     n = op._PIECE + 1025

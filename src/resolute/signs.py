@@ -17,11 +17,6 @@ _PLANES = 16
 def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     """Draw the signs of n elements in memory order.
 
-    In each block of 1024 elements, element 32 * b + k takes bit b, counted from the top, of lane k. A lane of p = 0.5
-    is one hashed word. In general each binary digit of p, up to the last that is 1, has a plane of words of its own;
-    from the last to the first they are joined by "or" where the digit is 1 and by "and" where it is 0, which makes
-    bits that are 1 with probability p.
-
     Args:
         seed: int64, 0-d.
         n: Number of elements.
@@ -31,18 +26,38 @@ def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     Returns:
         bool of shape [n] on the device of ``seed``: True for +1.
     """
+    return words(seed, n, level, start) < 0
+
+
+def words(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
+    """Draw n words whose top bits are the signs of `draw`.
+
+    In each block of 1024 elements, element 32 * b + k takes bit b, counted from the top, of lane k. A lane of p = 0.5
+    is one hashed word. In general each binary digit of p, up to the last that is 1, has a plane of words of its own;
+    from the last to the first they are joined by "or" where the digit is 1 and by "and" where it is 0, which makes
+    bits that are 1 with probability p.
+
+    Args:
+        seed: As in `draw`.
+        n: As in `draw`.
+        level: As in `draw`.
+        start: As in `draw`.
+
+    Returns:
+        int32 of shape [n]; bits below the top one mean nothing.
+    """
     if level in {0, 1 << _PLANES}:
-        return torch.full((n,), level > 0, device=seed.device)
+        return torch.full((n,), -int(level > 0), dtype=torch.int32, device=seed.device)
     blocks = -(-n // _LANES**2)
     lanes = start // _LANES + torch.arange(blocks * _LANES, device=seed.device)
     last = (level & -level).bit_length() - 1
     planes = torch.arange(_PLANES - 1 - last, -1, -1, device=seed.device) << 32
-    words = counter.words(seed, lanes + planes[:, None]).to(torch.int32).unbind()
-    word = words[0]
-    for digit, plane in enumerate(words[1:], start=last + 1):
+    drawn = counter.words(seed, lanes + planes[:, None]).to(torch.int32).unbind()
+    word = drawn[0]
+    for digit, plane in enumerate(drawn[1:], start=last + 1):
         word = word | plane if level >> digit & 1 else word & plane
     rows = torch.arange(_LANES, dtype=torch.int32, device=seed.device).view(-1, 1)
-    return (_stored(word).view(blocks, 1, _LANES) << rows < 0).view(-1)[:n]
+    return (_stored(word).view(blocks, 1, _LANES) << rows).view(-1)[:n]
 
 
 def _stored(words: Tensor) -> Tensor:

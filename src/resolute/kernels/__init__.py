@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from resolute.kernels import cpu
+from resolute.kernels import cpu, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def _laid_out(x: Tensor, stride: tuple[int, ...]) -> Tensor:
 @functools.cache
 def _kernel(device: str) -> ModuleType | None:
     if device == "cpu":
-        return cpu if cpu.library() is not None else None
+        return cpu if cpu.library() is not None else plain
     if device == "cuda" and importlib.util.find_spec("triton") is not None:
         return importlib.import_module("resolute.kernels.gpu")
     return None
