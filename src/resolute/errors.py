@@ -34,5 +34,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = near and difflib.get_close_matches(name.lower(), near, cutoff=_likeness(name, near[0]) - 0.05)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"there are: {', '.join(names)}."
     return f"unknown {kind} {name!r}: {hint}"
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, b, a.lower()).ratio()
