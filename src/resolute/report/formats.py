@@ -88,6 +88,22 @@ def severity(value: float) -> str:
     return f"{value:.4g}"
 
 
+def fraction(radius: float) -> str:
+    """Write a radius as it is customary: in grey levels where it is a whole number of them.
+
+    Args:
+        radius: In pixel units.
+
+    Returns:
+        ``"8/255"``, or the number to four digits.
+
+    >>> fraction(8 / 255), fraction(0.1)
+    ('8/255', '0.1')
+    """
+    levels = round(255 * radius)
+    return f"{levels}/255" if math.isclose(255 * radius, levels, abs_tol=1e-6) else severity(radius)
+
+
 def bounds(interval: Interval) -> str:
     """Write an error's interval in percent.
 
