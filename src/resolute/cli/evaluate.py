@@ -44,7 +44,7 @@ def evaluate(
     """  # noqa: DOC501 the docstring is the command's help
     from resolute import assessment
     from resolute.data import load
-    from resolute.report.judged_page import console_judged
+    from resolute.report.judged_table import console_judged
 
     place = assessment.device(device)
     images = load(data, data_dir, "test", size)
@@ -60,7 +60,7 @@ def evaluate(
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
     console = Console()
-    console.print(console_judged(judged))
+    console.print(*console_judged(judged), sep="\n")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 

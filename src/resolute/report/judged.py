@@ -11,6 +11,7 @@ import numpy as np
 
 from resolute.errors import InputError
 from resolute.records import read_bits, read_json
+from resolute.report.formats import fraction, severity
 from resolute.stats import Interval, Verdict, holm, mcnemar_clustered, verdict, wilson
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from resolute.records import Key
 
 Z = NormalDist().inv_cdf(0.975)
-FEW = 3
-"""Up to so many severities a shift has a line for each in tables; beyond, one line for their mean."""
+ATTACKS = ("fgsm", "pgd", "square", "autoattack")
+"""Shifts whose severity is a radius: each has a line of its own in tables. Of others the mean is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Row:
         """The row's name below its suite's."""
         if not self.shift:
             return "mean"
-        return self.shift if math.isnan(self.severity) or not self.severity else f"{self.shift} {self.severity:.4g}"
+        if math.isnan(self.severity) or not self.severity:
+            return self.shift
+        return f"{self.shift} {fraction(self.severity) if self.shift in ATTACKS else severity(self.severity)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +147,9 @@ def _grouped(keys: Sequence[Key]) -> list[_Group]:
     lines: list[_Group] = []
     for suite, all_keys in suites.items():
         for own in (own for (name, _), own in shifts.items() if name == suite):
-            many = len(own) > FEW
-            lines += [(suite, own[0][1], math.nan, own)] if many else [(*key, [key]) for key in own]
-        if len(all_keys) > 1:
+            together = len(own) > 1 and own[0][1] not in ATTACKS
+            lines += [(suite, own[0][1], math.nan, own)] if together else [(*key, [key]) for key in own]
+        if len({shift for _, shift, _ in all_keys}) > 1:
             lines.append((suite, "", math.nan, all_keys))
     return lines
 
@@ -157,13 +160,13 @@ def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequen
     p = {name: [mcnemar_clustered(own[name][None], own[first][None]) for own in wrong] for name in others}
     adjusted = dict(zip(others, np.reshape(holm([v for o in others for v in p[o]]), (len(others), -1)), strict=True))
     rows = []
-    for at, ((suite, shift, severity, _), own) in enumerate(zip(lines, wrong, strict=True)):
+    for at, ((suite, shift, level, _), own) in enumerate(zip(lines, wrong, strict=True)):
         errors = {name: error_interval(array) for name, array in own.items()}
         pairs = {}
         for name in others:
             difference, p_holm = paired_interval(own[name], own[first]), float(adjusted[name][at])
             pairs[name] = Pair(difference, p[name][at], p_holm, verdict(difference.mean, p_holm))
-        rows.append(Row(suite, shift, severity, errors, pairs))
+        rows.append(Row(suite, shift, level, errors, pairs))
     return tuple(rows)
 
 

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from resolute.records import write_atomic, write_json
 from resolute.report import formats, svg
-from resolute.report.figures import Picture, UNITS
-from resolute.report.judged import load_judged
+from resolute.report.figures import UNITS, Picture
+from resolute.report.judged import ATTACKS, load_judged
 from resolute.report.panel import label_ends, line, margin, mark, panel
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from resolute.report.judged import Judged, Row
-    from resolute.stats import Interval
-
-THREATS = ("fgsm", "pgd", "square", "autoattack")
 
 
 def write_judged(folder: Path) -> Path:
@@ -124,7 +119,7 @@ def robustbench(judged: Judged) -> dict[str, dict[str, Any]]:
                 entry = shared | {"eps": None, "corruptions": suite, "corruptions_acc": _accuracy(means[suite])}
                 entries[f"{network['folder']}-{suite}"] = entry
         for suite, shift, radius in error:
-            if shift in THREATS and radius:
+            if shift in ATTACKS and radius:
                 own = {"autoattack_acc": None, "attack": shift, f"{shift}_acc": _accuracy(error[suite, shift, radius])}
                 at = formats.fraction(radius)
                 entry = shared | {"threat_model": "Linf", "eps": at} | own
@@ -134,44 +129,6 @@ def robustbench(judged: Judged) -> dict[str, dict[str, Any]]:
 
 def _accuracy(error: float) -> str:
     return f"{100 * (1 - error):.2f}"
-
-
-def console_judged(judged: Judged) -> RenderableType:
-    """Lay an evaluation out for a terminal.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        A rich table: errors in percent with 95 % intervals, and differences to the first network.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    first, *others = judged.networks
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title_justify="left")
-    table.title = Text(f"error in % on {judged.n:,} images of {judged.stamp['data']}, 95 % intervals over images")
-    table.add_column("")
-    for name in judged.networks:
-        table.add_column(Text(name), justify="right")
-    for name in others:
-        table.add_column(Text(f"{name} less {first}"), justify="right")
-    for row, following in zip(judged.rows, [*judged.rows[1:], None], strict=True):
-        cells = [_cell(row.errors[name]) for name in judged.networks]
-        pairs = [f"{_signed(row.pairs[name].difference)} {row.pairs[name].verdict}" for name in others]
-        label = row.suite if row.suite == row.shift else f"{row.suite}: {row.label}"
-        last = following is None or following.suite != row.suite
-        table.add_row(Text(label, "" if row.shift else "bold"), *map(Text, cells), *map(Text, pairs), end_section=last)
-    return table
-
-
-def _cell(error: Interval) -> str:
-    return f"{formats.percent(error.mean)} ({formats.bounds(error).replace(' to ', '-')})"
-
-
-def _signed(difference: Interval) -> str:
-    return f"{formats.points(difference.mean)} ({formats.signed_bounds(difference)})"
 
 
 def draw_curves_of(judged: Judged) -> list[Picture]:
