@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from resolute.attacks import evaluating
+from resolute.attacks import answer, evaluating
 from resolute.data.info import photographs
 from resolute.errors import InputError
 from resolute.suites.shift import check
@@ -121,7 +121,7 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
         InputError: If the answer is no matrix of n rows of numbers.
     """
     with evaluating(model), torch.no_grad():
-        outputs: Any = model(x)
+        outputs: Any = answer(model, x)
     if not isinstance(outputs, Tensor):
         raise InputError(
             f"the model returns {_named(outputs)}; wanted is one tensor of logits [n, classes]. Wrap it in a module "

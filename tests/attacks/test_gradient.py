@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import attacks, robustify
-from resolute.attacks import fgsm, input_gradient, parse_radius, pgd
+from resolute import robustify
+from resolute.attacks import fgsm, gradient, input_gradient, parse_radius, pgd
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_the_best_of_several_starts_is_kept_for_each_image() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_starts_fill_the_ball(norm: Literal["linf", "l2"]) -> None:
     x = torch.full((4000, 1, 2, 2), 0.5)
-    start = attacks._BALLS[norm].start(x, 0.1)
+    start = gradient._BALLS[norm].start(x, 0.1)
     size = start.flatten(1).norm(dim=1) if norm == "l2" else start.flatten(1).abs().amax(1)
     share = (size / 0.1) ** 4
     assert share.max() <= 1 + 1e-5
