@@ -17,7 +17,7 @@ import torch
 from resolute import suites
 from resolute.assessment.pictures import examples
 from resolute.errors import InputError, unknown
-from resolute.evaluation import check_network, measure_shift, shown_to
+from resolute.evaluation import check_network, checks, measure_shift, records, shown_to
 from resolute.records import environment, read_bits, read_json, write_bits, write_json
 from resolute.report.judged import Judged, load_judged
 from resolute.report.judged_page import write_judged
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from resolute.assessment.subjects import Subject
     from resolute.data import Images
 
-CLEAN = ("clean", "clean", 0.0)
+CHECKED = 200
+"""Images that the checks of the attacks look at: enough for a percentage, few enough for 100 steps of PGD."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +123,7 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
                 _measure(subject, shift, plan, out, tell)
                 finish(subject.name, shift)
     bits = {s.name: _gathered(out, s, shifts) for s in subjects}
+    _check_attacks(subjects, plan, out, bits)
     write_json(out / "examples.json", examples(subjects, plan.images, shifts, plan.seed, bits))
     write_judged(out)
     return load_judged(out)
@@ -202,6 +204,22 @@ def _measure(subject: Subject, shift: Shift, plan: Plan, out: Path, tell: Callab
 
 def _gathered(out: Path, subject: Subject, shifts: Sequence[Shift]) -> dict[Any, Any]:
     return {key: right for s in shifts for key, right in read_bits(_file(out, subject, s)).items()}
+
+
+def _check_attacks(subjects: Sequence[Subject], plan: Plan, out: Path, bits: dict[str, dict[Any, Any]]) -> None:
+    """Once an attack was run: was it a real one? Written beside the shifts, and not computed again."""
+    path = out / "checks.json"
+    if path.exists() or not any(shift in checks.STRENGTH for _, shift, _ in bits[subjects[0].name]):
+        return
+    found, info = {}, plan.images.info
+    for subject in subjects:
+        counted = records(bits[subject.name], data="", model="", method="", seed=0)
+        clean = plan.shifts[0]
+        x, y = shown_to(subject.model, plan.images, clean, plan.seed, torch.arange(min(plan.n, CHECKED)))
+        own = checks.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed)
+        told = [dataclasses.asdict(check) for check in own]
+        found[subject.name] = {"sentence": checks.sentence(counted, own, info.radius), "n": len(x), "checks": told}
+    write_json(path, found)
 
 
 _Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str, Shift], None]"]

@@ -148,28 +148,29 @@ def _black_box(counted: Sequence[Record]) -> Check:
     )
 
 
-def sentence(counted: Sequence[Record], checks: Sequence[Check]) -> str:
+def sentence(counted: Sequence[Record], checks: Sequence[Check], radius: float) -> str:
     """Say what may be said of attacks, and no more.
 
     Args:
         counted: All records of one network.
         checks: What `check_attacks` found.
+        radius: The customary radius of the data: the radius that was run nearest to it is spoken of.
 
     Returns:
         One or two sentences.
     """
     clean = next(record for record in counted if record.suite == "clean")
-    radii = [record for record in counted if record.shift in STRENGTH and record.severity > 0]
-    if not radii:
+    run = [record for record in counted if record.shift in STRENGTH and record.severity > 0]
+    if not run:
         return "No attack was run: nothing is said of adversarial robustness."
-    strongest = max(radii, key=lambda record: (STRENGTH[record.shift], record.severity))
+    strongest = min(run, key=lambda record: (-STRENGTH[record.shift], abs(record.severity - radius)))
     name, left = strongest.shift, strongest.correct / strongest.n
     figure = f"{100 * left:.1f} % right of {strongest.n:,} under {name} at radius {strongest.severity:.3g}"
     if left <= GONE * clean.correct / clean.n:
         return f"Not an adversarial defence: {figure}."
-    failed = [check.name for check in checks if check.result == "failed"]
+    failed = sum(check.result == "failed" for check in checks)
     if failed:
-        return f"{figure}, and this figure cannot be trusted: {len(failed)} of the checks failed."
+        return f"{figure}; it cannot be trusted, since {failed} of the checks below failed."
     if name == "autoattack":
         return f"{figure}. That is an upper bound: attacks made for this network may leave less."
     return f"{figure}. No stronger attack was run, so this is no claim of adversarial robustness: run autoattack."

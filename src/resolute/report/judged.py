@@ -149,7 +149,7 @@ def _grouped(keys: Sequence[Key]) -> list[_Group]:
         for own in (own for (name, _), own in shifts.items() if name == suite):
             together = len(own) > 1 and own[0][1] not in ATTACKS
             lines += [(suite, own[0][1], math.nan, own)] if together else [(*key, [key]) for key in own]
-        if len({shift for _, shift, _ in all_keys}) > 1:
+        if len({shift for _, shift, _ in all_keys} - set(ATTACKS)) > 1:
             lines.append((suite, "", math.nan, all_keys))
     return lines
 

@@ -43,14 +43,18 @@ def _table(judged: Judged) -> RenderableType:
     from rich.text import Text
 
     first, *others = judged.networks
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    caption = f"change: less {first}, in percentage points, images paired" if others else None
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left",
+        caption_style="dim",
+    )  # fmt: skip
     table.add_column("", overflow="fold", min_width=20)
     table.add_column("network", overflow="fold")
     table.add_column("error", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     if others:
-        table.add_column(Text(f"less {first}"), justify="right")
-        table.add_column("difference", no_wrap=True)
+        table.add_column("change", justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
     for row, following in zip(judged.rows, [*judged.rows[1:], None], strict=True):
         for name in judged.networks:
             last = name == judged.networks[-1] and (following is None or following.suite != row.suite)
