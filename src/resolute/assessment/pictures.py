@@ -60,9 +60,7 @@ def examples(
     return found
 
 
-def _of_shift(
-    subjects: Sequence[Subject], images: Images, shift: Shift, seed: int, index: Tensor
-) -> dict[str, Any]:
+def _of_shift(subjects: Sequence[Subject], images: Images, shift: Shift, seed: int, index: Tensor) -> dict[str, Any]:
     x, y = shown_to(subjects[0].model, stored(images, shift), shift, seed, index)
     said = {subject.name: predict(subject.model, x).argmax(1).tolist() for subject in subjects}
     names = images.info.class_names

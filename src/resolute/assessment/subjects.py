@@ -109,9 +109,9 @@ def from_name(name: str, weights: Path, info: DataInfo) -> Subject:
         (model if whole else model.get_submodule("network")).load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the weights in {weights} are not those of {name} for {info.classes} classes: {reason}") from (
-            error
-        )
+        raise InputError(
+            f"the weights in {weights} are not those of {name} for {info.classes} classes: {reason}"
+        ) from (error)
     return _subject(weights.stem, model, name)
 
 

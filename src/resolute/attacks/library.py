@@ -19,7 +19,9 @@ DLR_CLASSES = 4
 """The targeted difference-of-logits-ratio loss divides by the third and fourth largest logits."""
 
 
-def square(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, queries: int = 5000, *, seed: int = 0) -> Tensor:
+def square(
+    model: nn.Module, x: Tensor, y: Tensor, radius: float | str, queries: int = 5000, *, seed: int = 0
+) -> Tensor:
     """Search at random for squares that fool a network, without its gradient (linf).
 
     Args:
@@ -91,9 +93,7 @@ class _Asked(nn.Module):
         return logits
 
 
-def _run(
-    model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[Any, nn.Module], Any]
-) -> Tensor:
+def _run(model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[Any, nn.Module], Any]) -> Tensor:
     """Attack the images that the network is right about, within [0, 1], and leave torch's generators as they were."""
     library = _library()
     at = x.float()

@@ -29,7 +29,6 @@ def parse_radius(radius: float | str, largest: float = 1.0) -> float:
         value = float("nan")
     if not 0 <= value <= largest:
         raise InputError(
-            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or "
-            "8/255."
+            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
         )
     return value

@@ -7,6 +7,7 @@ An attack that fails looks like a robust network. Each check is a way in which a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -111,7 +112,7 @@ def _twenty(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
 
 def _rises(found: list[float]) -> bool:
     """Tell whether no value is below the one before, by more than a hundredth of it."""
-    return all(later >= earlier - 0.01 * abs(earlier) for earlier, later in zip(found, found[1:], strict=False))
+    return all(later >= earlier - 0.01 * abs(earlier) for earlier, later in pairwise(found))
 
 
 def _told(what: str, found: list[float]) -> str:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from resolute.report.run import Run
     from resolute.report.summary import Entry, Summary
 
-UNITS = {"gaussian-noise": "standard deviation, pixel units", **dict.fromkeys(("fgsm", "pgd", "square", "autoattack"), "radius, pixel units")}
+UNITS = {
+    "gaussian-noise": "standard deviation, pixel units",
+    **dict.fromkeys(("fgsm", "pgd", "square", "autoattack"), "radius, pixel units"),
+}
 CURVES = {"loss": "Training loss", "train_error": "Training error", "validation_error": "Validation error"}
 
 

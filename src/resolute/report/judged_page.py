@@ -118,9 +118,9 @@ def robustbench(judged: Judged) -> dict[str, dict[str, Any]]:
             if suite in means:
                 entry = shared | {"eps": None, "corruptions": suite, "corruptions_acc": _accuracy(means[suite])}
                 entries[f"{network['folder']}-{suite}"] = entry
-        for suite, shift, radius in error:
+        for (_, shift, radius), wrong in error.items():
             if shift in ATTACKS and radius:
-                own = {"autoattack_acc": None, "attack": shift, f"{shift}_acc": _accuracy(error[suite, shift, radius])}
+                own = {"autoattack_acc": None, "attack": shift, f"{shift}_acc": _accuracy(wrong)}
                 at = formats.fraction(radius)
                 entry = shared | {"threat_model": "Linf", "eps": at} | own
                 entries[f"{network['folder']}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
@@ -162,7 +162,12 @@ def _draw(judged: Judged, place: tuple[str, str], rows: list[Row], name: str, to
             errors = [row.errors[network] for row in rows]
             y = [100 * e.mean for e in errors]
             axes.fill_between(
-                x, [100 * e.low for e in errors], [100 * e.high for e in errors], color=mark(at), alpha=0.16, linewidth=0
+                x,
+                [100 * e.low for e in errors],
+                [100 * e.high for e in errors],
+                color=mark(at),
+                alpha=0.16,
+                linewidth=0,
             )
             line(axes, x, y, at)
             ends[network] = (x[-1], y[-1], at)
@@ -188,7 +193,11 @@ def render(judged: Judged) -> str:
 
     folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "bounds": formats.bounds,

@@ -40,7 +40,6 @@ def console_judged(judged: Judged) -> list[RenderableType]:
 def _table(judged: Judged) -> RenderableType:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     first, *others = judged.networks
     caption = f"change: less {first}, in percentage points, images paired" if others else None
