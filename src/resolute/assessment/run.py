@@ -21,7 +21,6 @@ from resolute.evaluation import check_network, checks, measure_shift, records, s
 from resolute.records import environment, read_bits, read_json, write_bits, write_json
 from resolute.report.judged import Judged, load_judged
 from resolute.report.judged_page import write_judged
-from resolute.suites import Shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from resolute.assessment.subjects import Subject
     from resolute.data import Images
+    from resolute.suites import Shift
 
 CHECKED = 200
 """Images that the checks of the attacks look at: enough for a percentage, few enough for 100 steps of PGD."""
@@ -121,7 +121,7 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
         for subject in subjects:
             for shift in shifts:
                 _measure(subject, shift, plan, out, tell)
-                finish(subject.name, shift)
+                finish(subject.name)
     bits = {s.name: _gathered(out, s, shifts) for s in subjects}
     _check_attacks(subjects, plan, out, bits)
     write_json(out / "examples.json", examples(subjects, plan.images, shifts, plan.seed, bits))
@@ -222,7 +222,7 @@ def _check_attacks(subjects: Sequence[Subject], plan: Plan, out: Path, bits: dic
     write_json(path, found)
 
 
-_Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str, Shift], None]"]
+_Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
 
 
 @contextlib.contextmanager
@@ -242,7 +242,7 @@ def _progress(shifts: int, n: int, console: Console | None) -> Iterator[_Tell]:
             where = f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}"
             bar.update(task, completed=at[0] * n + at[1], description=where)
 
-        def finish(name: str, shift: Shift) -> None:
+        def finish(name: str) -> None:
             at[0], at[1] = at[0] + 1, 0
             bar.update(task, completed=at[0] * n)
             if not shown and (at[0] == shifts or at[0] % 10 == 0):

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +17,8 @@ from resolute.models import checkpoint
 from resolute.records import read_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resolute.data import DataInfo
 
 PREFIXES = ("module.", "_orig_mod.")

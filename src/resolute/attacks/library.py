@@ -95,7 +95,7 @@ class _Asked(nn.Module):
 
 def _run(model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[Any, nn.Module], Any]) -> Tensor:
     """Attack the images that the network is right about, within [0, 1], and leave torch's generators as they were."""
-    library = _library()
+    library = torchattacks()
     at = x.float()
     if size == 0:
         return x
@@ -113,7 +113,15 @@ def _run(model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[An
     return at.to(x.dtype)
 
 
-def _library() -> Any:
+def torchattacks() -> Any:
+    """Import the library, so that its absence is told before anything is computed.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: If it is not installed.
+    """
     try:
         return importlib.import_module("torchattacks")
     except ImportError as error:

@@ -57,6 +57,7 @@ def all_attacks(info: DataInfo) -> list[Shift]:
     Returns:
         Three shifts for each of ``info.radii``.
     """
+    attacks.torchattacks()
     each = (("fgsm", _fgsm), ("pgd", _pgd), ("square", _square))
     return [shift for name, apply in each for shift in _at_radii("attacks", name, apply, info)]
 
@@ -70,6 +71,7 @@ def autoattack(info: DataInfo) -> list[Shift]:
     Returns:
         One shift for each of ``info.radii``.
     """
+    attacks.torchattacks()
     return _at_radii("autoattack", "autoattack", _autoattack, info)
 
 
