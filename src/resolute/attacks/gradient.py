@@ -97,6 +97,8 @@ def pgd(
         higher = loss > highest[todo]
         best[todo[higher]], highest[todo[higher]] = attacked[higher], loss[higher]
         todo = todo[right] if early_stop else todo
+        if not len(todo):
+            break
     return best.to(x.dtype)
 
 
@@ -112,7 +114,7 @@ def _ascend(
     size, length, steps = settings
     attacked = (x + begin).clamp(0, 1)
     active = torch.arange(len(x), device=x.device)
-    for _ in range(steps if len(x) else 0):
+    for _ in range(steps):
         grad, logits = _differentiate(model, attacked[active], y[active])
         if early_stop:
             going = logits.argmax(1) == y[active]
