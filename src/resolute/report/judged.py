@@ -158,7 +158,8 @@ def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequen
     first, *others = bits
     wrong = [{name: _wrong(found, keys) for name, found in bits.items()} for *_, keys in lines]
     p = {name: [mcnemar_clustered(own[name][None], own[first][None]) for own in wrong] for name in others}
-    adjusted = dict(zip(others, np.reshape(holm([v for o in others for v in p[o]]), (len(others), -1)), strict=True))
+    together = holm([value for name in others for value in p[name]])
+    adjusted = {name: together[len(lines) * at :] for at, name in enumerate(others)}
     rows = []
     for at, ((suite, shift, level, _), own) in enumerate(zip(lines, wrong, strict=True)):
         errors = {name: error_interval(array) for name, array in own.items()}
