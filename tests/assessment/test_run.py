@@ -48,7 +48,9 @@ def test_errors_are_those_of_evaluate_with_wilson_s_interval(judged: Path) -> No
 
 
 def test_pairs_are_tested_image_by_image(judged: Path) -> None:
-    wrong = [~evaluation.measure(tiny_network(seed=s), IMAGES, ["noise"])["noise", "gaussian-noise", 0.2] for s in (3, 4)]
+    wrong = [
+        ~evaluation.measure(tiny_network(seed=s), IMAGES, ["noise"])["noise", "gaussian-noise", 0.2] for s in (3, 4)
+    ]
     [row] = [row for row in load_judged(judged).details if row.severity == 0.2]
     pair = row.pairs["b"]
     assert pair.p == mcnemar_clustered(wrong[1][None, None], wrong[0][None, None])
@@ -58,7 +60,9 @@ def test_pairs_are_tested_image_by_image(judged: Path) -> None:
     assert set(row.pairs) == {"b"}
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_evaluation_goes_on_where_it_stopped(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measure, calls = run.measure_shift, []
 
     def counted(*args: Any, **keywords: Any) -> Any:
@@ -115,7 +119,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_tables_for_other_programs_hold_the_counts(judged: Path) -> None:
-    lines = list(csv.DictReader((judged / "results.csv").open()))
+    lines = list(csv.DictReader((judged / "results.csv").read_text().splitlines()))
     results = json.loads((judged / "results.json").read_text())
     counted = evaluation.evaluate(tiny_network(), IMAGES, ("clean", *SUITES))
     own = [line for line in lines if line["network"] == "a"]
