@@ -63,7 +63,7 @@ def test_pairs_are_tested_image_by_image(judged: Path) -> None:
 def test_a_killed_evaluation_goes_on_where_it_stopped(
     judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, calls = run.measure_shift, []
+    measure, calls = evaluation.measure_shift, []
 
     def counted(*args: Any, **keywords: Any) -> Any:
         calls.append(args[2].key)

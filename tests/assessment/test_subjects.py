@@ -50,7 +50,7 @@ def test_a_checkpoint_of_other_data_is_refused(cell: Path, change: dict[str, Any
 
 
 def test_a_run_is_no_checkpoint_but_has_some(cell: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="This is a run: give one of its cells, such as .*cells/r-seed2"):
+    with pytest.raises(InputError, match=r"This is a run: give one of its cells, such as .*cells/r-seed2"):
         from_checkpoint(tmp_path / "run", INFO)
     with pytest.raises(InputError, match=r"holds no model.json: a checkpoint is a folder cells/METHOD-seedN\.$"):
         from_checkpoint(cell / "nothing", INFO)
@@ -60,11 +60,12 @@ def test_a_run_is_no_checkpoint_but_has_some(cell: Path, tmp_path: Path) -> None
 def test_weights_are_read_as_training_scripts_write_them(tmp_path: Path, kind: str) -> None:
     model = models.build("lenet", classes=3, shape=(1, 8, 8)).eval()
     bare = model.get_submodule("network").state_dict()
-    stored: dict[str, Any] = {
+    files: dict[str, dict[str, Any]] = {
         "nested": {"epoch": 3, "state_dict": bare},
         "wrapped": {"model": {f"module._orig_mod.{name}": tensor for name, tensor in bare.items()}},
         "whole": model.state_dict(),
-    }.get(kind, bare)
+    }
+    stored = files.get(kind, bare)
     path = tmp_path / f"weights.{'safetensors' if kind == 'safetensors' else 'pth'}"
     if kind == "safetensors":
         save_file(stored, path)

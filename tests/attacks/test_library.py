@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@pytest.mark.parametrize("attack", [lambda *a: square(*a, queries=50), autoattack])
+@pytest.mark.parametrize("attack", [functools.partial(square, queries=50), autoattack])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_the_library_s_attacks_stay_in_the_ball_and_fool(attack: Callable[..., Tensor], classes: int) -> None:
     pytest.importorskip("torchattacks")

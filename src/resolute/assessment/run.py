@@ -215,7 +215,9 @@ def _check_attacks(subjects: Sequence[Subject], plan: Plan, out: Path, bits: dic
     for subject in subjects:
         counted = records(bits[subject.name], data="", model="", method="", seed=0)
         clean = plan.shifts[0]
-        x, y = shown_to(subject.model, plan.images, clean, plan.seed, torch.arange(min(plan.n, CHECKED)))
+        x, y = shown_to(
+            subject.model, plan.images, clean, plan.seed, torch.arange(min(plan.n, plan.batch_size, CHECKED))
+        )
         own = checks.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed)
         told = [dataclasses.asdict(check) for check in own]
         found[subject.name] = {"sentence": checks.sentence(counted, own, info.radius), "n": len(x), "checks": told}
