@@ -177,7 +177,7 @@ def test_methods_travel_to_other_processes(name: str) -> None:
         ("fsgm", "unknown method 'fsgm': did you mean 'fgsm'"),
         ("R", "unknown method 'R': did you mean 'r'"),
         ("r+", "unknown method ''"),
-        ("r+xyzzy", "unknown method 'xyzzy': there are: additive, base, dropout, fgsm, gaussian, r"),
+        ("r+xyzzy", "unknown method 'xyzzy': there are: additive, base, dropout, fgsm, gaussian, pgd, r"),
         ("r+gaussian", "method 'r\\+gaussian': .* one of them may put noise"),
         ("fgsm+fgsm", "method 'fgsm\\+fgsm': each may stand there once"),
     ],
@@ -213,3 +213,19 @@ def test_fgsm_without_a_radius_is_refused() -> None:
     x, y = as_float(tiny_images())
     with pytest.raises(InputError, match="needs a radius"):
         METHODS["fgsm"].perturb_batch(tiny_network(), x, y, Settings())
+
+
+def test_pgd_trains_on_attacked_images_alone() -> None:
+    """Seven steps of a quarter of the radius from a random start, written out."""
+    model, (x, y) = tiny_network(), as_float(tiny_images())
+    torch.manual_seed(2)
+    shown, labels = METHODS["pgd"].perturb_batch(model, x, y, SETTINGS)
+    torch.manual_seed(2)
+    by_hand = (x + torch.empty_like(x).uniform_(-0.05, 0.05)).clamp(0, 1)
+    model.eval()
+    for _ in range(7):
+        by_hand.requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(by_hand), y, reduction="sum"), by_hand)
+        by_hand = (by_hand.detach() + 0.0125 * grad.sign()).clamp(x - 0.05, x + 0.05).clamp(0, 1)
+    torch.testing.assert_close(shown, by_hand, atol=1e-6, rtol=0)
+    assert torch.equal(labels, y)

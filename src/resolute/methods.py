@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from resolute.places import Where
 
+PGD_STEPS = 7
+"""As in Madry et al. (2018) on CIFAR-10: radius 8/255, steps of 2/255."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -33,7 +36,7 @@ class Settings:
         eps: Strength of the noise of ``r`` and of its equal-power controls, 0 <= eps < 1.
         p: Probability of the sign +1 (``r`` only).
         where: Places of the noise, as in `robustify`.
-        radius: Budget of ``fgsm`` training in pixel units; None for what is customary for the data set.
+        radius: Budget of ``fgsm`` and ``pgd`` training in pixel units; None for what is customary for the data set.
     """
 
     eps: float = 0.1
@@ -147,11 +150,19 @@ def _half_adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings
     return torch.cat([x, attacks.fgsm(model, x, y, settings.radius)]), torch.cat([y, y])
 
 
+def _adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    # Madry's saddle point: the network learns attacked images alone, crafted in evaluation mode.
+    if settings.radius is None:
+        raise InputError("pgd training needs a radius in pixel units: Settings(radius=8 / 255).")
+    return attacks.pgd(model, x, y, settings.radius, settings.radius / 4, PGD_STEPS), y
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("base", _plain_model, _plain_batch, 1, "plain training"),
         Method("fgsm", _plain_model, _half_adversarial, 3, "half clean, half FGSM examples (Goodfellow et al. 2014)"),
+        Method("pgd", _plain_model, _adversarial, 1 + PGD_STEPS, "PGD examples only, 7 steps (Madry et al. 2018)"),
         Method("r", _robust_model, _plain_batch, 1, "sign noise x + eps * x * l(x) (the paper)"),
         Method(
             "gaussian", _with(gaussian), _plain_batch, 1, "control: Gaussian factor of the same power at each place"

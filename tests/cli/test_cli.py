@@ -34,6 +34,10 @@ FLAGS = {
         "--hold-out", "--train-on-all", "--device", "--devices", "--precision", "--compile", "--no-compile",
         "--channels-last", "--no-channels-last", "--tensorboard", "--no-tensorboard", "--out",
     ],
+    "evaluate": [
+        "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--suites", "--model", "--weights", "--factory", "--seed",
+        "--batch-size", "-b", "--limit", "--device", "--out",
+    ],
     "report": ["DIR"],
     "disturb": ["--data", "--data-dir", "--size", "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],

@@ -8,7 +8,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from resolute.report import load_run, summarise
+from cases import tiny_info
+from resolute import suites
+from resolute.report import figures, load_run, summarise
 from resolute.report.figures import Picture, draw_curves, draw_headline, draw_seeds, draw_severities
 
 if TYPE_CHECKING:
@@ -123,3 +125,12 @@ def test_drawing_leaves_matplotlib_as_it_was(make_run: MakeRun) -> None:
     before = dict(mpl.rcParams)
     draw(make_run(seeds=(0,)))
     assert dict(mpl.rcParams) == before
+
+
+def test_every_axis_unit_is_of_a_shift_that_there_is() -> None:
+    info = tiny_info(shape=(3, 20, 20))
+    names = ("noise", "disturbances", "disturbance-variants", "everyday", "fgsm", "pgd")
+    shifts = {shift.name for shift in suites.find(names, info)} | {"square", "autoattack"}
+    assert set(figures.UNITS) <= shifts
+    for name in ("noise", "disturbances", "everyday", "fgsm", "pgd"):
+        assert {shift.name for shift in suites.find([name], info)} <= set(figures.UNITS)

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from resolute.cli.compare import compare
 from resolute.cli.disturb import disturb
+from resolute.cli.evaluate import evaluate
 from resolute.cli.list import list_
 from resolute.cli.report import report
 from resolute.errors import InputError
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(compare)
+app.command()(evaluate)
 app.command()(report)
 app.command()(disturb)
 app.command("list")(list_)

@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from resolute.report.run import Run
     from resolute.report.summary import Entry, Summary
 
-UNITS = {"gaussian-noise": "standard deviation, pixel units", "fgsm": "radius, pixel units"}
+UNITS = {
+    **dict.fromkeys(("gaussian-noise", "noise"), "standard deviation, pixel units"),
+    **dict.fromkeys(("fgsm", "pgd", "square", "autoattack"), "radius, pixel units"),
+    **dict.fromkeys(("random-crop", "random-crop-reflect"), "padding, share of the side"),
+    **dict.fromkeys(("random-horizontal-flip", "random-greyscale"), "probability"),
+    "random-colour-jitter": "strength",
+    "random-colour-jitter-no-hue": "strength",
+    "random-five-crop": "share cut off",
+    "translation": "share of the side",
+    "rotation": "largest angle, degrees",
+    "scale": "largest change of the factor",
+    "blur": "standard deviation, pixels",
+    "brightness": "largest change of the factor",
+    "erasing": "share erased",
+    "jpeg": "100 less quality",
+}
 CURVES = {"loss": "Training loss", "train_error": "Training error", "validation_error": "Validation error"}
 
 

@@ -88,6 +88,23 @@ def severity(value: float) -> str:
     return f"{value:.4g}"
 
 
+def fraction(radius: float) -> str:
+    """Write a radius as it is customary: two decimals where they are exact, else in whole grey levels of 255.
+
+    Args:
+        radius: In pixel units.
+
+    Returns:
+        ``"8/255"``, or the number to four digits.
+
+    >>> fraction(8 / 255), fraction(0.2)
+    ('8/255', '0.2')
+    """
+    levels = round(255 * radius)
+    in_levels = math.isclose(255 * radius, levels, abs_tol=1e-6) and not math.isclose(radius, round(radius, 2))
+    return f"{levels}/255" if in_levels else severity(radius)
+
+
 def bounds(interval: Interval) -> str:
     """Write an error's interval in percent.
 

@@ -44,6 +44,9 @@ SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {
     "cifar100-c": released.cifar100_c,
     "imagenet-c": released.imagenet_c,
     "fgsm": adversarial.fgsm,
+    "pgd": adversarial.pgd,
+    "attacks": adversarial.all_attacks,
+    "autoattack": adversarial.autoattack,
 }
 
 

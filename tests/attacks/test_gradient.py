@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import attacks, robustify
-from resolute.attacks import fgsm, input_gradient, parse_radius, pgd
+from resolute import robustify
+from resolute.attacks import fgsm, gradient, input_gradient, parse_radius, pgd
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_the_best_of_several_starts_is_kept_for_each_image() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_starts_fill_the_ball(norm: Literal["linf", "l2"]) -> None:
     x = torch.full((4000, 1, 2, 2), 0.5)
-    start = attacks._BALLS[norm].start(x, 0.1)
+    start = gradient._BALLS[norm].start(x, 0.1)
     size = start.flatten(1).norm(dim=1) if norm == "l2" else start.flatten(1).abs().amax(1)
     share = (size / 0.1) ** 4
     assert share.max() <= 1 + 1e-5
@@ -228,3 +228,61 @@ def test_pgd_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> 
     x, y = as_float(tiny_images())
     with pytest.raises(InputError, match=message):
         pgd(tiny_network(), x, y, **{"radius": 0.1, "step": 0.1, "steps": 2} | change)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_is_torchattacks_own_from_the_same_start(trained: nn.Sequential, norm: Literal["linf", "l2"]) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    x, y = as_float(tiny_images(60, seed=1))
+    trained.eval()
+    assert (fgsm(trained, x, y, 0.1) - torchattacks.FGSM(trained, eps=0.1)(x, y)).abs().max() <= 1e-6
+    name = "PGD" if norm == "linf" else "PGDL2"
+    theirs = getattr(torchattacks, name)(trained, eps=0.3, alpha=0.05, steps=10, random_start=False)(x, y)
+    ours = pgd(trained, x, y, 0.3, 0.05, 10, norm=norm, starts=lambda _: torch.zeros_like(x))
+    assert (ours - theirs).abs().max() <= 1e-6
+    assert (ours - x).abs().max() > 0.05
+
+
+def test_early_stop_changes_no_answer_and_spares_passes(trained: nn.Sequential) -> None:
+    x, y = as_float(tiny_images(200, seed=1))
+    shown: list[int] = []
+    trained.register_forward_hook(lambda _module, args, _out: shown.append(len(args[0])))
+
+    def right(early_stop: bool) -> tuple[list[bool], int]:
+        torch.manual_seed(3)
+        shown.clear()
+        attacked = pgd(trained, x, y, 0.1, 0.02, 20, early_stop=early_stop)
+        spent = sum(shown)
+        return (trained.eval()(attacked).argmax(1) == y).tolist(), spent
+
+    (stopped, few), (whole, many) = right(early_stop=True), right(early_stop=False)
+    assert stopped == whole
+    assert 0 < sum(whole) < len(whole)
+    assert few < 0.8 * many == 0.8 * 20 * len(x)
+
+
+def test_an_image_that_was_fooled_is_not_tried_again(trained: nn.Sequential) -> None:
+    x, y = as_float(tiny_images(200, seed=1))
+    asked: list[int] = []
+
+    def start(restart: int) -> Tensor:
+        asked.append(restart)
+        return torch.zeros_like(x)
+
+    pgd(trained, x, y, 1.0, 0.2, 20, restarts=5, starts=start, early_stop=True)
+    assert asked == [0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_images_exact(dtype: torch.dtype) -> None:
+    x, y = as_float(tiny_images(60))
+    attacked = pgd(tiny_network().to(dtype), x, y, 2 / 255, 1 / 255, 5)
+    assert attacked.dtype == torch.float32
+    assert 1.9 / 255 < (attacked - x).abs().max() <= 2 / 255 + 1e-6
+    assert fgsm(tiny_network().to(dtype), x.to(dtype), y, 0.1).dtype == dtype
+
+
+def test_an_l2_radius_may_exceed_one() -> None:
+    x, y = as_float(tiny_images())
+    attacked = pgd(tiny_network(), x, y, 2.0, 0.5, 10, norm="l2")
+    assert 1 < (attacked - x).flatten(1).norm(dim=1).max() <= 2 + 1e-5

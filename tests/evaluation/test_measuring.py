@@ -92,9 +92,10 @@ def test_each_severity_and_image_has_noise_of_its_own() -> None:
     class Watch(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             seen.append(x)
-            return x.flatten(1)
+            return x.flatten(1)[:, :3]
 
     measure(Watch(), tiny_images(60), ["noise"])
+    del seen[0]  # what the network is shown before anything is counted
     x, _ = as_float(tiny_images(60))
     strengths = torch.tensor([0.1, 0.2, 0.3]).view(-1, 1, 1, 1, 1)
     moved = (torch.stack(seen) - x) / strengths

@@ -1,0 +1,8 @@
+"""Judge finished networks under some suites, and go on where a killed run stopped."""
+
+from __future__ import annotations
+
+from resolute.assessment.run import Plan, assess, default_folder, device
+from resolute.assessment.subjects import Subject, from_checkpoint, from_factory, from_name
+
+__all__ = ["Plan", "Subject", "assess", "default_folder", "device", "from_checkpoint", "from_factory", "from_name"]

@@ -1,0 +1,255 @@
+"""One evaluation as a folder: every shift is written when it is done, and never computed again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from resolute import suites
+from resolute.assessment.pictures import examples
+from resolute.errors import InputError, unknown
+from resolute.evaluation import check_network, checks, measure_shift, records, shown_to
+from resolute.records import environment, read_bits, read_json, write_bits, write_json
+from resolute.report.judged import Judged, load_judged
+from resolute.report.judged_page import write_judged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+
+    from resolute.assessment.subjects import Subject
+    from resolute.data import Images
+    from resolute.suites import Shift
+
+CHECKED = 200
+"""Images that the checks of the attacks look at: enough for a percentage, few enough for 100 steps of PGD."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What to do with the networks.
+
+    Attributes:
+        images: The test images.
+        suites: Names in ``suites.SUITES``; ``clean`` is added if it is missing.
+        seed: Seed of the disturbances.
+        limit: Only the first so many images; None for all.
+        batch_size: Images in a batch.
+        root: Folder of released corruptions.
+        command: The command line to quote in the report.
+    """
+
+    images: Images
+    suites: tuple[str, ...] = ("clean",)
+    seed: int = 0
+    limit: int | None = None
+    batch_size: int = 500
+    root: str | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit is {self.limit}; it is a number of images, 1 or more.")
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size is {self.batch_size}; it is a number of images, 1 or more.")
+
+    @property
+    def n(self) -> int:
+        """How many images are shown."""
+        return min(len(self.images), self.limit or len(self.images))
+
+    @property
+    def shifts(self) -> list[Shift]:
+        """Every shift, the clean images first."""
+        names = tuple(dict.fromkeys(("clean", *self.suites)))
+        return suites.find(names, self.images.info, self.root)
+
+
+def device(name: str) -> torch.device:
+    """Choose where to run.
+
+    Args:
+        name: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The device; the GPU for ``"auto"`` where torch sees one.
+
+    Raises:
+        InputError: If the name is unknown, or a GPU is asked for and absent.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise InputError(unknown("device", name, ("auto", "cpu", "cuda")))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', and torch sees no GPU here. Use --device cpu, or leave it at auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Console | None = None) -> Judged:
+    """Judge networks on the same images and write what was found.
+
+    Args:
+        subjects: One network, or several, which are compared with the first.
+        plan: What to do.
+        out: The folder; made if missing. Kill the run at any moment: the same call goes on.
+        console: Where progress is shown; standard error by default.
+
+    Returns:
+        Errors, intervals, comparisons, checks, as the report shows them.
+
+    Raises:
+        InputError: If a network cannot be judged on the images, or the folder holds another evaluation.
+    """
+    shifts = plan.shifts
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        subjects = [dataclasses.replace(s, name=f"{s.name}-{i}") for i, s in enumerate(subjects, start=1)]
+    for subject in subjects:
+        x, _ = shown_to(subject.model, plan.images, shifts[0], 0, torch.arange(min(16, plan.n)))
+        check_network(subject.model, x, plan.images.info)
+    _claim(out, subjects, plan)
+    with _progress(len(shifts) * len(subjects), plan.n, console) as (tell, finish):
+        for subject in subjects:
+            for shift in shifts:
+                _measure(subject, shift, plan, out, tell)
+                finish(subject.name)
+    bits = {s.name: _gathered(out, s, shifts) for s in subjects}
+    _check_attacks(subjects, plan, out, bits)
+    write_json(out / "examples.json", examples(subjects, plan.images, shifts, plan.seed, bits))
+    write_judged(out)
+    return load_judged(out)
+
+
+def default_folder(subjects: Sequence[Subject], plan: Plan) -> Path:
+    """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder.
+
+    Args:
+        subjects: The networks.
+        plan: What to do with them.
+
+    Returns:
+        ``runs/evaluate-HASH`` below the current folder.
+    """
+    digest = hashlib.sha256(json.dumps(_identity(subjects, plan)).encode()).hexdigest()
+    return Path("runs") / f"evaluate-{digest[:8]}"
+
+
+def _identity(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for part in (plan.images.x[: plan.n], plan.images.y[: plan.n]):
+        digest.update(part.contiguous().numpy().tobytes())
+    return {
+        "data": plan.images.info.name,
+        "split": plan.images.split,
+        "n": plan.n,
+        "images_sha256": digest.hexdigest(),
+        "suites": list(dict.fromkeys(("clean", *plan.suites))),
+        "seed": plan.seed,
+        "networks": [
+            {"name": s.name, "architecture": s.architecture, "sha256": s.sha256, "folder": _folder(s)} for s in subjects
+        ],
+    }
+
+
+def _claim(out: Path, subjects: Sequence[Subject], plan: Plan) -> None:
+    path, ours = out / "evaluation.json", _identity(subjects, plan)
+    if path.exists():
+        stored = read_json(path)
+        differing = [key for key in ours if not isinstance(stored, dict) or stored.get(key) != ours[key]]
+        if differing:
+            raise InputError(
+                f"{out} holds another evaluation: {', '.join(differing)} differ. Choose another folder with --out."
+            )
+        return
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no evaluation. Choose another folder with --out.")
+    info = dataclasses.asdict(plan.images.info)
+    beside = {"command": plan.command, "keys": [list(s.key) for s in plan.shifts], "info": info}
+    write_json(path, ours | beside)
+    write_json(out / "environment.json", environment())
+
+
+def _folder(subject: Subject) -> str:
+    return re.sub(r"[^\w.+-]", "_", subject.name)
+
+
+def _file(out: Path, subject: Subject, shift: Shift) -> Path:
+    return out / "networks" / _folder(subject) / f"{shift.suite}--{shift.name}--{shift.severity:.6g}.npz"
+
+
+def _measure(subject: Subject, shift: Shift, plan: Plan, out: Path, tell: Callable[[str, Shift, int], None]) -> None:
+    path = _file(out, subject, shift)
+    if path.exists():
+        return
+    right = measure_shift(
+        subject.model,
+        plan.images,
+        shift,
+        plan.seed,
+        batch_size=plan.batch_size,
+        limit=plan.limit,
+        on_batch=lambda done: tell(subject.name, shift, done),
+    )
+    write_bits(path, {shift.key: right})
+
+
+def _gathered(out: Path, subject: Subject, shifts: Sequence[Shift]) -> dict[Any, Any]:
+    return {key: right for s in shifts for key, right in read_bits(_file(out, subject, s)).items()}
+
+
+def _check_attacks(subjects: Sequence[Subject], plan: Plan, out: Path, bits: dict[str, dict[Any, Any]]) -> None:
+    """Once an attack was run: was it a real one? Written beside the shifts, and not computed again."""
+    path = out / "checks.json"
+    if path.exists() or not any(shift in checks.STRENGTH for _, shift, _ in bits[subjects[0].name]):
+        return
+    found, info = {}, plan.images.info
+    for subject in subjects:
+        counted = records(bits[subject.name], data="", model="", method="", seed=0)
+        clean = plan.shifts[0]
+        x, y = shown_to(
+            subject.model, plan.images, clean, plan.seed, torch.arange(min(plan.n, plan.batch_size, CHECKED))
+        )
+        own = checks.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed)
+        told = [dataclasses.asdict(check) for check in own]
+        found[subject.name] = {"sentence": checks.sentence(counted, own, info.radius), "n": len(x), "checks": told}
+    write_json(path, found)
+
+
+_Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
+
+
+@contextlib.contextmanager
+def _progress(shifts: int, n: int, console: Console | None) -> Iterator[_Tell]:
+    """Show how far the evaluation is, and how long it will take at the pace so far."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = console or Console(stderr=True)
+    shown, start, at = console.is_terminal, time.monotonic(), [0, 0]
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
+        task = bar.add_task("", total=shifts * n)
+
+        def tell(name: str, shift: Shift, done: int) -> None:
+            at[1] += done
+            where = f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}"
+            bar.update(task, completed=at[0] * n + at[1], description=where)
+
+        def finish(name: str) -> None:
+            at[0], at[1] = at[0] + 1, 0
+            bar.update(task, completed=at[0] * n)
+            if not shown and (at[0] == shifts or at[0] % 10 == 0):
+                spent = time.monotonic() - start
+                left = spent * (shifts / at[0] - 1)
+                console.print(f"{name}: {at[0]} of {shifts} shifts done, {spent:.0f} s, {left:.0f} s left")
+
+        yield tell, finish

@@ -1,0 +1,203 @@
+"""Gradient attacks: one loop, and what varies is the ball."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resolute.attacks.network import answer, evaluating
+from resolute.attacks.radius import parse_radius
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
+    """Take one step of the fast gradient sign method (Goodfellow et al. 2014).
+
+    x' = clip(x + radius * sgn(dL/dx), 0, 1) with the cross-entropy loss L. The network is in evaluation mode while
+    the gradient is taken (running BatchNorm statistics, no dropout, no noise): the network that will be deployed is
+    the one attacked. Its modes, buffers, parameters and their gradients are left as they were.
+
+    Args:
+        model: Images in [0, 1] in, logits out; any normalisation is inside it.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int64 [n].
+        radius: Largest change of a pixel, in pixel units: 0.1 or ``"8/255"``.
+
+    Returns:
+        The attacked images, detached, in [0, 1], within ``radius`` of ``x``.
+
+    Raises:
+        InputError: If the radius is not a number in [0, 1].
+    """
+    size, at = parse_radius(radius), x.float()
+    return (at + size * input_gradient(model, at, y).sign()).clamp(0, 1).to(x.dtype)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    radius: float | str,
+    step: float | str,
+    steps: int,
+    restarts: int = 1,
+    norm: Literal["linf", "l2"] = "linf",
+    *,
+    starts: Callable[[int], Tensor] | None = None,
+    early_stop: bool = False,
+) -> Tensor:
+    """Ascend the loss by projected gradient steps from random starts (Madry et al. 2018).
+
+    ``x' <- clip(x + P(x' + step * d - x), 0, 1)``: d is the sign of the gradient for linf, the gradient over its
+    length for l2, P the projection onto the ball. Computed in float32 whatever the precision of images and network,
+    and rounded once at the end: near 1 two neighbours in bfloat16 are 1/256 apart, as far as a small radius.
+
+    Args:
+        model: As in `fgsm`, and treated the same way.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int64 [n].
+        radius: Size of the ball around each image, in pixel units.
+        step: Length of a step, in pixel units.
+        steps: Number of steps, at least 1.
+        restarts: Random starts; for each image the result with the highest loss is kept.
+        norm: ``"linf"`` bounds every pixel, ``"l2"`` the Euclidean norm of an image's change; its radius and step may
+            then be above 1.
+        starts: For each restart, from 0, the change [n, C, H, W] to begin with, within the ball; by default uniform
+            in the ball, from torch's generator.
+        early_stop: Leave an image alone as soon as the network is wrong about it: right answers are the same, at a
+            fraction of the cost, the loss is not the highest.
+
+    Returns:
+        The attacked images, detached, in [0, 1], within ``radius`` of ``x``.
+
+    Raises:
+        InputError: If a number is out of range or the norm unknown.
+    """
+    largest = 1.0 if norm == "linf" else max(1.0, x[0].numel() ** 0.5)
+    size, length = parse_radius(radius, largest), parse_radius(step, largest)
+    if steps < 1 or restarts < 1:
+        raise InputError(f"pgd got steps={steps}, restarts={restarts}; both must be at least 1.")
+    if norm not in _BALLS:
+        raise InputError(f"pgd got norm={norm!r}; it is one of {', '.join(_BALLS)}.")
+    ball, at = _BALLS[norm], x.float()
+    best, highest = at.clone(), torch.full((len(x),), -torch.inf, device=x.device)
+    todo = torch.arange(len(x), device=x.device)
+    for restart in range(restarts):
+        begin = starts(restart) if starts else ball.start(at, size)
+        attacked = _ascend(model, at[todo], y[todo], begin[todo], ball, (size, length, steps), early_stop)
+        if restarts == 1:
+            return attacked.to(x.dtype)
+        loss, right = _judge(model, attacked, y[todo])
+        higher = loss > highest[todo]
+        best[todo[higher]], highest[todo[higher]] = attacked[higher], loss[higher]
+        todo = todo[right] if early_stop else todo
+        if not len(todo):
+            break
+    return best.to(x.dtype)
+
+
+def _ascend(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    begin: Tensor,
+    ball: _Ball,
+    settings: tuple[float, float, int],
+    early_stop: bool,
+) -> Tensor:
+    size, length, steps = settings
+    attacked = (x + begin).clamp(0, 1)
+    active = torch.arange(len(x), device=x.device)
+    for _ in range(steps):
+        grad, logits = _differentiate(model, attacked[active], y[active])
+        if early_stop:
+            going = logits.argmax(1) == y[active]
+            active, grad = active[going], grad[going]
+            if not len(active):
+                break
+        moved = attacked[active] + length * ball.direct(grad) - x[active]
+        attacked[active] = (x[active] + ball.project(moved, size)).clamp(0, 1)
+    return attacked
+
+
+def _judge(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's loss, and whether the network is right about it."""
+    with evaluating(model), torch.no_grad():
+        logits = answer(model, x)
+    return F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Differentiate the cross-entropy loss with respect to the images.
+
+    Args:
+        model: As in `fgsm`, and treated the same way.
+        x: Images, float [n, C, H, W].
+        y: Labels, int64 [n].
+
+    Returns:
+        The gradient of each image's own loss, of the shape and dtype of ``x``.
+    """
+    return _differentiate(model, x, y)[0]
+
+
+def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Compute each image's cross-entropy loss in evaluation mode.
+
+    Args:
+        model: As in `fgsm`, and treated the same way.
+        x: Images, float [n, C, H, W].
+        y: Labels, int64 [n].
+
+    Returns:
+        float32 [n].
+    """
+    return _judge(model, x, y)[0]
+
+
+def _differentiate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient and the logits that it was taken at."""
+    with evaluating(model), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = answer(model, x)
+        (grad,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+    return grad, logits.detach()
+
+
+class _Ball(NamedTuple):
+    """A random point of it, the direction of steepest ascent, the projection onto it."""
+
+    start: Callable[[Tensor, float], Tensor]
+    direct: Callable[[Tensor], Tensor]
+    project: Callable[[Tensor, float], Tensor]
+
+
+def _norm(x: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return length.clamp_min(1e-12).view(-1, 1, 1, 1)
+
+
+def _l2_start(x: Tensor, radius: float) -> Tensor:
+    direction = torch.randn_like(x)
+    share = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
+    return radius * share * direction / _norm(direction)
+
+
+_BALLS: dict[str, _Ball] = {
+    "linf": _Ball(
+        start=lambda x, radius: torch.empty_like(x).uniform_(-radius, radius),
+        direct=torch.sign,
+        project=lambda delta, radius: delta.clamp(-radius, radius),
+    ),
+    "l2": _Ball(
+        start=_l2_start,
+        direct=lambda grad: grad / _norm(grad),
+        project=lambda delta, radius: delta * (radius / _norm(delta)).clamp_max(1),
+    ),
+}

@@ -1,0 +1,87 @@
+"""`resolute evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 typer reads it
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from resolute.assessment import Subject
+    from resolute.data import Images
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CHECKPOINT]...", help="Folders cells/METHOD-seedN; a second is compared in pairs."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = "digits",
+    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
+    suites: Annotated[
+        str, typer.Option(help="Comma-separated: clean,disturbances,corruptions,attacks; see `list suites`.")
+    ] = "clean,disturbances",
+    model: Annotated[str | None, typer.Option(help="Or a network by name, with --weights: timm/NAME.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its weights: .safetensors, or .pth of tensors.")] = None,
+    factory: Annotated[
+        str | None, typer.Option(help="Or package.module:function, which returns a network; this runs your code.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the disturbances.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images in a batch.")] = 500,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many test images.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/evaluate-HASH.")] = None,
+) -> None:
+    """Judge trained networks on clean, disturbed, corrupted and attacked test images.
+
+    The same command goes on where a killed one stopped. Images are in [0, 1]; a network normalises them itself.
+    """  # noqa: DOC501 the docstring is the command's help
+    from resolute import assessment
+    from resolute.data import load
+    from resolute.report.judged_table import console_judged
+
+    place = assessment.device(device)
+    images = load(data, data_dir, "test", size)
+    plan = assessment.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, _command())
+    _ = plan.shifts  # an unknown suite is told before a network is loaded
+    subjects = _subjects(checkpoints or [], model, weights, factory, images)
+    for subject in subjects:
+        subject.model.to(place)
+    folder = out or assessment.default_folder(subjects, plan)
+    try:
+        judged = assessment.assess(subjects, plan, folder)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on from here.")
+        raise typer.Exit(130) from None
+    console = Console()
+    console.print(*console_judged(judged), sep="\n")
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _subjects(
+    checkpoints: list[Path], model: str | None, weights: Path | None, factory: str | None, images: Images
+) -> list[Subject]:
+    from resolute.assessment import from_checkpoint, from_factory, from_name
+
+    if (model is None) != (weights is None):
+        raise InputError("--model NAME and --weights FILE belong together.")
+    found = [from_checkpoint(folder, images.info) for folder in checkpoints]
+    if model is not None and weights is not None:
+        found.append(from_name(model, weights, images.info))
+    if factory is not None:
+        found.append(from_factory(factory))
+    if not found:
+        raise InputError("nothing to judge: give a CHECKPOINT, or --model NAME --weights FILE, or --factory.")
+    return found
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["resolute", *sys.argv[1:]])

@@ -1,0 +1,177 @@
+"""Was the attack real? Checks that belong to an honest evaluation, and what may be said after them.
+
+An attack that fails looks like a robust network. Each check is a way in which attacks fail silently (Carlini et al.
+2019, "On Evaluating Adversarial Robustness"; Athalye et al. 2018): none proves robustness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from resolute.attacks import fgsm, input_gradient, losses, pgd
+from resolute.evaluation.intake import predict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from resolute.records import Record
+
+Result = Literal["passed", "failed", "not run"]
+
+SLACK = 0.01
+"""Share of the images by which one attack may seem weaker than another before it counts: a few images that only the
+other finds."""
+GONE = 0.05
+"""Accuracy, as a share of the clean one, below which nothing is left worth the name."""
+STRENGTH = {"fgsm": 0, "square": 1, "pgd": 2, "autoattack": 3}
+"""Attacks by name, weak to strong; the strongest one that was run speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: What should hold.
+        result: ``"passed"``, ``"failed"`` or ``"not run"``.
+        found: The figures, or why it was not run.
+    """
+
+    name: str
+    result: Result
+    found: str
+
+
+def check_attacks(
+    model: nn.Module, x: Tensor, y: Tensor, radius: float, counted: Sequence[Record], *, seed: int = 0
+) -> list[Check]:
+    """Run the checks on some images.
+
+    Args:
+        model: Images in [0, 1] in, logits out.
+        x: float [n, C, H, W] in [0, 1], on the network's device; a few hundred are enough.
+        y: int64 [n].
+        radius: The customary radius of the data, in pixel units.
+        counted: Records of this network over all images, for what compares attacks that were run.
+        seed: Seed of the random starts; torch's generators are left as they were.
+
+    Returns:
+        The checks in a fixed order.
+    """
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        return [
+            _gradient(model, x, y),
+            _steps(model, x, y, radius),
+            _radii(model, x, y, radius),
+            _fgsm_or_pgd(model, x, y, radius),
+            _unbounded(model, x, y),
+            _black_box(counted),
+        ]
+
+
+def _check(name: str, holds: bool, found: str) -> Check:
+    return Check(name, "passed" if holds else "failed", found)
+
+
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    return float((predict(model, x).argmax(1) == y).double().mean())
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Check:
+    grad = input_gradient(model, x, y).flatten(1)
+    usable = float(((grad != 0).any(1) & grad.isfinite().all(1)).double().mean())
+    return _check(
+        "The gradient of the loss is not zero", usable >= 1 - SLACK, f"It is usable for {100 * usable:.1f} % of images."
+    )
+
+
+def _steps(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:
+    found = []
+    for steps in (1, 10, 50):
+        attacked = pgd(model, x, y, radius, 2.5 * radius / max(steps, 3), steps, early_stop=False)
+        found.append(float(losses(model, attacked, y).mean()))
+    return _check("The loss rises with the number of steps", _rises(found), _told("1, 10, 50 steps", found))
+
+
+def _radii(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:
+    radii = (0.0, radius / 4, radius / 2, radius)
+    found = [float(losses(model, _twenty(model, x, y, r), y).mean()) for r in radii]
+    return _check("The loss rises with the radius", _rises(found), _told("radius 0 to the customary one", found))
+
+
+def _twenty(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
+    return pgd(model, x, y, radius, 2.5 * radius / 20, 20, early_stop=False)
+
+
+def _rises(found: list[float]) -> bool:
+    """Tell whether no value is below the one before, by more than a hundredth of it."""
+    return all(later >= earlier - 0.01 * abs(earlier) for earlier, later in pairwise(found))
+
+
+def _told(what: str, found: list[float]) -> str:
+    return f"Mean loss at {what}: {', '.join(f'{value:.3g}' for value in found)}."
+
+
+def _fgsm_or_pgd(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:
+    one = _accuracy(model, fgsm(model, x, y, radius), y)
+    many = _accuracy(model, pgd(model, x, y, radius, 2.5 * radius / 50, 50, restarts=2), y)
+    return _check(
+        "PGD with 50 steps and 2 restarts is not weaker than FGSM",
+        many <= one + SLACK,
+        f"Right under FGSM: {100 * one:.1f} %, under PGD: {100 * many:.1f} %.",
+    )
+
+
+def _unbounded(model: nn.Module, x: Tensor, y: Tensor) -> Check:
+    left = _accuracy(model, pgd(model, x, y, 1.0, 0.05, 100, restarts=2), y)
+    return _check("Without a bound nothing is left", left <= SLACK, f"Right at radius 1: {100 * left:.1f} %.")
+
+
+def _black_box(counted: Sequence[Record]) -> Check:
+    name = "The black-box attack is not stronger than the white-box one"
+    right = {(record.shift, record.severity): record.correct / record.n for record in counted}
+    pairs = [(right["pgd", radius], share, radius) for (shift, radius), share in right.items() if shift == "square"
+             and ("pgd", radius) in right]  # fmt: skip
+    if not pairs:
+        return Check(name, "not run", "It takes the suite attacks, which runs both.")
+    worst = max(pairs, key=lambda pair: pair[0] - pair[1])
+    return _check(
+        name,
+        worst[0] <= worst[1] + SLACK,
+        f"At radius {worst[2]:.3g}: right under PGD {100 * worst[0]:.1f} %, under Square {100 * worst[1]:.1f} %.",
+    )
+
+
+def sentence(counted: Sequence[Record], checks: Sequence[Check], radius: float) -> str:
+    """Say what may be said of attacks, and no more.
+
+    Args:
+        counted: All records of one network.
+        checks: What `check_attacks` found.
+        radius: The customary radius of the data: the radius that was run nearest to it is spoken of.
+
+    Returns:
+        One or two sentences.
+    """
+    clean = next(record for record in counted if record.suite == "clean")
+    run = [record for record in counted if record.shift in STRENGTH and record.severity > 0]
+    if not run:
+        return "No attack was run: nothing is said of adversarial robustness."
+    strongest = min(run, key=lambda record: (-STRENGTH[record.shift], abs(record.severity - radius)))
+    name, left = strongest.shift, strongest.correct / strongest.n
+    figure = f"{100 * left:.1f} % right of {strongest.n:,} under {name} at radius {strongest.severity:.3g}"
+    if left <= GONE * clean.correct / clean.n:
+        return f"Not an adversarial defence: {figure}."
+    failed = sum(check.result == "failed" for check in checks)
+    if failed:
+        return f"{figure}; it cannot be trusted, since {failed} of the checks below failed."
+    if name == "autoattack":
+        return f"{figure}. That is an upper bound: attacks made for this network may leave less."
+    return f"{figure}. No stronger attack was run, so this is no claim of adversarial robustness: run autoattack."

@@ -1,0 +1,223 @@
+"""Go through the shifts and tell, image by image, whether the network is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from resolute import counter, suites
+from resolute.attacks import evaluating
+from resolute.data import Images, load
+from resolute.errors import InputError
+from resolute.evaluation.intake import Floats, check_network, collect, device_of, predict
+from resolute.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from resolute.data import DataInfo
+    from resolute.records import Key
+    from resolute.suites import Shift
+
+PROBE = 16
+"""Images that a network is shown before anything is counted."""
+
+
+def evaluate(
+    model: nn.Module,
+    data: Images | str | Iterable[Any],
+    suites: Sequence[str] = ("clean",),
+    seed: int = 0,
+    *,
+    name: str = "model",
+    method: str = "-",
+    run_seed: int = 0,
+    batch_size: int = 500,
+    info: DataInfo | None = None,
+    root: str | Path | None = None,
+) -> list[Record]:
+    """Count right answers under each shift of some suites.
+
+    The network is in evaluation mode meanwhile and has its modes back afterwards.
+
+    Args:
+        model: Images in [0, 1] in, logits out; on the device where it shall run.
+        data: The test images; or the name or path of a data set whose test split is taken; or a DataLoader, or any
+            iterable, of batches (x, y): float NCHW in [0, 1], and integers. A loader is gone through once and held in
+            memory.
+        suites: Names in ``suites.SUITES``.
+        seed: Seed of the disturbances. Each image's are a function of (seed, shift, severity, index) alone.
+        name: The network's name in the records.
+        method: The training method's name in the records.
+        run_seed: Seed of the training run in the records.
+        batch_size: Images in a batch.
+        info: For a loader: description of the data, which sets the radii of attacks. By default that of photographs
+            of this size, see `resolute.data.info.photographs`.
+        root: The folder that holds named data sets and released corruptions.
+
+    Returns:
+        One record for each shift and severity.
+
+    Example:
+        >>> import resolute
+        >>> model = resolute.models.build("lenet", classes=10, shape=(1, 8, 8))
+        >>> [record] = evaluate(model, "digits")
+        >>> record.suite, record.n
+        ('clean', 898)
+    """
+    images = _images(model, data, info, root)
+    bits = measure(model, images, suites, seed, batch_size=batch_size, root=root)
+    return records(bits, data=images.info.name, model=name, method=method, seed=run_seed)
+
+
+def _images(
+    model: nn.Module, data: Images | str | Iterable[Any], info: DataInfo | None, root: str | Path | None
+) -> Images | Floats:
+    if isinstance(data, str):
+        return load(data, root, split="test")
+    return data if isinstance(data, (Images, Floats)) else collect(data, model, info)
+
+
+def measure(
+    model: nn.Module,
+    images: Images | Floats,
+    suite_names: Sequence[str],
+    seed: int = 0,
+    *,
+    batch_size: int = 500,
+    root: str | Path | None = None,
+    on_shift: Callable[[], None] | None = None,
+) -> dict[Key, NDArray[np.bool_]]:
+    """Tell image by image whether a network is right under each shift.
+
+    Args:
+        model: As in `evaluate`.
+        images: The test images.
+        suite_names: Names in ``suites.SUITES``.
+        seed: Seed of the disturbances.
+        batch_size: Images in a batch.
+        root: The folder that holds released corruptions.
+        on_shift: Called after each shift.
+
+    Returns:
+        For each (suite, shift, severity) a boolean array [n], True where the answer is right.
+    """
+    shifts = suites.find(suite_names, images.info, root)
+    check_network(model, _floats(images, slice(PROBE), device_of(model)), images.info)
+    bits = {}
+    for shift in shifts:
+        bits[shift.key] = measure_shift(model, images, shift, seed, batch_size=batch_size)
+        if on_shift:
+            on_shift()
+    return bits
+
+
+def measure_shift(
+    model: nn.Module,
+    images: Images | Floats,
+    shift: Shift,
+    seed: int = 0,
+    *,
+    batch_size: int = 500,
+    limit: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> NDArray[np.bool_]:
+    """Tell image by image whether a network is right under one shift.
+
+    Args:
+        model: As in `evaluate`.
+        images: The test images.
+        shift: What is done to them.
+        seed: Seed of the disturbances.
+        batch_size: Images in a batch.
+        limit: Only the first so many images; None for all.
+        on_batch: Called after each batch with the number of its images.
+
+    Returns:
+        bool [n], True where the answer is right.
+
+    Raises:
+        InputError: If the batch size is below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch size is {batch_size}: it must be 1 or more")
+    shown, right = stored(images, shift), []
+    with evaluating(model):
+        for index in torch.arange(len(images) if limit is None else min(limit, len(images))).split(batch_size):
+            x, y = shown_to(model, shown, shift, seed, index)
+            right.append(predict(model, x).argmax(1) == y)
+            if on_batch:
+                on_batch(len(index))
+    return torch.cat(right).cpu().numpy()
+
+
+def shown_to(
+    model: nn.Module, images: Images | Floats, shift: Shift, seed: int, index: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Make what a network sees of some images under a shift.
+
+    Args:
+        model: The network; attacks look at it.
+        images: The test images, or what is `stored` in their place.
+        shift: What is done to them.
+        seed: Seed of the disturbances.
+        index: int64 [b], positions of the images in the set.
+
+    Returns:
+        float32 [b, C, H, W] in [0, 1] and int64 [b], on the network's device.
+    """
+    device = device_of(model)
+    x, y = _floats(images, index, device), images.y[index].to(device)
+    seeds = counter.fold(counter.key(seed, *shift.key), index.to(device))
+    with evaluating(model):
+        return shift.apply(model, x, y, seeds), y
+
+
+def stored(images: Images | Floats, shift: Shift) -> Images | Floats:
+    """Read what a shift shows in place of the test images.
+
+    Args:
+        images: The test images.
+        shift: The shift.
+
+    Returns:
+        The images on disk for released corruptions, else the test images themselves.
+
+    Raises:
+        InputError: If the released files are not those of these images.
+    """
+    if shift.stored is None:
+        return images
+    if isinstance(images, Floats):
+        raise InputError("released corruptions belong to a data set by name or path, and a loader came.")
+    return shift.stored(images)
+
+
+def _floats(images: Images | Floats, index: Tensor | slice, device: torch.device) -> Tensor:
+    x = images.x[index].to(device, non_blocking=True)
+    return x if x.is_floating_point() else x.to(torch.float32).div_(255)
+
+
+def records(bits: dict[Key, NDArray[np.bool_]], *, data: str, model: str, method: str, seed: int) -> list[Record]:
+    """Count the bits of `measure`.
+
+    Args:
+        bits: For each (suite, shift, severity) a boolean array [n].
+        data: Name of the data set.
+        model: Name of the network.
+        method: Name of the training method.
+        seed: Seed of the training run.
+
+    Returns:
+        One record for each key, in the order of the keys.
+    """
+    return [
+        Record(data, model, method, seed, suite, shift, severity, int(right.sum()), len(right))
+        for (suite, shift, severity), right in bits.items()
+    ]
