@@ -1,4 +1,4 @@
-"""Time the first use in fresh processes: the C++ kernel and torch.compile of a network, with empty caches and full ones.
+"""Time the first use in fresh processes, with empty caches and full ones: the C++ kernel, torch.compile of a network.
 
 python benchmarks/latency.py --network wrn-16-2:16:32 --out results.json
 """
