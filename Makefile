@@ -32,7 +32,7 @@ format: .venv/ready
 
 # Newer versions of everything, tested together; without addresses.
 lock: .venv/ready
-	$(BIN)/uv pip compile -q --upgrade --group dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --upgrade --group dev --no-annotate --no-header pyproject.toml -o requirements.txt
 
 .venv/ready: pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
