@@ -14,6 +14,10 @@ from resolute.errors import InputError
 
 _PIECE = 2**17
 """Elements that plain operations work on at a time: 0.5 MiB of float32."""
+_RESOLUTION = {
+    dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+"""Half of the distance from 1 to the next number: what is smaller is rounded away."""
 
 
 def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
@@ -79,7 +83,7 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
         eps = float(eps)
         if eps == 0 and slope == 1:
             return x
-        if 0 < eps < torch.finfo(x.dtype).eps / 2:
+        if 0 < eps < _RESOLUTION.get(x.dtype, 0):
             _warn_lost(x.dtype)
     if not x.requires_grad and kernels.serves(x):
         return kernels.multiply(x, x, draw_seed(x), float(eps), level, slope, inplace, _in_pieces)
@@ -245,7 +249,7 @@ def _in_pieces(src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, 
 
 @functools.cache
 def _warn_lost(dtype: torch.dtype) -> None:
-    lost = torch.finfo(dtype).eps / 2
+    lost = _RESOLUTION[dtype]
     warnings.warn(
         f"eps is below {lost:.2g}, the resolution of {dtype}: rounding takes most of the noise away and this trains "
         f"the plain network. Use an eps of at least {2 * lost:.2g} or a wider dtype.",

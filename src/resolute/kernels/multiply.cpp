@@ -61,20 +61,27 @@ inline uint32_t mix(uint32_t h) {
 }
 
 // Bit b from the top of words[k] is the sign of element 32 * b + k of the block: 1 with probability level / 2^16.
+// The first plane whose bit equals the digit of the level decides: few blocks need all 16.
 inline void draw(uint32_t low, uint32_t high, uint32_t block, uint32_t level, uint32_t* words) {
-    uint32_t first[LANES];
+    uint32_t first[LANES], open[LANES];
     for (uint32_t k = 0; k < LANES; k++) {
         first[k] = mix(((block * LANES + k) ^ low) + ODD);
         words[k] = level >> 16 ? ~0u : 0u;
+        open[k] = ~0u;
     }
     if (level == 0 || level >> 16) return;
-    for (int plane = 15 - __builtin_ctz(level); plane >= 0; plane--) {
+    const int last = 15 - __builtin_ctz(level);
+    for (int plane = 0; plane <= last; plane++) {
         const uint32_t step = mix(plane) + ODD;
-        const uint32_t either = (level >> (15 - plane)) & 1 ? ~0u : 0u;
+        const uint32_t digit = (level >> (15 - plane)) & 1 ? ~0u : 0u;
+        uint32_t left = 0;
         for (int k = 0; k < LANES; k++) {
             const uint32_t word = first[k] + mix((first[k] ^ high) + step);
-            words[k] = (words[k] & word) | ((words[k] ^ word) & either);
+            words[k] |= open[k] & word & digit;
+            open[k] &= word ^ digit;
+            left |= open[k];
         }
+        if (!left) return;
     }
 }
 
