@@ -6,9 +6,15 @@ not: whoever knows the seed and the position can draw any one of them again, in 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_Word = TypeVar("_Word", int, Tensor, "NDArray[Any]")
 _WORD = 0xFFFFFFFF
 _ODD = 0x9E3779B9
 
@@ -33,14 +39,22 @@ def words(seed: Tensor, counter: Tensor) -> Tensor:
         [2822576212, 2516546248, 332160792]
     """
     low, high = seed & _WORD, (seed >> 32) & _WORD
-    high = _mix(high ^ _mix(low + _ODD))
-    low = _mix(low ^ high)
-    first = _mix(((counter & _WORD) ^ low) + _ODD)
-    second = _mix((first ^ high) + _mix(counter >> 32) + _ODD)
+    high = mix(high ^ mix(low + _ODD))
+    low = mix(low ^ high)
+    first = mix(((counter & _WORD) ^ low) + _ODD)
+    second = mix((first ^ high) + mix(counter >> 32) + _ODD)
     return (first + second) & _WORD
 
 
-def _mix(h: Tensor) -> Tensor:
+def mix(h: _Word) -> _Word:
+    """Scramble words of 32 bits, one to one: the finaliser of `words`.
+
+    Args:
+        h: A number, int64 or uint32 numbers; of each the lowest 32 bits count.
+
+    Returns:
+        Numbers in [0, 2**32) of the same kind.
+    """
     h = h & _WORD
     h = ((h ^ (h >> 16)) * 0x21F0AAAD) & _WORD
     h = ((h ^ (h >> 15)) * 0xD35A2D97) & _WORD
