@@ -3,24 +3,29 @@
 Every name is built on the meta device, which takes no memory. One name for each set of module classes also runs an
 example, so that activations called as functions are seen, not only read.
 `python benchmarks/sweep.py --out benchmarks/results/sweep.json`.
+
+With `--train` the smallest member of each family of timm is built in memory, robustified, and runs one training pass
+at its own input size: `python benchmarks/sweep.py --train --out benchmarks/results/sweep-train.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import warnings
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import clock
 import timm
 import torch
 import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from resolute import places, records, sites, unreached
+from resolute import places, records, robustify, sites, unreached
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,6 +126,55 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def smallest_members(only: str) -> dict[str, str]:
+    """Name the architecture with the fewest parameters of each family of timm."""
+    counts: dict[str, tuple[int, str]] = {}
+    for name in LIBRARIES["timm"][0]:
+        if fnmatchcase(name, only):
+            model, _ = timm_model(name)
+            entry = sum(p.numel() for p in model.parameters()), name
+            family = type(model).__module__.rpartition(".")[2]
+            counts[family] = min(entry, counts.get(family, entry))
+    return {family: name for family, (_, name) in sorted(counts.items())}
+
+
+def train(name: str) -> dict[str, Any]:
+    """Run one training pass of two images with noise, and one with the same seed but without it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, drop_rate=0.0, drop_path_rate=0.0).train()
+    x = torch.rand(2, *model.default_cfg["input_size"])
+    losses: list[float] = []
+    for eps in (0.0, 0.1):
+        if eps:
+            robustify(model, eps)
+        model.zero_grad()
+        torch.manual_seed(1)
+        out = model(x)
+        loss = (out[0] if isinstance(out, tuple) else out).float().square().mean()
+        loss.backward()
+        losses.append(float(loss))
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return {
+        "name": name,
+        "places": len(sites(model)),
+        "finite": all(bool(g.isfinite().all()) for g in gradients) and all(map(math.isfinite, losses)),
+        "noise changes the loss": losses[0] != losses[1],
+        "parameters with gradient": len(gradients),
+        "parameters": sum(1 for _ in model.parameters()),
+    }
+
+
+def train_families(only: str, out: Path | None) -> None:
+    rows: list[dict[str, Any]] = []
+    for family, name in smallest_members(only).items():
+        try:
+            rows.append({"family": family, **train(name)})
+        except (RuntimeError, NotImplementedError, AssertionError, TypeError, AttributeError, ValueError) as error:
+            rows.append({"family": family, "name": name, "failed": str(error).splitlines()[0]})
+        print(json.dumps(rows[-1]), flush=True)
+        clock.write(out, rows)
+
+
 def written(report: dict[str, Any]) -> str:
     """Write the rows one a line."""
     tables = {library: result.pop("rows") for library, result in report["results"].items()}
@@ -137,7 +191,10 @@ def main() -> None:
     parser.add_argument("--libraries", default=",".join(LIBRARIES))
     parser.add_argument("--only", default="*", help="a pattern of names")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--train", action="store_true", help="train the smallest member of each family of timm")
     args = parser.parse_args()
+    if args.train:
+        return train_families(args.only, args.out)
     results: dict[str, Any] = {}
     for library in args.libraries.split(","):
         rows: dict[str, dict[str, Any]] = {}
@@ -152,6 +209,7 @@ def main() -> None:
     if args.out:
         args.out.parent.mkdir(exist_ok=True)
         args.out.write_text(written({"environment": records.environment(), "results": results}))
+    return None
 
 
 if __name__ == "__main__":
