@@ -144,20 +144,30 @@ def default_folder(subjects: Sequence[Subject], plan: Plan) -> Path:
 
 
 def _identity(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for part in (plan.images.x[: plan.n], plan.images.y[: plan.n]):
-        digest.update(part.contiguous().numpy().tobytes())
     return {
         "data": plan.images.info.name,
         "split": plan.images.split,
         "n": plan.n,
-        "images_sha256": digest.hexdigest(),
+        "images_sha256": _digest(plan.images, plan.n),
         "suites": list(dict.fromkeys(("clean", *plan.suites))),
         "seed": plan.seed,
         "networks": [
             {"name": s.name, "architecture": s.architecture, "sha256": s.sha256, "folder": _folder(s)} for s in subjects
         ],
     }
+
+
+def _digest(images: Images, n: int) -> str:
+    """Hash the first images and their labels; of those on the disk the names and sizes of their files."""
+    digest = hashlib.sha256(images.y[:n].contiguous().numpy().tobytes())
+    if images.stream is None:
+        digest.update(images.x[:n].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+    stream = images.stream
+    digest.update(repr((stream.shape, stream.resize, stream.positions[:n].tolist())).encode())
+    for file in stream.blobs.files():
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def _claim(out: Path, subjects: Sequence[Subject], plan: Plan) -> None:
