@@ -137,7 +137,7 @@ def measure_shift(
         images: The test images.
         shift: What is done to them.
         seed: Seed of the disturbances.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch; where the shift has a block, that many.
         limit: Only the first so many images; None for all.
         on_batch: Called after each batch with the number of its images.
 
@@ -149,10 +149,11 @@ def measure_shift(
     """
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}: it must be 1 or more")
+    size = shift.block or batch_size
     order, right = torch.arange(len(images) if limit is None else min(limit, len(images))), []
-    shown = _batches(stored(images, shift), order, batch_size, device_of(model))
+    shown = _batches(stored(images, shift), order, size, device_of(model))
     with evaluating(model):
-        for index, (x, y) in zip(order.split(batch_size), shown, strict=True):
+        for index, (x, y) in zip(order.split(size), shown, strict=True):
             changed = _shifted(model, x, y, shift, seed, index)
             right.append(predict(model, changed).argmax(1) == y)
             if on_batch:
