@@ -2,16 +2,33 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+import torch
 
 from resolute import cli, models
 from resolute.data import load
 from resolute.models import checkpoint
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ANSWERS = """
+import torch
+from torch import nn
+
+class Answers(nn.Module):
+    def __init__(self, change, pixels=64, classes=10):
+        super().__init__()
+        self.network, self.change = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)), change
+
+    def forward(self, x):
+        return self.change(self.network(x))
+
+def pair(): return Answers(lambda logits: (logits, logits))
+def sure(): return Answers(lambda logits: logits.softmax(1))
+def wide(): return Answers(lambda logits: logits, classes=11)
+def flat(): return Answers(lambda logits: logits, pixels=192)
+"""
+"""A user's own networks, none of which can be judged."""
 
 
 @pytest.fixture
@@ -25,8 +42,10 @@ def cells(tmp_path: Path) -> list[Path]:
     return folders
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["resolute", "evaluate", *map(str, words)])
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object, command: str = "evaluate"
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["resolute", command, *map(str, words)])
     code: object = 0
     try:
         cli.main()
@@ -57,6 +76,26 @@ def test_two_checkpoints_are_judged_and_compared(
     written = (out / "report.html").read_bytes()
     assert call(monkeypatch, capsys, *words)[:2] == (0, shown)
     assert (out / "report.html").read_bytes() == written
+    (out / "report.html").unlink()
+    (out / "results.csv").unlink()
+    assert call(monkeypatch, capsys, out, command="report")[:2] == (0, shown)
+    assert (out / "report.html").read_bytes() == written
+    assert (out / "results.csv").exists()
+
+
+def test_fifteen_corruptions_have_their_mean(
+    cells: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (cells[0], "--suites", "corruptions", "--limit", 20, "--device", "cpu", "--out", "out")
+    code, shown, _ = call(monkeypatch, capsys, *words)
+    assert code == 0
+    results = json.loads(Path("out/results.json").read_text())
+    [benchmark] = results["benchmarks"]
+    [mean] = [row for row in results["table"] if (row["suite"], row["shift"]) == ("corruptions", "mean")]
+    figure = benchmark["figures"]["base-seed0"]["mean error"]["mean"]
+    assert figure == pytest.approx(mean["errors"]["base-seed0"]["mean"])
+    assert f"base-seed0: mean error {100 * figure:.2f} %" in " ".join(shown.split())
+    assert f"mean error {100 * figure:.2f} %" in Path("out/report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -70,6 +109,11 @@ def test_two_checkpoints_are_judged_and_compared(
         (["CELL", "--data", "nowhere"], "unknown data set 'nowhere'"),
         (["--factory", "nothing"], "it is package.module:function"),
         (["/nowhere"], "holds no model.json"),
+        (["--factory", "answers:pair"], "the model returns a tuple of 2; wanted is one tensor of logits"),
+        (["--factory", "answers:sure"], "the model returns probabilities; wanted are logits"),
+        (["--factory", "answers:wide"], "tells 11 classes apart, and digits has 10"),
+        (["--factory", "answers:flat"], "the model cannot take images of 1x8x8 pixels"),
+        (["CELL", "--device", "cuda"], "device is 'cuda', and torch sees no GPU here"),
     ],
 )
 def test_a_mistake_ends_with_its_message_and_code_2(
@@ -79,6 +123,10 @@ def test_a_mistake_ends_with_its_message_and_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    Path("answers.py").write_text(ANSWERS)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "answers", raising=False)
     code, _, told = call(monkeypatch, capsys, *[cells[0] if word == "CELL" else word for word in words])
     assert code == 2
     assert told.startswith("error: ")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
-from resolute.evaluation.checks import Check, check_attacks, sentence
+from resolute.evaluation.checks import COUNT, Check, check_attacks, sentence
 from resolute.records import Record
 
 CLEAN = Record("d", "m", "-", 0, "clean", "clean", 0.0, 90, 100)
@@ -45,7 +45,9 @@ def counted(**right: int) -> list[Record]:
 
 def test_a_plain_network_passes_every_check(trained: nn.Module) -> None:
     before = torch.random.get_rng_state()
-    found = check_attacks(trained, X, Y, 0.05, counted(pgd=10, square=30))
+    told: list[None] = []
+    found = check_attacks(trained, X, Y, 0.05, counted(pgd=10, square=30), on_check=lambda: told.append(None))
+    assert len(told) == len(found) == COUNT
     assert [check.result for check in found] == ["passed"] * 6, found
     assert torch.equal(torch.random.get_rng_state(), before)
 

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from cases import as_float, tiny_convolution, tiny_images, tiny_network
-from resolute import counter, evaluate, robustify, suites
+from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
+from resolute import attacks, counter, evaluate, robustify, suites
 from resolute.attacks import fgsm
+from resolute.data import Images, take
+from resolute.data.encoded import stream
+from resolute.data.folder import open_folder
 from resolute.errors import InputError
-from resolute.evaluation import measure, records
+from resolute.evaluation import measure, measure_shift, records
 from resolute.records import Record
 from resolute.suites.draws import normal
 
@@ -76,6 +81,51 @@ def test_bits_do_not_depend_on_the_batch(batch_size: int) -> None:
     whole, parts = measure(model, images, ALL), measure(model, images, ALL, batch_size=batch_size)
     assert whole.keys() == parts.keys()
     assert all(np.array_equal(whole[key], parts[key]) for key in whole)
+
+
+@pytest.mark.parametrize(("suite", "attack"), [("attacks", "square"), ("autoattack", "autoattack")])
+def test_what_draws_for_a_batch_always_meets_the_same_batch(
+    suite: str, attack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch's own size and seed decide the answers here: the suite must fix both."""
+    seen: dict[int, list[tuple[int, int]]] = {}
+    images = tiny_images(250)
+
+    def draw(model: nn.Module, x: Tensor, y: Tensor, radius: float, *, seed: int) -> Tensor:
+        seen.setdefault(batch_size, []).append((len(x), seed))
+        return x
+
+    monkeypatch.setattr(attacks, "torchattacks", lambda: None)
+    monkeypatch.setattr(attacks, attack, draw)
+    shifts = [shift for shift in suites.find([suite], images.info) if shift.name == attack]
+    for batch_size in (1, 7, 256):
+        for shift in shifts:
+            measure_shift(tiny_network(), images, shift, batch_size=batch_size)
+    assert [n for n, _ in seen[1]] == [100, 100, 50] * len(shifts)
+    assert len(set(seen[1])) == len(seen[1])
+    assert seen[1] == seen[7] == seen[256]
+
+
+@pytest.fixture
+def streamed() -> Images:
+    """Thirty photographs that stay on the disk."""
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 3), dtype=np.uint8)
+    for i, picture in enumerate(pixels):
+        for part in ("train", "test"):
+            file = Path(f"set/{part}/class{i % 3}/{i:02}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(file)
+    return stream(open_folder(Path("set")), tiny_info(shape=(3, 6, 6)), "test", 6)
+
+
+def test_a_set_on_the_disk_is_judged_as_in_memory(streamed: Images) -> None:
+    held = Images(streamed.info, take(streamed, torch.arange(30)), streamed.y, "test")
+    network = tiny_network(shape=(3, 6, 6))
+    whole = measure(network, held, ALL)
+    for batch_size in (7, 30):
+        found = measure(network, streamed, ALL, batch_size=batch_size)
+        assert all(np.array_equal(right, found[key]) for key, right in whole.items())
+    assert {int(right.sum()) for right in whole.values()} - {0, 30}
 
 
 def test_the_seed_draws_the_disturbances_and_nothing_else() -> None:

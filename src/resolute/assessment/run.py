@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -117,13 +118,16 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
         x, _ = shown_to(subject.model, plan.images, shifts[0], 0, torch.arange(min(16, plan.n)))
         check_network(subject.model, x, plan.images.info)
     _claim(out, subjects, plan)
-    with _progress(len(shifts) * len(subjects), plan.n, console) as (tell, finish):
+    checked = any(shift.name in checks.STRENGTH for shift in shifts) and not (out / "checks.json").exists()
+    parts = (len(shifts) + checks.COUNT * checked) * len(subjects)
+    with _progress(parts, plan.n, console) as (tell, finish):
         for subject in subjects:
             for shift in shifts:
                 _measure(subject, shift, plan, out, tell)
                 finish(subject.name)
-    bits = {s.name: _gathered(out, s, shifts) for s in subjects}
-    _check_attacks(subjects, plan, out, bits)
+        bits = {s.name: _gathered(out, s, shifts) for s in subjects}
+        if checked:
+            _check_attacks(subjects, plan, out, bits, finish)
     write_json(out / "examples.json", examples(subjects, plan.images, shifts, plan.seed, bits))
     write_judged(out)
     return load_judged(out)
@@ -144,20 +148,30 @@ def default_folder(subjects: Sequence[Subject], plan: Plan) -> Path:
 
 
 def _identity(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for part in (plan.images.x[: plan.n], plan.images.y[: plan.n]):
-        digest.update(part.contiguous().numpy().tobytes())
     return {
         "data": plan.images.info.name,
         "split": plan.images.split,
         "n": plan.n,
-        "images_sha256": digest.hexdigest(),
+        "images_sha256": _digest(plan.images, plan.n),
         "suites": list(dict.fromkeys(("clean", *plan.suites))),
         "seed": plan.seed,
         "networks": [
             {"name": s.name, "architecture": s.architecture, "sha256": s.sha256, "folder": _folder(s)} for s in subjects
         ],
     }
+
+
+def _digest(images: Images, n: int) -> str:
+    """Hash the first images and their labels; of those on the disk the names and sizes of their files."""
+    digest = hashlib.sha256(images.y[:n].contiguous().numpy().tobytes())
+    if images.stream is None:
+        digest.update(images.x[:n].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+    stream = images.stream
+    digest.update(repr((stream.shape, stream.resize, stream.positions[:n].tolist())).encode())
+    for file in stream.blobs.files():
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def _claim(out: Path, subjects: Sequence[Subject], plan: Plan) -> None:
@@ -206,11 +220,14 @@ def _gathered(out: Path, subject: Subject, shifts: Sequence[Shift]) -> dict[Any,
     return {key: right for s in shifts for key, right in read_bits(_file(out, subject, s)).items()}
 
 
-def _check_attacks(subjects: Sequence[Subject], plan: Plan, out: Path, bits: dict[str, dict[Any, Any]]) -> None:
+def _check_attacks(
+    subjects: Sequence[Subject],
+    plan: Plan,
+    out: Path,
+    bits: dict[str, dict[Any, Any]],
+    finish: Callable[[str], None],
+) -> None:
     """Once an attack was run: was it a real one? Written beside the shifts, and not computed again."""
-    path = out / "checks.json"
-    if path.exists() or not any(shift in checks.STRENGTH for _, shift, _ in bits[subjects[0].name]):
-        return
     found, info = {}, plan.images.info
     for subject in subjects:
         counted = records(bits[subject.name], data="", model="", method="", seed=0)
@@ -218,17 +235,18 @@ def _check_attacks(subjects: Sequence[Subject], plan: Plan, out: Path, bits: dic
         x, y = shown_to(
             subject.model, plan.images, clean, plan.seed, torch.arange(min(plan.n, plan.batch_size, CHECKED))
         )
-        own = checks.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed)
+        done = functools.partial(finish, f"{subject.name}, checks of the attacks")
+        own = checks.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed, on_check=done)
         told = [dataclasses.asdict(check) for check in own]
         found[subject.name] = {"sentence": checks.sentence(counted, own, info.radius), "n": len(x), "checks": told}
-    write_json(path, found)
+    write_json(out / "checks.json", found)
 
 
 _Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
 
 
 @contextlib.contextmanager
-def _progress(shifts: int, n: int, console: Console | None) -> Iterator[_Tell]:
+def _progress(parts: int, n: int, console: Console | None) -> Iterator[_Tell]:
     """Show how far the evaluation is, and how long it will take at the pace so far."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -237,7 +255,7 @@ def _progress(shifts: int, n: int, console: Console | None) -> Iterator[_Tell]:
     shown, start, at = console.is_terminal, time.monotonic(), [0, 0]
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=shifts * n)
+        task = bar.add_task("", total=parts * n)
 
         def tell(name: str, shift: Shift, done: int) -> None:
             at[1] += done
@@ -246,10 +264,10 @@ def _progress(shifts: int, n: int, console: Console | None) -> Iterator[_Tell]:
 
         def finish(name: str) -> None:
             at[0], at[1] = at[0] + 1, 0
-            bar.update(task, completed=at[0] * n)
-            if not shown and (at[0] == shifts or at[0] % 10 == 0):
+            bar.update(task, completed=at[0] * n, description=name)
+            if not shown and (at[0] == parts or at[0] % 10 == 0):
                 spent = time.monotonic() - start
-                left = spent * (shifts / at[0] - 1)
-                console.print(f"{name}: {at[0]} of {shifts} shifts done, {spent:.0f} s, {left:.0f} s left")
+                left = spent * (parts / at[0] - 1)
+                console.print(f"{name}: {at[0]} of {parts} parts done, {spent:.0f} s, {left:.0f} s left")
 
         yield tell, finish

@@ -30,7 +30,8 @@ def square(
         y: Labels, int64 [n].
         radius: Largest change of a pixel, in pixel units.
         queries: Forward passes for an image at most; the authors' number.
-        seed: Seed of the search. The squares of an image depend on the other images of its batch too.
+        seed: Seed of the search. The squares of an image depend on the other images of its batch too; the suite
+            ``attacks`` gives it the same images together whatever the batch size.
 
     Returns:
         The attacked images, detached, in [0, 1]; those that were wrong already are left as they are.
@@ -56,7 +57,7 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, s
         x: Images, float [n, C, H, W] in [0, 1].
         y: Labels, int64 [n].
         radius: Largest change of a pixel, in pixel units.
-        seed: Seed of the random starts.
+        seed: Seed of the random starts, which depend on the other images of the batch too, as with `square`.
 
     Returns:
         The attacked images, detached, in [0, 1].

@@ -87,6 +87,9 @@ def picture_rows(
     Returns:
         Rows of pictures.
     """
+    import torch
+
+    from resolute.data import take
     from resolute.suites import find
 
     shifts: dict[str, list[Shift]] = {}
@@ -95,9 +98,13 @@ def picture_rows(
     several = levels is not None and len(levels) > 1
     rows = []
     for index in chosen:
-        original = Tile(images.x[index].float() / 255, "original", "")
+        pixels = take(images, torch.tensor([index])).float() / 255
+        original = Tile(pixels[0], "original", "")
         bands = [
-            [_tile(images, index, own[min(level or len(own), len(own)) - 1], seed) for level in levels or [0]]
+            [
+                _tile(pixels, images.y[index], index, own[min(level or len(own), len(own)) - 1], seed)
+                for level in levels or [0]
+            ]
             for own in shifts.values()
         ]
         rows += (
@@ -108,7 +115,7 @@ def picture_rows(
     return rows
 
 
-def _tile(images: Images, index: int, shift: Shift, seed: int) -> Tile:
+def _tile(pixels: Tensor, y: Tensor, index: int, shift: Shift, seed: int) -> Tile:
     import torch
     from torch import nn
 
@@ -116,7 +123,7 @@ def _tile(images: Images, index: int, shift: Shift, seed: int) -> Tile:
     from resolute.report.formats import severity
 
     seeds = counter.fold(counter.key(seed, *shift.key), torch.tensor([index]))
-    x = shift.apply(nn.Identity(), images.x[index, None].float() / 255, images.y[index, None], seeds)
+    x = shift.apply(nn.Identity(), pixels, y[None], seeds)
     name = shift.name.replace("-", " ").replace("_", " ").replace("five crop", "five-crop")
     return Tile(x[0], name, f"severity {severity(shift.severity)}")
 

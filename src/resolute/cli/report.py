@@ -9,11 +9,21 @@ import typer
 from rich.console import Console
 
 
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory of compare.")]) -> None:
-    """Rebuild report.html and report.md of a run from its files alone."""
-    from resolute.report import console_table, load_run, summarise, write_report
-
-    path = write_report(folder)
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of compare or of evaluate.")],
+) -> None:
+    """Rebuild the report of a comparison or of an evaluation from its other files alone."""
     console = Console()
-    console.print(console_table(summarise(load_run(folder))))
+    if (folder / "evaluation.json").exists():
+        from resolute.report.judged import load_judged
+        from resolute.report.judged_page import write_judged
+        from resolute.report.judged_table import console_judged
+
+        path = write_judged(folder)
+        console.print(*console_judged(load_judged(folder)), sep="\n")
+    else:
+        from resolute.report import console_table, load_run, summarise, write_report
+
+        path = write_report(folder)
+        console.print(console_table(summarise(load_run(folder))))
     console.print(f"report: {path}", soft_wrap=True, highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resolute.data.augmentation import Augment, augment
-from resolute.data.batching import batches, training_batches
+from resolute.data.batching import batches, take, training_batches
 from resolute.data.catalog import DATASETS, data_root, load
 from resolute.data.info import DataInfo, Images
 from resolute.data.seeding import augment_generator, epoch_order
@@ -21,5 +21,6 @@ __all__ = [
     "data_root",
     "epoch_order",
     "load",
+    "take",
     "training_batches",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from resolute.data.augmentation import Augment, augment
@@ -49,6 +50,25 @@ def batches(
     """
     for x, y in _bytes(images, batch_size, order, device, crop):
         yield _as_float(x), y
+
+
+def take(images: Images, index: Tensor) -> Tensor:
+    """Fetch some images, decoded here and now if they are on the disk.
+
+    Args:
+        images: The set.
+        index: int64 [b], positions in it.
+
+    Returns:
+        uint8 [b, C, H, W].
+
+    Raises:
+        InputError: If an image cannot be read.
+    """
+    if images.stream is None:
+        return images.x[index]
+    pixels = [images.stream.pixels(i, None) for i in index.tolist()]
+    return torch.from_numpy(np.stack(pixels)) if pixels else images.x
 
 
 def training_batches(

@@ -16,7 +16,7 @@ from resolute.attacks import fgsm, input_gradient, losses, pgd
 from resolute.evaluation.intake import predict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ SLACK = 0.01
 other finds."""
 GONE = 0.05
 """Accuracy, as a share of the clean one, below which nothing is left worth the name."""
+COUNT = 6
 STRENGTH = {"fgsm": 0, "square": 1, "pgd": 2, "autoattack": 3}
 """Attacks by name, weak to strong; the strongest one that was run speaks."""
 
@@ -49,7 +50,14 @@ class Check:
 
 
 def check_attacks(
-    model: nn.Module, x: Tensor, y: Tensor, radius: float, counted: Sequence[Record], *, seed: int = 0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    radius: float,
+    counted: Sequence[Record],
+    *,
+    seed: int = 0,
+    on_check: Callable[[], None] | None = None,
 ) -> list[Check]:
     """Run the checks on some images.
 
@@ -60,20 +68,22 @@ def check_attacks(
         radius: The customary radius of the data, in pixel units.
         counted: Records of this network over all images, for what compares attacks that were run.
         seed: Seed of the random starts; torch's generators are left as they were.
+        on_check: Called after each of the `COUNT` checks.
 
     Returns:
         The checks in a fixed order.
     """
+    found = []
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        return [
-            _gradient(model, x, y),
-            _steps(model, x, y, radius),
-            _radii(model, x, y, radius),
-            _fgsm_or_pgd(model, x, y, radius),
-            _unbounded(model, x, y),
-            _black_box(counted),
-        ]
+        for check in (_gradient, _steps, _radii, _fgsm_or_pgd, _unbounded):
+            found.append(check(model, x, y, radius))
+            if on_check:
+                on_check()
+    found.append(_black_box(counted))
+    if on_check:
+        on_check()
+    return found
 
 
 def _check(name: str, holds: bool, found: str) -> Check:
@@ -84,7 +94,7 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return float((predict(model, x).argmax(1) == y).double().mean())
 
 
-def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Check:
+def _gradient(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:  # noqa: ARG001
     grad = input_gradient(model, x, y).flatten(1)
     usable = float(((grad != 0).any(1) & grad.isfinite().all(1)).double().mean())
     return _check(
@@ -129,7 +139,7 @@ def _fgsm_or_pgd(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check
     )
 
 
-def _unbounded(model: nn.Module, x: Tensor, y: Tensor) -> Check:
+def _unbounded(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:  # noqa: ARG001
     left = _accuracy(model, pgd(model, x, y, 1.0, 0.05, 100, restarts=2), y)
     return _check("Without a bound nothing is left", left <= SLACK, f"Right at radius 1: {100 * left:.1f} %.")
 

@@ -8,13 +8,13 @@ import torch
 
 from resolute import counter, suites
 from resolute.attacks import evaluating
-from resolute.data import Images, load
+from resolute.data import Images, batches, load, take
 from resolute.errors import InputError
 from resolute.evaluation.intake import Floats, check_network, collect, device_of, predict
 from resolute.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -109,7 +109,9 @@ def measure(
         For each (suite, shift, severity) a boolean array [n], True where the answer is right.
     """
     shifts = suites.find(suite_names, images.info, root)
-    check_network(model, _floats(images, slice(PROBE), device_of(model)), images.info)
+    [clean] = suites.find(["clean"], images.info)
+    x, _ = shown_to(model, images, clean, seed, torch.arange(min(PROBE, len(images))))
+    check_network(model, x, images.info)
     bits = {}
     for shift in shifts:
         bits[shift.key] = measure_shift(model, images, shift, seed, batch_size=batch_size)
@@ -135,7 +137,7 @@ def measure_shift(
         images: The test images.
         shift: What is done to them.
         seed: Seed of the disturbances.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch; where the shift has a block, that many.
         limit: Only the first so many images; None for all.
         on_batch: Called after each batch with the number of its images.
 
@@ -147,11 +149,13 @@ def measure_shift(
     """
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}: it must be 1 or more")
-    shown, right = stored(images, shift), []
+    size = shift.block or batch_size
+    order, right = torch.arange(len(images) if limit is None else min(limit, len(images))), []
+    shown = _batches(stored(images, shift), order, size, device_of(model))
     with evaluating(model):
-        for index in torch.arange(len(images) if limit is None else min(limit, len(images))).split(batch_size):
-            x, y = shown_to(model, shown, shift, seed, index)
-            right.append(predict(model, x).argmax(1) == y)
+        for index, (x, y) in zip(order.split(size), shown, strict=True):
+            changed = _shifted(model, x, y, shift, seed, index)
+            right.append(predict(model, changed).argmax(1) == y)
             if on_batch:
                 on_batch(len(index))
     return torch.cat(right).cpu().numpy()
@@ -173,10 +177,23 @@ def shown_to(
         float32 [b, C, H, W] in [0, 1] and int64 [b], on the network's device.
     """
     device = device_of(model)
-    x, y = _floats(images, index, device), images.y[index].to(device)
-    seeds = counter.fold(counter.key(seed, *shift.key), index.to(device))
+    x = images.x[index] if isinstance(images, Floats) else take(images, index).to(torch.float32).div_(255)
+    x, y = x.to(device), images.y[index].to(device)
     with evaluating(model):
-        return shift.apply(model, x, y, seeds), y
+        return _shifted(model, x, y, shift, seed, index), y
+
+
+def _shifted(model: nn.Module, x: Tensor, y: Tensor, shift: Shift, seed: int, index: Tensor) -> Tensor:
+    seeds = counter.fold(counter.key(seed, *shift.key), index.to(x.device))
+    return shift.apply(model, x, y, seeds)
+
+
+def _batches(
+    images: Images | Floats, order: Tensor, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    if not isinstance(images, Floats):
+        return batches(images, batch_size, order=order, device=device)
+    return ((images.x[index].to(device), images.y[index].to(device)) for index in order.split(batch_size))
 
 
 def stored(images: Images | Floats, shift: Shift) -> Images | Floats:
@@ -197,11 +214,6 @@ def stored(images: Images | Floats, shift: Shift) -> Images | Floats:
     if isinstance(images, Floats):
         raise InputError("released corruptions belong to a data set by name or path, and a loader came.")
     return shift.stored(images)
-
-
-def _floats(images: Images | Floats, index: Tensor | slice, device: torch.device) -> Tensor:
-    x = images.x[index].to(device, non_blocking=True)
-    return x if x.is_floating_point() else x.to(torch.float32).div_(255)
 
 
 def records(bits: dict[Key, NDArray[np.bool_]], *, data: str, model: str, method: str, seed: int) -> list[Record]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from resolute.errors import InputError
 from resolute.records import read_bits, read_json
+from resolute.report.benchmarks import Benchmark, benchmarks
 from resolute.report.formats import fraction, severity
 from resolute.stats import Interval, Verdict, holm, mcnemar_clustered, verdict, wilson
 
@@ -82,6 +83,7 @@ class Judged:
         networks: Names, the first one to compare with.
         rows: The table: each suite's shifts, then its mean.
         details: A line for each shift and severity.
+        benchmarks: The figures of each suite of 15 corruptions at 5 severities.
         checks: What the sanity checks found; see `resolute.evaluation.checks`.
         examples: Images that were got wrong.
     """
@@ -91,6 +93,7 @@ class Judged:
     networks: tuple[str, ...]
     rows: tuple[Row, ...]
     details: tuple[Row, ...]
+    benchmarks: tuple[Benchmark, ...]
     checks: dict[str, Any]
     examples: list[dict[str, Any]]
 
@@ -125,6 +128,7 @@ def load_judged(folder: Path) -> Judged:
         networks=tuple(bits),
         rows=_compared(bits, _grouped(keys)),
         details=_compared(bits, [(*key, [key]) for key in keys]),
+        benchmarks=benchmarks(bits, stamp["data"]),
         checks=read_json(checks) if checks.exists() else {},
         examples=read_json(folder / "examples.json"),
     )

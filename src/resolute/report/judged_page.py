@@ -54,6 +54,7 @@ def as_json(judged: Judged) -> dict[str, Any]:
         "environment": judged.environment,
         "table": [_row(row) for row in judged.rows],
         "details": [_row(row) for row in judged.details],
+        "benchmarks": [dataclasses.asdict(benchmark) for benchmark in judged.benchmarks],
         "checks": judged.checks,
     }
 

@@ -29,6 +29,8 @@ def console_judged(judged: Judged) -> list[RenderableType]:
 
     n = f"{judged.n:,} images of {judged.stamp['data']}"
     shown: list[RenderableType] = [Text(f"error in % on {n}, 95 % intervals over images"), _table(judged)]
+    for benchmark in judged.benchmarks:
+        shown += [Text(f"{benchmark.suite}, 15 at 5 severities, {n}: {benchmark.told(n)}") for n in judged.networks]
     for name, found in judged.checks.items():
         shown.append(Text(f"{name}: {found['sentence']}", "bold"))
         for check in found["checks"]:

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from resolute import attacks
+from resolute.data.info import SMALL
 from resolute.suites.draws import uniform
 from resolute.suites.shift import Shift
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 STEPS, RESTARTS = 50, 2
 """Fewer than 50 steps, or one start, often leave a network looking better than it is (Carlini et al. 2019)."""
+
+
+BLOCKS = (100, 20)
+"""Images, small and large, that Square and AutoAttack look at together: the library draws for a batch as a whole."""
 
 
 def fgsm(info: DataInfo) -> list[Shift]:
@@ -51,6 +56,10 @@ def pgd(info: DataInfo) -> list[Shift]:
 def all_attacks(info: DataInfo) -> list[Shift]:
     """Attack with FGSM, PGD and the black-box Square (needs the extra ``attacks``).
 
+    Square draws for a batch as a whole. It is always given the same images together, the first 100 of the set, the
+    next 100 and so on (20 if a side has more than 64 pixels), with a seed from the first of them: the batch size does
+    not matter, and with fewer images only the last block changes.
+
     Args:
         info: Description of the data set.
 
@@ -63,7 +72,7 @@ def all_attacks(info: DataInfo) -> list[Shift]:
 
 
 def autoattack(info: DataInfo) -> list[Shift]:
-    """Attack with AutoAttack's standard ensemble (needs the extra ``attacks``).
+    """Attack with AutoAttack's standard ensemble (needs the extra ``attacks``), in blocks as `all_attacks`' Square.
 
     Args:
         info: Description of the data set.
@@ -76,7 +85,8 @@ def autoattack(info: DataInfo) -> list[Shift]:
 
 
 def _at_radii(suite: str, name: str, apply: Apply, info: DataInfo) -> list[Shift]:
-    return [Shift(suite, name, radius, functools.partial(apply, radius=radius)) for radius in info.radii]
+    block = BLOCKS[max(info.shape[1:]) > SMALL] if apply in {_square, _autoattack} else None
+    return [Shift(suite, name, r, functools.partial(apply, radius=r), block=block) for r in info.radii]
 
 
 def _fgsm(model: nn.Module, x: Tensor, y: Tensor, seeds: Tensor, *, radius: float) -> Tensor:  # noqa: ARG001

@@ -10,7 +10,7 @@ import torch
 
 from resolute.data import Images, data_root
 from resolute.data.folder import open_folder
-from resolute.data.pixels import decode
+from resolute.data.streaming import Stream, worker_count
 from resolute.errors import InputError
 from resolute.suites.corruptions import CORRUPTIONS
 from resolute.suites.shift import Shift
@@ -18,8 +18,6 @@ from resolute.suites.shift import Shift
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from torch import Tensor
 
     from resolute.data import DataInfo
 
@@ -33,21 +31,16 @@ class Release(NamedTuple):
         folder: Its folder below the data root.
         record: Its number at Zenodo.
         example: A file that it holds, for messages.
-        read: ``(folder, corruption, severity, images) -> (x, y)``, uint8 [m, C, H, W] and int64 [m].
+        read: ``(folder, corruption, severity, images) -> Images``, described as the clean images are.
     """
 
     folder: str
     record: int
     example: str
-    read: Callable[[Path, str, int, Images], tuple[Tensor, Tensor]]
+    read: Callable[[Path, str, int, Images], Images]
 
 
-def _read_arrays(
-    folder: Path,
-    corruption: str,
-    severity: int,
-    images: Images,  # noqa: ARG001 the files' own shape is the only one
-) -> tuple[Tensor, Tensor]:
+def _read_arrays(folder: Path, corruption: str, severity: int, images: Images) -> Images:
     stored = np.load(folder / f"{corruption}.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     n = len(labels) // len(SEVERITIES)
@@ -57,15 +50,16 @@ def _read_arrays(
             "(n, 32, 32, 3). Unpack the released archive anew."
         )
     part = slice((severity - 1) * n, severity * n)
-    return torch.from_numpy(np.moveaxis(stored[part], -1, 1).copy()), torch.from_numpy(labels[part].astype(np.int64))
+    x, y = torch.from_numpy(np.moveaxis(stored[part], -1, 1).copy()), torch.from_numpy(labels[part].astype(np.int64))
+    return Images(images.info, x, y, images.split)
 
 
-def _read_files(folder: Path, corruption: str, severity: int, images: Images) -> tuple[Tensor, Tensor]:
+def _read_files(folder: Path, corruption: str, severity: int, images: Images) -> Images:
+    """Leave 50,000 photographs on the disk; they are 224 pixels wide already."""
     encoded = open_folder(folder / corruption / str(severity))
-    if not torch.equal(encoded.y, images.y):
-        return torch.empty(0), encoded.y
-    pixels = [decode(blob, images.info.shape) for chunk in encoded.blobs.chunks() for blob in chunk]
-    return torch.from_numpy(np.stack(pixels)), encoded.y
+    shape = images.info.shape
+    pixels = Stream(encoded.blobs, np.arange(len(encoded.y)), shape, min(shape[1:]), worker_count(), encoded.place)
+    return Images(images.info, torch.empty((0, *shape), dtype=torch.uint8), encoded.y, images.split, pixels)
 
 
 RELEASES: dict[str, Release] = {
@@ -155,17 +149,17 @@ def load(name: str, corruption: str, severity: int, root: str | Path | None, ima
     folder = data_root(root) / release.folder
     place = f"{folder}/{release.example}"
     try:
-        x, y = release.read(folder, corruption, severity, images)
+        found = release.read(folder, corruption, severity, images)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name} cannot be read ({error}). Fetch it from Zenodo, record {release.record}, and unpack it so that "
             f"{place} is there; or say where it is: the variable RESOLUTE_DATA names the folder that holds "
             f"{release.folder}."
         ) from error
-    if not torch.equal(y, images.y):
+    if not torch.equal(found.y, images.y):
         raise InputError(
-            f"the {len(y):,} labels of {name} ({corruption}, severity {severity}) are not those of the {len(images):,} "
-            f"images of {images.info.name} ({images.split}): the official test images in their official order belong "
-            "to it. Sets that were shuffled or cut cannot be matched."
+            f"the {len(found):,} labels of {name} ({corruption}, severity {severity}) are not those of the "
+            f"{len(images):,} images of {images.info.name} ({images.split}): the official test images in their "
+            "official order belong to it. Sets that were shuffled or cut cannot be matched."
         )
-    return Images(images.info, x, y, images.split)
+    return found

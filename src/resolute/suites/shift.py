@@ -35,6 +35,9 @@ class Shift:
             image meets the same disturbance whatever the batch, the order or the network. x' is like x, in [0, 1].
         stored: For released files: the images on disk that take the place of the test images, in their order;
             ``apply`` then leaves them as they are. None where images are made by ``apply`` alone.
+        block: Where ``apply`` draws for a whole batch, how many consecutive images of the set, from the first on, are
+            always given to it together, whatever the batch size: their results depend on each other. None where each
+            image stands for itself.
     """
 
     suite: str
@@ -42,6 +45,7 @@ class Shift:
     severity: float
     apply: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
     stored: Callable[[Images], Images] | None = None
+    block: int | None = None
 
     @property
     def key(self) -> Key:
