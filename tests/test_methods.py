@@ -250,7 +250,8 @@ def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
     def outcome(method: Method, settings: Settings) -> Tensor:
         torch.manual_seed(1)
         model = method.prepare(tiny_network(), settings).train()
-        return model(method.perturb_batch(model, x, y, settings)[0])
+        out: Tensor = model(method.perturb_batch(model, x, y, settings)[0])
+        return out
 
     variant = pickle.loads(pickle.dumps(methods.find(name)))
     assert (variant.name, variant.passes) == (name, methods.find(plain).passes)

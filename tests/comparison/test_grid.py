@@ -16,7 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from resolute import comparison, recipes
+from resolute import comparison, recipes, training
 from resolute.data import Augment, load
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
@@ -160,7 +160,7 @@ def test_a_part_of_the_images_is_the_same_for_all_methods_of_a_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[str, int], Any] = {}
-    train = comparison.cell.train
+    train = training.train
 
     def spy(model: Any, data: Any, **given: Any) -> Any:
         seen[given["method"], given["seed"]] = data
