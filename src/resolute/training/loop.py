@@ -7,6 +7,7 @@ on as if it had never stopped, and methods with the same seed meet the same imag
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -25,6 +26,7 @@ from resolute.data import Images, batches, epoch_order, training_batches
 from resolute.errors import InputError
 from resolute.methods import Method, Settings
 from resolute.models import objective
+from resolute.surgery import unrobustify
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig, learning_rate
 from resolute.training.optimizer import make_optimizer
@@ -165,6 +167,8 @@ def _run(fabric: Fabric, model: nn.Module, job: _Job, on_step: Callable[[float],
             saved = time.monotonic()
     if writer:
         writer.close()
+    if job.config.update_bn and fabric.is_global_zero:
+        _update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
 
 
@@ -254,6 +258,22 @@ def _step(trainee: _Trainee, job: _Job, x: Tensor, y: Tensor, rate: float) -> tu
     if trainee.ema:
         trainee.ema.update_parameters(trainee.model)
     return loss.detach(), (objective.logits(outputs).argmax(1) != y).float().mean()
+
+
+def _update_statistics(trainee: _Trainee, job: _Job) -> None:
+    """Estimate BatchNorm's statistics on a copy without noise, so that the network keeps its own."""
+    from torch.optim.swa_utils import update_bn
+
+    fabric, epoch = trainee.fabric, job.config.epochs
+    torch.manual_seed(counter.key(job.seed, "statistics"))
+    silent = unrobustify(copy.deepcopy(trainee.kept))
+    size = min(job.config.batch_size, len(job.data))
+    order = epoch_order(len(job.data), job.seed, epoch)[: len(job.data) // size * size]
+    policy = job.config.augment or job.data.info.augment
+    walk: Any = training_batches(job.data, size, policy, seed=job.seed, epoch=epoch, order=order, device=fabric.device)
+    with fabric.autocast():
+        update_bn(walk, silent)
+    trainee.kept.load_state_dict(silent.state_dict())
 
 
 def _validation_error(trainee: _Trainee, images: Images | None) -> float | None:
