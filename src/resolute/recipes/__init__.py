@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolute.errors import InputError, unknown
 from resolute.recipes.recipe import Recipe, from_json, to_json
-from resolute.recipes.row import RowRecipe, Weights
+from resolute.recipes.row import OPEN, RowRecipe, Weights
 from resolute.recipes.rows import QUOTED, TRAINED, WEIGHTS
 from resolute.recipes.source import Source
 from resolute.recipes.sources import SOURCES
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "QUOTED", "RECIPES", "SOURCES", "TRAINED", "WEIGHTS", "Recipe", "RowRecipe", "Source", "Weights", "customary",
-    "from_json", "named", "to_json",
+    "OPEN", "QUOTED", "RECIPES", "SOURCES", "TRAINED", "WEIGHTS", "Recipe", "RowRecipe", "Source", "Weights",
+    "customary", "from_json", "named", "to_json",
 ]  # fmt: skip
 
 

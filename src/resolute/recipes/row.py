@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from resolute.recipes.recipe import Recipe
     from resolute.recipes.source import Source
 
-CHOSEN = {
+OPEN = {
     "base": "5 seeds; the paper does not say how many runs a figure stands for.",
-    "r": "The paper prints p = 0.5, but neither eps nor the places of the noise; here eps={eps:g}, where={where}.",
-    "fgsm": "Half of each batch clean, half attacked (Goodfellow et al. 2014), at the data set's customary radius; the "
-    "paper prints neither mix nor radius.",
+    "r": "Signs at p = 0.5, as printed; the paper prints neither eps nor the places of the noise; each recipe does.",
+    "fgsm": "FGSM rows: half of each batch clean, half attacked (Goodfellow et al. 2014), at the data set's customary "
+    "radius; the paper prints neither mix nor radius.",
 }
-"""What the paper leaves open for every row of a method."""
+"""What the paper leaves open for every row of a method, and what is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +76,5 @@ def rows_of(
 def _of_row(row: Row, source: Source, deviations: tuple[str, ...], suites: tuple[str, ...]) -> RowRecipe:
     methods = tuple(dict.fromkeys(("base", row.method)))
     recipe = replace(source.recipe, name=row.id, methods=methods, suites=suites)
-    chosen = [CHOSEN[method].format(eps=recipe.settings.eps, where=recipe.settings.where) for method in methods[::-1]]
-    return RowRecipe(row.id, recipe, source, (*source.deviations, *deviations, *chosen))
+    left_open = [OPEN[method] for method in methods]
+    return RowRecipe(row.id, recipe, source, (*source.deviations, *deviations, *left_open))

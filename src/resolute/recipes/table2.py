@@ -9,7 +9,7 @@ TRAINED = rows_of(
     2, "nasneta_large", SOURCES["nasnet-a-large-imagenet"], "Top-5 is not measured: an evaluation counts top-1."
 )
 """Recipes by row."""
-QUOTED = {"2-senet": "the paper has no FGSM- or R- row of it"}
+QUOTED = {"2-senet": "no FGSM- or R- row"}
 """Rows that are not trained, and why."""
 WEIGHTS = {
     "2-senet": Weights(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from resolute.models import ABSENT
 from resolute.recipes.row import Weights, rows_of
 from resolute.recipes.sources import SOURCES
 
@@ -14,17 +13,15 @@ TRAINED = (
 )
 """Recipes by row."""
 QUOTED = {
-    "3-inception-v1": "the paper has no FGSM- or R- row of it",
-    "3-mobilenet": "the paper has no FGSM- or R- row of it",
-    "3-shufflenet": "the paper has no FGSM- or R- row of it, and no library has weights (torchvision's are of V2)",
-    "3-nasnet-b": f"not built: {ABSENT['nasnet-b']}",
-    "3-nasnet-c": f"not built: {ABSENT['nasnet-c']}",
+    "3-inception-v1": "no FGSM- or R- row",
+    "3-mobilenet": "no FGSM- or R- row",
+    "3-shufflenet": "no FGSM- or R- row; no library has weights",
+    "3-nasnet-b": "its cell is in a figure of its paper alone",
+    "3-nasnet-c": "its cell is in a figure of its paper alone",
 }
 """Rows that are not trained, and why."""
 WEIGHTS = {
-    "3-inception-v1": Weights("inception-v1", 224, ("torchvision's weights: BN, and 3x3 where the source has 5x5.",)),
-    "3-mobilenet": Weights(
-        "mobilenet-v1", 224, ("timm's weights come from a longer training of its own, not from the source's.",)
-    ),
+    "3-inception-v1": Weights("inception-v1", 224, ("torchvision's, with BN, and 3x3 where the source has 5x5.",)),
+    "3-mobilenet": Weights("mobilenet-v1", 224, ("timm's, from a longer training of its own.",)),
 }
 """Published weights by base row."""

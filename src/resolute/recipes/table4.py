@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from resolute.data import Augment
+from resolute.methods import Settings
 from resolute.recipes.row import rows_of
 from resolute.recipes.sources import SOURCES
 from resolute.training import TrainConfig
@@ -13,15 +14,22 @@ _LENET = replace(
     SOURCES["lenet-mnist"],
     recipe=replace(
         SOURCES["lenet-mnist"].recipe,
+        settings=Settings(eps=0.3, where="both"),
         train=TrainConfig(
-            epochs=12, batch_size=128, lr=0.04, warmup_epochs=1, augment=Augment(shift=2), channels_last=True
+            epochs=10,
+            batch_size=128,
+            lr=0.04,
+            warmup_epochs=1,
+            augment=Augment(shift=2, rotation=10),
+            channels_last=True,
         ),
     ),
     deviations=(
         "The printed 0.50 is in no source that was found (LeCun et al. 1998: 0.95, with distortions 0.8): all of the "
         "training was chosen here.",
         "LeNet in Caffe's form (20-50-500, ReLU) with dropout 0.5, which the table ticks; that of 1998 has neither.",
-        "Shifts of up to 2 pixels, as at the source of the same table's CapsNet; the table ticks no augmentation.",
+        "Shifts of up to 2 pixels, as at the source of the same table's CapsNet, and turns of up to 10 degrees; the "
+        "table ticks no augmentation.",
     ),
 )
 
