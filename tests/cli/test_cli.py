@@ -40,6 +40,10 @@ FLAGS = {
         "--batch-size", "-b", "--limit", "--device", "--out",
     ],
     "report": ["DIR"],
+    "reproduce": [
+        "--table", "--row", "--scale", "--pretrained", "--data-dir", "--seeds", "--device", "--precision", "--compile",
+        "--no-compile", "--out", "--results", "--write",
+    ],
     "disturb": ["--data", "--data-dir", "--size", "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],
 }  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def compare(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="As in `resolute list recipes`; else what fits --data.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
@@ -89,11 +89,8 @@ def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     from resolute import recipes
     from resolute.attacks import parse_radius
     from resolute.data import Augment
-    from resolute.errors import unknown
 
-    if name is not None and name not in recipes.RECIPES:
-        raise InputError(unknown("recipe", name, recipes.RECIPES))
-    start = recipes.RECIPES[name]() if name else recipes.customary(flags.get("data", "digits"))
+    start = recipes.named(name) if name else recipes.customary(flags.get("data", "digits"))
 
     def chosen(**names: str) -> dict[str, Any]:
         return {field: flags[flag] for field, flag in names.items() if flag in flags}

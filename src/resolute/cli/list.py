@@ -12,6 +12,8 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resolute.recipes import RowRecipe
+
 
 class What(StrEnum):
     """What `resolute list` can list."""
@@ -58,6 +60,14 @@ def _entries(kind: What) -> Iterator[tuple[str, str]]:
             yield from ((name, _first_line(suite)) for name, suite in suites.SUITES.items())
         case What.recipes:
             yield from ((name, _first_line(recipe)) for name, recipe in recipes.RECIPES.items())
+            yield from ((name, _of_row(row)) for name, row in recipes.TRAINED.items())
+            yield from ((name, f"quoted: {why}") for name, why in recipes.QUOTED.items())
+
+
+def _of_row(row: RowRecipe) -> str:
+    recipe = row.recipe
+    epochs = f"{recipe.train.epochs} epochs of batch {recipe.train.batch_size}"
+    return f"{' and '.join(recipe.methods)}: {recipe.model} on {recipe.data}, {epochs}, {recipe.train.optimizer}"
 
 
 def _print_sizes(console: Console) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolute.errors import InputError, unknown
 from resolute.recipes.recipe import Recipe, from_json, to_json
+from resolute.recipes.row import OPEN, RowRecipe, Weights
+from resolute.recipes.rows import QUOTED, TRAINED, WEIGHTS
 from resolute.recipes.source import Source
 from resolute.recipes.sources import SOURCES
 from resolute.training import TrainConfig
@@ -12,7 +15,10 @@ from resolute.training import TrainConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RECIPES", "SOURCES", "Recipe", "Source", "customary", "from_json", "to_json"]
+__all__ = [
+    "OPEN", "QUOTED", "RECIPES", "SOURCES", "TRAINED", "WEIGHTS", "Recipe", "RowRecipe", "Source", "Weights",
+    "customary", "from_json", "named", "to_json",
+]  # fmt: skip
 
 
 def digits() -> Recipe:
@@ -71,3 +77,22 @@ def customary(data: str) -> Recipe:
         The recipe of that name, or `images` for anything else.
     """
     return RECIPES[data]() if data in RECIPES else images()
+
+
+def named(name: str) -> Recipe:
+    """Look a recipe up.
+
+    Args:
+        name: A name in `RECIPES`, or the id of a row of the paper's tables in `TRAINED`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If there is none of this name; the nearest names are named.
+    """
+    if name in TRAINED:
+        return TRAINED[name].recipe
+    if name not in RECIPES:
+        raise InputError(unknown("recipe", name, [*RECIPES, *TRAINED]))
+    return RECIPES[name]()

@@ -76,7 +76,7 @@ _INCEPTION_CIFAR = TrainConfig(
     channels_last=True,
 )
 _BEST = "The network of the last epoch is judged; the source reports {}."
-_SVHN = "Channel means and deviations in place of {}."
+_SVHN = "Pixels in [0, 1] as they are; the source subtracts a mean image and divides by one deviation."
 
 SMALL_IMAGES = (
     source(
@@ -119,7 +119,7 @@ SMALL_IMAGES = (
         _SD_SVHN,
         1.75,
         "Huang et al. (arXiv:1603.09382), Table 1; yueatsprograms/Stochastic_Depth -N 25 -maxEpochs 50 -deathRate 0.5",
-        _SVHN.format("a mean image and one deviation"),
+        _SVHN,
         _BEST.format("the error where the 6,000 validation images are best"),
         hold_out=True,
     ),
@@ -130,7 +130,7 @@ SMALL_IMAGES = (
         _SD_SVHN,
         None,
         "the paper's Table 4 prints 110 layers beside 1.75, the source's result for 152",
-        _SVHN.format("a mean image and one deviation"),
+        _SVHN,
         "No result for 110 layers on SVHN is published; the settings are those for 152.",
         hold_out=True,
     ),
@@ -154,7 +154,6 @@ SMALL_IMAGES = (
         _WRN_SVHN,
         1.54,
         "Zagoruyko and Komodakis (arXiv:1605.07146), Table 9; szagoruyko/wide-residual-networks",
-        _SVHN.format("pixels in [0, 1] as they are"),
         "The paper's Table 4 ticks standard augmentation; the source has none.",
     ),
     *(

@@ -1,0 +1,97 @@
+"""`resolute reproduce`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from resolute.paper import Row
+
+WIDTH = 158
+"""Columns of the ledger where the output is no terminal."""
+
+
+def reproduce(
+    table: Annotated[int | None, typer.Option(help="Only this table of the paper, 1 to 5.")] = None,
+    row: Annotated[str | None, typer.Option(help="Run this row: its name as printed, or its id.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="smoke: a few steps, no measurement; reduced: a tenth as long; full (default).")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Judge published weights instead of training; for base rows.")
+    ] = False,
+    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of paired seeds; by default the recipe's.", min=1)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
+    out: Annotated[Path, typer.Option(help="Folder of the runs, one below it for each row.")] = Path("runs/reproduce"),
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of runs to read; by default experiments/results, else what is packaged.")
+    ] = None,
+    write: Annotated[Path | None, typer.Option(help="Write the five tables as a page of Markdown.")] = None,
+) -> None:
+    """Show the paper's 42 rows, claimed beside measured; or run one of them with its base row.
+
+    Without arguments: the ledger. The same command goes on where a killed run stopped.
+    """
+    from resolute import paper, reproduction
+
+    if row is not None:
+        train = {"device": device, "precision": precision, "compile": compile}
+        given = {name: value for name, value in train.items() if value is not None}
+        _run(paper.find(row, table), scale, pretrained, out, data_dir, seeds, given)
+        return
+    paper.of_table(table)
+    entries = reproduction.ledger(reproduction.read_pools(reproduction.results_folder(results)))
+    if write is not None:
+        write.write_text(reproduction.markdown(entries), encoding="utf-8")
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, WIDTH))
+    shown = [entry for entry in entries if table in (None, entry.row.table)]
+    for part in reproduction.console_ledger(shown):
+        console.print(part, highlight=False)
+
+
+def _run(
+    row: Row,
+    scale: str | None,
+    pretrained: bool,
+    out: Path,
+    data_dir: str | None,
+    seeds: int | None,
+    train: dict[str, Any],
+) -> None:
+    from resolute.recipes import TRAINED, WEIGHTS
+    from resolute.report import console_table
+    from resolute.reproduction.run import judge_weights, recipe_of, train_row
+
+    console = Console()
+    if pretrained or (scale is None and row.id not in TRAINED and row.id in WEIGHTS):
+        folder, found = judge_weights(row, out, data_dir=data_dir, device=train.get("device", "auto"))
+        console.print(f"{row.name}: top-1 error {100 * found.error:.2f} % of {found.n:,} images")
+    else:
+        recipe = recipe_of(row, scale or "full", out, seeds=seeds, **train)
+        try:
+            folder, summary = train_row(recipe, out, data_dir=data_dir, command=_command())
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopped; the same command goes on from here.")
+            raise typer.Exit(130) from None
+        console.print(console_table(summary))
+        if scale == "smoke":
+            console.print("A smoke run: everything ran, on a few images; nothing was measured.")
+    console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False)
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["resolute", *sys.argv[1:]])

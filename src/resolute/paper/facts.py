@@ -1,0 +1,150 @@
+"""The rows of the five tables and the sources that their figures were taken from; published.json holds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATA_NAMES = {
+    "imagenet": "ImageNet-1k",
+    "mnist": "MNIST",
+    "svhn": "SVHN",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+}
+"""What the paper calls each data set, by its name in ``data.DATASETS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a row's network was first published.
+
+    Attributes:
+        name: Its key in `SOURCES`.
+        paper: Authors, title or number of the article.
+        published: What it reports, by name: errors and accuracies in %, counts as printed.
+        where: Where that was read.
+        confirmed: Whether the row's figure stands there: ``"yes"`` or ``"no"``, with what limits it.
+    """
+
+    name: str
+    paper: str
+    published: Mapping[str, Any]
+    where: str
+    confirmed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One printed number.
+
+    Attributes:
+        column: Header as printed, misspellings included.
+        what: What it is in plain words: ``"error"``, ``"top-1"``, ``"random crop"``, ``"parameters"``.
+        unit: ``"%"``, ``"count"`` or ``"px"``.
+        value: The number as printed, in that unit.
+        plus_minus: The printed ±, of which the paper says neither what it is nor over how many runs; None where none.
+        metric: ``"top-1 error"`` and the like for measures of quality; None for sizes.
+        higher_is_better: Whether a larger value is better; None for sizes.
+        source_value: What the source has, where the print is evidently wrong; None elsewhere.
+    """
+
+    column: str
+    what: str
+    unit: Literal["%", "count", "px"]
+    value: float
+    plus_minus: float | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    source_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        id: TABLE-NAME, with the data set where the name stands in its table twice; unique.
+        table: 1 to 5.
+        data: Name in ``data.DATASETS``.
+        name: As it should read.
+        printed_name: As it is printed.
+        method: ``"base"``, ``"fgsm"`` or ``"r"``.
+        network: The network, said exactly.
+        source: Where the network's figures come from.
+        printed: The row as printed.
+        values: Its numbers, in the order of the columns.
+        printed_recipe: What Tables 4 and 5 print of the training: depth, factor (of the width), and the ticks dropout,
+            standard_aug, random_erase; None where the print has a dash. Empty for Tables 1 to 3.
+        citation: The article that the row cites, as printed; "" where none.
+        notes: Where the print disagrees with its source or with itself.
+    """
+
+    id: str
+    table: int
+    data: str
+    name: str
+    printed_name: str
+    method: Literal["base", "fgsm", "r"]
+    network: str
+    source: Source
+    printed: str
+    values: tuple[Value, ...]
+    printed_recipe: Mapping[str, Any]
+    citation: str
+    notes: tuple[str, ...]
+
+    @property
+    def measures(self) -> tuple[Value, ...]:
+        """The numbers that say how good the network is, without its size."""
+        return tuple(value for value in self.values if value.metric is not None)
+
+    @property
+    def base(self) -> Row:
+        """The row of the same table whose network was trained plainly."""
+        return next(
+            row
+            for row in ROWS.values()
+            if (row.table, row.source.name, row.method) == (self.table, self.source.name, "base")
+        )
+
+    @property
+    def misprints(self) -> tuple[tuple[str, str, str], ...]:
+        """What is evidently wrong in print, as (what, printed, at the source)."""
+        names = [("name", self.printed_name, self.name)] if self.printed_name != self.name else []
+        return (
+            *names,
+            *((v.what, f"{v.value:g}", f"{v.source_value:g}") for v in self.values if v.source_value is not None),
+        )
+
+
+def _read() -> Any:
+    text = (resources.files("resolute.paper") / "published.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def _row(stored: dict[str, Any]) -> Row:
+    return Row(
+        **{
+            **stored,
+            "source": SOURCES[stored["source"]],
+            "values": tuple(Value(**value) for value in stored["values"]),
+            "printed_recipe": stored.get("printed_recipe", {}),
+            "citation": stored.get("citation", ""),
+            "notes": tuple(stored["notes"]),
+        }
+    )
+
+
+_STORED = _read()
+CAPTIONS: dict[int, str] = {int(table): caption for table, caption in _STORED["captions"].items()}
+"""The printed captions by table."""
+SOURCES: dict[str, Source] = {name: Source(name=name, **stored) for name, stored in _STORED["sources"].items()}
+"""Where the networks come from."""
+ROWS: dict[str, Row] = {stored["id"]: _row(stored) for stored in _STORED["rows"]}
+"""All 42 rows by id, in the order of print."""
