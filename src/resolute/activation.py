@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from resolute import kernels
-from resolute.op import draw_seed, noisy, run
+from resolute import kernels, signs
+from resolute.op import noisy, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     if inplace or own not in _GRADIENTS or not kernels.serves(x):
         return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
     value, gradient = functools.partial(own.forward, module), functools.partial(_GRADIENTS[own], module)
-    out: Tensor = _Activated.apply(x, draw_seed(x), eps, level, value, gradient)
+    out: Tensor = _Activated.apply(x, signs.draw_seed(x), eps, level, value, gradient)
     return out
 
 

@@ -86,11 +86,11 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
         if 0 < eps < _RESOLUTION.get(x.dtype, 0):
             _warn_lost(x.dtype)
     if not x.requires_grad and kernels.serves(x):
-        return kernels.multiply(x, x, draw_seed(x), float(eps), level, slope, inplace, _in_pieces)
+        return kernels.multiply(x, x, signs.draw_seed(x), float(eps), level, slope, inplace, _in_pieces)
     overwrites = inplace and kernels.serves(x)
     keeps_output = inplace or slope == 0
     function = _Eager if kernels.unobserved(x) else _Noisy
-    out: Tensor = function.apply(x, draw_seed(x), eps, level, slope, keeps_output, overwrites)
+    out: Tensor = function.apply(x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
 
 
@@ -151,18 +151,6 @@ def check(eps: float, p: float = 0.5) -> None:
         raise InputError(f"eps is {eps}; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise.")
     if not 0 <= p <= 1:
         raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
-
-
-def draw_seed(x: Tensor) -> Tensor:
-    """Draw a seed from torch's generator of the device of x.
-
-    Args:
-        x: Any tensor.
-
-    Returns:
-        int64, 0-d, on the device of ``x``.
-    """
-    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=x.device)
 
 
 def multiply(

@@ -14,6 +14,18 @@ _PLANES = 16
 """Binary digits of p: it is rounded to a multiple of 2**-16."""
 
 
+def draw_seed(x: Tensor) -> Tensor:
+    """Draw a seed from torch's generator of the device of x.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        int64, 0-d, on the device of ``x``.
+    """
+    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=x.device)
+
+
 def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     """Draw the signs of n elements in memory order.
 
