@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from resolute.models import build
-from resolute.models.facts import SIZES
+from resolute.models import build, facts
 
 _NORMS = (
     torch.ops.aten.native_batch_norm.default,
@@ -53,7 +52,7 @@ def count_named(name: str) -> Counts:
     Returns:
         The counts.
     """
-    size = SIZES[name]
+    size = facts.SIZES[name]
     with torch.device("meta"), _MultiplyAdds():
         model = build(name, classes=size.classes, shape=size.shape)
     return count(model, size.shape)
