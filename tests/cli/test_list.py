@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from resolute.cli import app
 from resolute.models import facts
+from resolute.paper import ROWS
 
 NAMES = ("lenet", "capsnet-decoder", "shufflenet-v1-2x", "condensenet-g8-condensed")
 
@@ -49,3 +50,11 @@ def test_absent_networks_say_why() -> None:
         [line] = [line for line in answer.output.splitlines() if line.startswith(name)]
         assert "not built" in line
         assert figure in line
+
+
+def test_recipes_of_the_papers_rows_are_listed() -> None:
+    answer = CliRunner().invoke(app, ["list", "recipes"], env={"COLUMNS": "200"})
+    lines = {line.split()[0]: line for line in answer.output.splitlines() if line}
+    assert set(ROWS) <= lines.keys()
+    assert "base and r: wrn-28-10-drop30 on cifar10, 300 epochs of batch 128, sgd" in lines["5-r-w-resnet-cifar10"]
+    assert "quoted: no FGSM- or R- row" in lines["2-senet"]

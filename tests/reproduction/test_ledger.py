@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from scipy import stats as scipy_stats
+
+from resolute.paper import ROWS
+from resolute.recipes import QUOTED, TRAINED
+from resolute.reproduction import Entry, ledger, read_pools
+from resolute.reproduction.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BASE, R = [52, 50, 55, 49, 51], [40, 41, 42, 37, 40]
+
+
+def read(folder: Path) -> dict[str, Entry]:
+    return {entry.row.id: entry for entry in ledger(read_pools(folder))}
+
+
+def test_without_records_every_row_runs_or_is_quoted() -> None:
+    entries = {entry.row.id: entry for entry in ledger([])}
+    assert entries.keys() == ROWS.keys()
+    assert {row for row, entry in entries.items() if entry.state == RUNS} == TRAINED.keys()
+    assert {row for row, entry in entries.items() if entry.state == QUOTE} == QUOTED.keys()
+    assert all(entry.why for entry in entries.values())
+    assert entries["5-r-w-resnet-cifar10"].why == "needs CIFAR-10, 26 GPU hours"
+
+
+def test_gpu_hours_by_hand() -> None:
+    """5.24 G multiply-adds, six operations each, 50,000 images, 300 epochs, 5 seeds; base once and R once."""
+    hours = 5.2433e9 * 6 * 50_000 * 300 * 5 * 2 / 50e12 / 3600
+    assert round(hours) == 26
+
+
+def test_claimed_differences_are_those_of_the_print() -> None:
+    claimed = {
+        (entry.row.id, line.value.what): line.claimed for entry in ledger([]) for line in entry.lines if line.claimed
+    }
+    assert claimed["4-r-lenet", "error"] == -0.22
+    assert claimed["1-r-condensenet-g4", "random five-crop"] == 0.74
+    assert claimed["2-fgsm-nasnet-a", "top-5"] == -4.1
+    assert {row for row, _ in claimed} == {row.id for row in ROWS.values() if row.method != "base"}
+
+
+def test_a_full_measurement_has_intervals_and_a_verdict(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "lenet", "4-r-lenet", {"base": BASE, "r": R})
+    entries = read(tmp_path)
+    base, r = entries["4-lenet"], entries["4-r-lenet"]
+    assert (base.state, r.state, r.why) == (FULL, FULL, "")
+    [found] = r.lines[0].measured
+    low, high = scipy_stats.t.interval(0.95, 4, 0.40, scipy_stats.sem([wrong / 100 for wrong in R]))
+    assert (found.value.mean, found.value.low, found.value.high) == pytest.approx((0.40, low, high))
+    assert (found.seeds, found.images, found.setting) == (5, 10_000, "eps 0.3 at both")
+    test = scipy_stats.ttest_rel(R, BASE)
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.p_holm == found.p
+    assert found.difference is not None
+    assert found.difference.mean == pytest.approx(-0.114)
+    assert (found.difference.low, found.difference.high) == pytest.approx(
+        tuple(bound / 100 for bound in test.confidence_interval())
+    )
+    assert found.verdict == "better, by less than claimed"
+    assert base.lines[0].measured[0].difference is None
+    assert base.lines[0].measured[0].verdict == ""
+
+
+def test_p_values_are_adjusted_over_the_whole_ledger(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "lenet", "4-r-lenet", {"base": BASE, "r": R, "fgsm": [50, 52, 50, 51, 50]})
+    run(tmp_path / "capsnet", "4-r-capsnet", {"base": [35, 34, 36, 33, 37], "r": [34, 35, 35, 33, 38]})
+    found = [m for entry in read(tmp_path).values() for line in entry.lines for m in line.measured if m.difference]
+    assert len(found) == 3
+    smallest = min(found, key=lambda measured: measured.p)
+    assert smallest.p_holm == pytest.approx(3 * smallest.p)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict"),
+    [
+        ([30, 28, 33, 27, 29], "better, as claimed"),
+        ([10, 8, 13, 7, 8], "better, by more than claimed"),
+        ([52, 50, 55, 49, 52], "no difference seen, the claimed one excluded"),
+        ([20, 90, 30, 60, 40], "no difference seen, the claimed one possible"),
+        ([72, 71, 75, 68, 71], "worse, where better is claimed"),
+    ],
+)
+def test_verdicts(wrong: list[int], verdict: str, tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "lenet", "4-r-lenet", {"base": BASE, "r": wrong})
+    assert read(tmp_path)["4-r-lenet"].lines[0].measured[0].verdict == verdict
+
+
+def test_one_seed_says_nothing_of_a_difference(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "lenet", "4-r-lenet", {"base": [50], "r": [28]})
+    entry = read(tmp_path)["4-r-lenet"]
+    [found] = entry.lines[0].measured
+    assert (entry.state, entry.why, found.verdict) == (REDUCED, "1 of 5 seeds", "one seed says nothing")
+    assert found.difference is not None
+    assert math.isnan(found.difference.low)
+    assert found.value.low < 0.28 < found.value.high
+
+
+def test_what_departs_from_the_recipe_is_said(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "short", "4-r-lenet", {"base": BASE, "r": R}, train={"epochs": 3})
+    run(tmp_path / "other", "4-r-capsnet", {"base": BASE, "r": R}, train={"lr": 0.002}, settings={"eps": 0.2})
+    entries = read(tmp_path)
+    assert (entries["4-lenet"].state, entries["4-lenet"].why) == (REDUCED, "epochs 3 instead of 10")
+    assert (entries["4-r-capsnet"].state, entries["4-capsnet"].why) == (OTHER, "lr 0.002 instead of 0.001")
+    assert entries["4-r-capsnet"].why == "lr 0.002 instead of 0.001; eps 0.2 instead of 0.1"
+
+
+def test_the_recipes_own_setting_comes_first_whatever_it_gives(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": [20, 21, 22, 20, 21]}, settings={"eps": 0.1})
+    run(tmp_path / "b", "4-r-lenet", {"r": R}, baseline="r")
+    found = read(tmp_path)["4-r-lenet"].lines[0].measured
+    assert [measured.setting for measured in found] == ["eps 0.3 at both", "eps 0.1 at both"]
+    assert [measured.pairs for measured in found] == [5, 5]
+
+
+def test_copies_and_rates_of_dropout_are_the_same_network_and_data(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(
+        tmp_path / "wide", "5-r-w-resnet-cifar10", {"base": [400, 410, 390, 405, 395]},
+        data="some/where/cifar10-jpeg", model="wrn-28-10",
+    )  # fmt: skip
+    run(tmp_path / "narrow", "5-r-w-resnet-cifar10", {"base": [900] * 5}, model="wrn-16-1")
+    entries = read(tmp_path)
+    assert entries["5-w-resnet-cifar10"].state == OTHER
+    assert entries["5-w-resnet-cifar10"].why == (
+        "data cifar10-jpeg instead of cifar10; model wrn-28-10 instead of wrn-28-10-drop30"
+    )
+    assert len(entries["5-w-resnet-cifar10"].lines[0].measured) == 1
+    assert entries["5-w-resnet-cifar100"].state == RUNS
+
+
+def test_disturbances_are_shown_as_accuracies_and_only_at_their_customary_severity(
+    tmp_path: Path, run: Callable[..., None]
+) -> None:
+    crop = KEYS["random crop"]
+    run(tmp_path / "a", "1-r-condensenet-g8", {"base": [300, 310], "r": [290, 295]}, n=1000, key=crop)
+    run(tmp_path / "b", "1-r-condensenet-g4", {"base": [300, 310]}, n=1000, key=(*crop[:2], 0.25))
+    entries = read(tmp_path)
+    first, *others = entries["1-r-condensenet-g8"].lines
+    [found] = first.measured
+    assert found.value.mean == pytest.approx(70.75)
+    assert found.difference is not None
+    assert found.difference.mean == pytest.approx(1.25)
+    assert found.difference.low < 1.25 < found.difference.high
+    assert not any(line.measured for line in others)
+    assert entries["1-condensenet-g4"].state == RUNS
+    assert entries["3-r-condensenet-g8"].state == RUNS
+
+
+def test_published_weights_are_a_state_of_their_own(tmp_path: Path) -> None:
+    from resolute.records import Record, write_json, write_records
+    from resolute.reproduction.run import _described
+
+    write_json(tmp_path / "senet/recipe.json", _described(ROWS["2-senet"]))
+    record = Record("imagenet", "senet-154", "weights", 0, "clean", "clean", 0.0, 8268, 10_000)
+    write_records(tmp_path / "senet/records.jsonl", [record])
+    entries = read(tmp_path)
+    assert entries["2-senet"].state == JUDGED
+    assert entries["2-senet"].lines[0].measured[0].value.mean == pytest.approx(82.68)
+    assert entries["2-nasnet-a"].state == RUNS

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolute.paper import ROWS
+from resolute.recipes import TRAINED
+from resolute.reproduction import ledger, markdown, read_pools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_tables_is_what_the_command_writes() -> None:
+    """If not: resolute reproduce --write docs/tables.md."""
+    written = markdown(ledger(read_pools(ROOT / "experiments/results")))
+    assert (ROOT / "docs/tables.md").read_text(encoding="utf-8") == written
+
+
+def rows_of(page: str) -> list[list[str]]:
+    return [
+        [re.sub(r"\\(.)", r"\1", cell).strip() for cell in line.strip("|").split(" | ")]
+        for line in page.splitlines()
+        if line.startswith("| ") and not line.startswith("| ---")
+    ]
+
+
+def test_every_row_stands_there_once_with_its_numbers() -> None:
+    table = [cells for cells in rows_of(markdown(ledger([]))) if "not measured" in cells[-1] or "quoted" in cells[-1]]
+    assert [cells[0] for cells in table] == [row.name for row in ROWS.values()]
+    for cells, row in zip(table, ROWS.values(), strict=True):
+        for value in row.measures:
+            assert any(cell.startswith(f"{value.value:.2f}") for cell in cells)
+            assert value.plus_minus is None or any(cell.endswith(f"± {value.plus_minus:.2f}") for cell in cells)
+
+
+def test_tables_are_rectangular() -> None:
+    for block in re.findall(r"(?:^\|.*\n)+", markdown(ledger([])), re.MULTILINE):
+        assert len({line.count(" | ") for line in block.splitlines()}) == 1
+
+
+def test_misprints_stand_beside_what_the_source_has() -> None:
+    page = markdown(ledger([]))
+    assert "42.4B (misprint: 42.3B)" in page
+    assert "10.50 (misprint: 10.20)" in page
+    assert "274.0M (misprint: 529.0M)" in page
+
+
+def test_every_recipe_is_described_with_its_deviations() -> None:
+    page = markdown(ledger([])).replace("\\", "")
+    for row in TRAINED.values():
+        assert f"`{row.row}`" in page
+        assert all(text.replace("<", "&lt;") in page for text in row.deviations)
+
+
+def test_a_measurement_stands_beside_its_claim(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "a", "4-r-lenet", {"base": [52, 50, 55, 49, 51], "r": [40, 41, 42, 37, 40]})
+    rows = rows_of(markdown(ledger(read_pools(tmp_path))))
+    [measured, compared] = [cells for cells in rows if cells[0] == "R-LeNet"]
+    assert measured == ["R-LeNet", "MNIST", "0.28", "0.40 (0.38 to 0.42), n = 5, eps 0.3 at both", "full recipe"]
+    assert compared[2] == "-0.22"
+    assert compared[3].startswith("-0.11 (-0.13 to -0.10), n = 5, eps 0.3 at both: better, by less than claimed")

@@ -1,0 +1,86 @@
+"""Every row that can be trained is trained, attacked and judged, at the true size of its images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from resolute import comparison
+from resolute.data import load
+from resolute.paper import ROWS
+from resolute.recipes import TRAINED
+from resolute.records import read_json, read_records
+from resolute.reproduction import read_pools
+from resolute.reproduction.scale import scaled
+from resolute.reproduction.smoke import write_digits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NETWORKS = (
+    "1-r-condensenet-g8",
+    "1-r-condensenet-g4",
+    "2-r-nasnet-a",
+    "4-r-lenet",
+    "4-r-capsnet",
+    "4-r-s-resnet",
+    "4-r-w-resnet",
+    "5-r-w-resnet-cifar10",
+    "5-r-inceptionv3-cifar100",
+    "5-r-w-resnet-cifar100",
+)
+"""A row of each network and data set; the other rows of the same network differ from it in the method alone, and those
+of Table 3 from those of Table 1 in what they are judged by."""
+LARGE = (
+    "1-r-condensenet-g8",
+    "1-r-condensenet-g4",
+    "2-r-nasnet-a",
+    "5-r-inceptionv3-cifar100",
+    "5-r-w-resnet-cifar100",
+)
+
+
+def rows_of(row: str) -> set[str]:
+    ours = TRAINED[row].recipe
+    return {
+        other.row for other in TRAINED.values() if (other.recipe.model, other.recipe.data) == (ours.model, ours.data)
+    }
+
+
+def test_the_networks_stand_for_all_36_rows() -> None:
+    assert set().union(*map(rows_of, NETWORKS)) == TRAINED.keys()
+    assert len(TRAINED) == 36
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, marks=pytest.mark.slow if row in LARGE else ()) for row in NETWORKS])
+def test_a_network_runs_end_to_end(row: str, tmp_path: Path) -> None:
+    recipe = scaled(TRAINED[row].recipe, "smoke", tmp_path)
+    train = replace(recipe.train, device="cpu")
+    comparison.compare(replace(recipe, methods=("base", "fgsm", "r"), train=train), tmp_path / "run")
+    records = read_records(tmp_path / "run/records.jsonl")
+    assert {record.method for record in records} == {"base", "fgsm", "r"}
+    shape = read_json(tmp_path / "run/recipe.json")["data_info"]["shape"]
+    assert shape == {"mnist": [1, 28, 28], "imagenet": [3, recipe_side(row), recipe_side(row)]}.get(
+        ROWS[row].data, [3, 32, 32]
+    )
+    assert read_json(tmp_path / "run/cells/r-seed0/cost.json")["sites"] > 0
+    assert read_pools(tmp_path) == []
+
+
+def recipe_side(row: str) -> int:
+    return next((int(value.value) for value in ROWS[row].values if value.unit == "px"), 224)
+
+
+def test_the_images_are_digits_as_an_image_folder(tmp_path: Path) -> None:
+    folder = write_digits(tmp_path, 3, 32)
+    train, test = load(folder, split="train+validation"), load(folder, split="test")
+    assert (len(train), len(test), train.info.shape, train.info.classes) == (12, 4, (3, 32, 32), 2)
+    assert load(folder, split="validation").y.shape == (1,)
+    one = next((folder / "train/1").glob("*.png"))
+    assert Image.open(one).size == (32, 32)
+    before = one.stat().st_mtime_ns
+    assert write_digits(tmp_path, 3, 32) == folder
+    assert one.stat().st_mtime_ns == before
