@@ -13,6 +13,7 @@ from resolute.cli.disturb import disturb
 from resolute.cli.evaluate import evaluate
 from resolute.cli.list import list_
 from resolute.cli.report import report
+from resolute.cli.tune import tune
 from resolute.errors import InputError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(evaluate)
 app.command()(report)
+app.command()(tune)
 app.command()(disturb)
 app.command("list")(list_)
 
