@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from resolute.report.panel import LINE, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from resolute.report.tuned import Tried, Tuned
+    from resolute.report.tuned import Tuned
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito (2008), told apart by colour-blind readers; after the last they come round again."""
@@ -65,7 +67,8 @@ def _draw_place(axes: Axes, tuned: Tuned, place: str, colour: str) -> tuple[str,
         return None
     x = [e.settings.eps for e in curve]
     low, high = [100 * max(0, e.error.low) for e in curve], [100 * min(1, e.error.high) for e in curve]
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+    axes.plot(x, low, x, high, color=colour, linewidth=0.8, alpha=0.6)
     axes.plot(x, [100 * e.error.mean for e in curve], "o-", color=colour, linewidth=2, markersize=5)
     return (place, 100 * curve[-1].error.mean, colour)
 
@@ -79,10 +82,11 @@ def _scale(axes: Axes, tuned: Tuned) -> None:
     """Show every mean; bands may be cut off above, so that one bad setting does not flatten the rest."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    means = [100 * each.error.mean for each in tuned.tried] + [100 * tuned.base.mean]
-    lows = [100 * max(0.0, low) for low in _lows(tuned.tried, tuned)]
-    span = max(max(means) - min(lows), 0.1)
-    axes.set_ylim(max(0.0, min(lows) - 0.05 * span), max(means) + 0.35 * span)
+    errors = [each.error for each in tuned.tried] + [tuned.base]
+    low, mean, high = (100 * np.array([(e.low, e.mean, e.high) for e in errors])).T
+    low, high = np.maximum(np.nan_to_num(low), 0), np.nan_to_num(high, nan=mean.max())
+    span = max(mean.max() - low.min(), 0.1)
+    axes.set_ylim(max(0.0, low.min() - 0.05 * span), min(high.max() + 0.05 * span, mean.max() + 1.2 * span))
     eps = sorted({each.settings.eps for each in tuned.tried if each.settings.p == 0.5})
     if eps and eps[0] > 0:
         axes.set_xscale("log")
@@ -91,10 +95,6 @@ def _scale(axes: Axes, tuned: Tuned) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, axis="y", color="#e4e4e4")
-
-
-def _lows(tried: tuple[Tried, ...], tuned: Tuned) -> list[float]:
-    return [each.error.low for each in tried] + [tuned.base.low]
 
 
 def _name_lines(axes: Axes, ends: list[tuple[str, float, str]]) -> None:
