@@ -14,6 +14,7 @@ from resolute.cli.evaluate import evaluate
 from resolute.cli.list import list_
 from resolute.cli.report import report
 from resolute.cli.reproduce import reproduce
+from resolute.cli.tune import tune
 from resolute.errors import InputError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(compare)
 app.command()(evaluate)
 app.command()(report)
 app.command()(reproduce)
+app.command()(tune)
 app.command()(disturb)
 app.command("list")(list_)
 

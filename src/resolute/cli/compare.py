@@ -70,10 +70,10 @@ def compare(
     from resolute import comparison
     from resolute.report import console_table
 
-    made = _recipe(recipe, given)
+    made = make_recipe(recipe, given)
     folder = out or comparison.default_folder(made)
     try:
-        summary = comparison.compare(made, folder, jobs=jobs, command=_command())
+        summary = comparison.compare(made, folder, jobs=jobs, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
@@ -82,8 +82,19 @@ def compare(
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
-    """Start from a named recipe, or from what is customary for the data, and apply the flags that were given."""
+def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
+    """Start from a named recipe, or from what is customary for the data, and apply the flags that were given.
+
+    Args:
+        name: A name in ``recipes.RECIPES``, or None.
+        flags: Values by flag.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If a name is unknown or a value cannot be used.
+    """
     from dataclasses import replace
 
     from resolute import recipes
@@ -128,7 +139,12 @@ def _whole(text: str, flag: str) -> int:
     return int(text)
 
 
-def _command() -> str:
+def command_line() -> str:
+    """Give this process's command as it can be pasted into a shell.
+
+    Returns:
+        One line.
+    """
     import shlex
 
     return shlex.join(["resolute", *sys.argv[1:]])

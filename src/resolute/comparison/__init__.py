@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolute.comparison.cell import Splits, load_splits, run_cell
-from resolute.comparison.grid import compare, default_folder
+from resolute.comparison.cell import Splits, check, load_splits, run_cell
+from resolute.comparison.grid import compare, default_folder, fill, settle
 
-__all__ = ["Splits", "compare", "default_folder", "load_splits", "run_cell"]
+__all__ = ["Splits", "check", "compare", "default_folder", "fill", "load_splits", "run_cell", "settle"]

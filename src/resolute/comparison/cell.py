@@ -102,15 +102,25 @@ def run_cell(
     locks.mkdir(exist_ok=True)
     lock = FileLock(locks / cell.name, blocking=False)
     with contextlib.suppress(Timeout), lock:
-        if not _is_finished(cell):
+        if not is_finished(out, method, seed):
             _run(recipe, splits, method, seed, cell, tell)
-    if finished := _is_finished(cell):
+    if finished := is_finished(out, method, seed):
         (cell / "checkpoint.pt").unlink(missing_ok=True)
     return finished
 
 
-def _is_finished(cell: Path) -> bool:
-    return (cell / "records.jsonl").exists()
+def is_finished(out: Path, method: str, seed: int) -> bool:
+    """Tell whether a cell's records are on disk, which are written last.
+
+    Args:
+        out: The run directory.
+        method: Name of the method.
+        seed: Seed of the run.
+
+    Returns:
+        Whether it is finished.
+    """
+    return (out / "cells" / cell_name(method, seed) / "records.jsonl").exists()
 
 
 def _run(

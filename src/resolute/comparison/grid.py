@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute import report
-from resolute.comparison.cell import check, load_splits
+from resolute.comparison.cell import check, is_finished, load_splits
 from resolute.comparison.processes import run_cells, run_in_processes
 from resolute.comparison.progress import progress
 from resolute.errors import InputError
@@ -23,6 +23,7 @@ from resolute.records import cell_name, environment, read_json, read_records, wr
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from resolute.comparison.cell import Splits
     from resolute.data import Images
 
 
@@ -53,19 +54,46 @@ def compare(
     recipe = recipe.resolved(splits.test.info)
     check(recipe, splits)
     _claim(out, recipe, splits.test, command)
+    fill(recipe, splits, out, jobs=jobs, console=console)
+    report.write_report(out)
+    return report.summarise(report.load_run(out))
+
+
+def fill(recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, console: Console | None = None) -> None:
+    """Train and judge every cell that is not finished.
+
+    Args:
+        recipe: What is compared, `resolved`.
+        splits: Its images.
+        out: The run directory.
+        jobs: Processes; no more are started than there are cells to run.
+        console: Where progress is shown; standard error by default.
+    """
+    open_cells = [cell for cell in recipe.cells if not is_finished(out, *cell)]
     with progress(recipe, console) as (tell, finish):
 
         def finished(method: str, seed: int) -> None:
             _gather(recipe, out)
             finish(method, seed)
 
-        if jobs == 1:
+        if min(jobs, len(open_cells)) <= 1:
             run_cells(recipe, splits, out, tell, finished)
         else:
-            run_in_processes(jobs, recipe, out, tell, finished)
+            run_in_processes(min(jobs, len(open_cells)), recipe, out, tell, finished)
     _gather(recipe, out)
-    report.write_report(out)
-    return report.summarise(report.load_run(out))
+
+
+def settle(recipe: Recipe, out: Path, images: Images, command: str) -> None:
+    """Say that a folder holds the run of a recipe, whatever it said before.
+
+    Args:
+        recipe: What is compared, `resolved`.
+        out: The run directory.
+        images: What the trained networks are judged on.
+        command: The command line to quote in the report.
+    """
+    beside = {"data_info": dataclasses.asdict(images.info), "command": command}
+    write_json(out / "recipe.json", to_json(recipe) | beside)
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -96,8 +124,7 @@ def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
         # A run that was killed at its first write has left a hidden file.
         if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
             raise InputError(f"{out} is not empty and holds no run. Choose another folder with --out.")
-        beside = {"data_info": dataclasses.asdict(images.info), "command": command}
-        write_json(path, to_json(recipe) | beside)
+        settle(recipe, out, images, command)
     if not (out / "environment.json").exists():
         write_json(out / "environment.json", environment())
 

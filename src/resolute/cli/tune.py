@@ -1,0 +1,100 @@
+"""`resolute tune`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path  # noqa: TC003 typer reads it
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from resolute.cli.compare import command_line, make_recipe
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from resolute.methods import Settings
+
+PASSED_ON = (
+    "data", "data_dir", "size", "model", "epochs", "batch_size", "lr", "weight_decay", "train_fraction", "update_bn",
+    "suites", "device", "precision",
+)  # fmt: skip
+"""Flags of `compare` that `tune` has too: the final comparison is to be run with the same."""
+
+
+def tune(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="What is tuned: r, gaussian, additive or dropout.")] = "r",
+    data: Annotated[
+        str | None, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
+    model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images in a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty.")] = None,
+    train_fraction: Annotated[float | None, typer.Option(help="Share of each class that is trained on.")] = None,
+    update_bn: Annotated[
+        bool | None, typer.Option("--update-bn/--no-update-bn", help="Estimate BatchNorm anew at the end, noiseless.")
+    ] = None,
+    suites: Annotated[str, typer.Option(help="Whose mean validation error is lowered, comma-separated.")] = "clean",
+    eps: Annotated[str | None, typer.Option(help="Strengths to try first, comma-separated: 0.1,0.3.")] = None,
+    where: Annotated[str | None, typer.Option(help="Places to try, comma-separated: input,hidden,both.")] = None,
+    trials: Annotated[int, typer.Option(help="Settings that are tried at most.")] = 20,
+    seeds: Annotated[int, typer.Option(help="Paired seeds of a finalist; 3 of them for every setting.")] = 5,
+    margin: Annotated[float, typer.Option(help="Gain in percentage points below which nothing is gained.")] = 0.5,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no further setting is tried.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes on this machine that share the networks.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/tune-NAME-HASH.")] = None,
+) -> None:
+    """Choose eps, p and place of the noise on validation images; the test images are not looked at.
+
+    Without arguments: R on scikit-learn's digits, in a few minutes. The same command goes on where a killed one
+    stopped.
+    """  # noqa: DOC501 the docstring is the command's help
+    flags = {name: value for name, value in locals().items() if name in PASSED_ON and value is not None}
+    from resolute import tuning
+    from resolute.report.tuned import console_tuned
+
+    tuning.load_optuna()
+    grid: dict[str, Any] = {"eps": tuple(map(_number, eps.split(",")))} if eps else {}
+    grid |= {"places": tuple(where.split(","))} if where else {}
+    made = make_recipe(recipe, flags | {"seeds": seeds})
+    plan = tuning.Plan(made, method, trials=trials, margin=margin / 100, timeout=timeout, jobs=jobs, **grid)
+    folder = out or tuning.default_folder(plan)
+    try:
+        tuned = tuning.tune(plan, folder, command=command_line())
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on from here.")
+        raise typer.Exit(130) from None
+    console = Console()
+    console.print(console_tuned(tuned))
+    final = _final(recipe, flags, method, (tuned.best or tuned.nearest).settings, seeds)
+    lines = [tuned.sentence, f"{tuned.stopped}.", f"curve: {folder / 'curve.png'}", f"on the test set: {final}"]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _final(recipe: str | None, flags: dict[str, Any], method: str, settings: Settings, seeds: int) -> str:
+    words = ["resolute", "compare", *([recipe] if recipe else [])]
+    for name, value in flags.items():
+        flag = name.replace("_", "-")
+        if name != "suites":
+            words += (
+                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            )
+    words += ["--methods", f"base,{method}", "--seeds", str(seeds), "--eps", f"{settings.eps:g}"]
+    words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
+    return shlex.join([*words, "--where", str(settings.where)])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--eps got {text!r}; it takes numbers, separated by commas.") from None

@@ -1,0 +1,236 @@
+"""The search: Optuna proposes settings, paired networks judge them, and it stops when there is nothing to gain."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resolute import report
+from resolute.comparison import check, fill, load_splits, settle
+from resolute.errors import InputError
+from resolute.methods import Settings
+from resolute.records import cell_name, environment, read_bits, read_json, write_atomic, write_json
+from resolute.report.tuned import markdown_tuned, sum_up
+from resolute.report.tuned_figure import draw_tuned
+from resolute.stats import paired_t
+from resolute.tuning.plan import SCREEN, Plan, variant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from resolute.comparison import Splits
+    from resolute.recipes import Recipe
+    from resolute.report.tuned import Tuned
+
+WARM_UP = 4
+"""Settings that get every seed before any is dropped against their median."""
+NOTHING = "stopped early: at no setting does the 95 % interval reach a gain of {:.2g} points"
+SPENT = "stopped after {} settings"
+LATE = "stopped after {:.0f} s, as asked"
+
+
+def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | None = None) -> Tuned:
+    """Choose eps, p and place on the validation images; the test images are not even loaded.
+
+    Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. If its
+    mean difference to the baseline is above the median of those before it, it is dropped; else it is trained with
+    every seed and becomes a finalist. First come all places at each eps, then what Optuna's TPE proposes.
+
+    It stops when ``trials`` settings were tried, when time is up, or once all places were tried at each eps and the
+    lower ends of all paired 95 % intervals lie above ``-margin``: then no setting gains as much as the margin.
+
+    Args:
+        plan: What to try.
+        out: The folder: ``study.db``, one cell a network, ``curve.svg``, ``curve.png``, ``tuned.md`` and a report of
+            the finalists. The same call goes on where a killed one stopped and trains no network twice.
+        command: The command line to quote in the report.
+        console: Where progress is shown; standard error by default.
+
+    Returns:
+        Every setting with its interval, and the one to take.
+
+    Raises:
+        InputError: If Optuna is missing, the folder holds something else, or training diverges.
+    """
+    from rich.console import Console
+
+    optuna, out, start = load_optuna(), Path(out), time.monotonic()
+    console = console or Console(stderr=True)
+    splits = load_splits(plan.held_out)
+    recipe = plan.held_out.resolved(splits.test.info)
+    for place in plan.places:
+        name = variant(plan.method, Settings(eps=plan.eps[0], where=place))
+        check(replace(recipe, methods=(recipe.baseline, name)), splits)
+    _claim(out, plan)
+    study = _study(optuna, plan, out)
+    lab = _Lab(plan, recipe, splits, out)
+    if plan.jobs > 1:
+        lab.train([name for name, _ in _settings(study, plan, queued=True)][: plan.trials], lab.screen, console)
+    while not (stopped := _reason(study, plan, lab, time.monotonic() - start)):
+        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # so that a resumed study goes the same way
+        _try(study, plan, lab, console)
+    return _conclude(lab, dict(_settings(study, plan)), stopped, command)
+
+
+def load_optuna() -> Any:
+    """Import Optuna, or say how to get it.
+
+    Returns:
+        The module, silent but for warnings.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        optuna = importlib.import_module("optuna")
+    except ImportError as error:
+        raise InputError(
+            "resolute tune searches by Optuna, which is not installed: pip install 'resolute[tune]'."
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lab:
+    """Trains what is asked for and remembers where it erred."""
+
+    plan: Plan
+    recipe: Recipe
+    splits: Splits
+    out: Path
+    known: dict[tuple[str, int], NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.recipe.seeds
+
+    @property
+    def screen(self) -> tuple[int, ...]:
+        return self.seeds[:SCREEN]
+
+    def train(self, names: list[str], seeds: tuple[int, ...], console: Console) -> None:
+        recipe = replace(self.recipe, methods=(self.recipe.baseline, *dict.fromkeys(names)), seeds=seeds)
+        fill(recipe, self.splits, self.out, jobs=self.plan.jobs, console=console)
+
+    def wrong(self, name: str) -> NDArray[np.bool_]:
+        """Where a variant erred, bool [seeds, shifts, n], for the first seeds that are finished."""
+        rows = []
+        for seed in self.seeds:
+            if (name, seed) not in self.known:
+                path = self.out / "cells" / cell_name(name, seed)
+                if not (path / "records.jsonl").exists():
+                    break
+                self.known[name, seed] = np.array([~right for right in read_bits(path / "bits.npz").values()])
+            rows.append(self.known[name, seed])
+        return np.array(rows)
+
+    def differences(self, name: str) -> NDArray[np.float64]:
+        """A variant's error minus the baseline's, for each finished seed."""
+        own, base = self.wrong(name), self.wrong(self.recipe.baseline)
+        each: NDArray[np.float64] = own.mean(axis=(1, 2)) - base[: len(own)].mean(axis=(1, 2))
+        return each
+
+
+def _claim(out: Path, plan: Plan) -> None:
+    path = out / "tuning.json"
+    if path.exists():
+        stored = read_json(path)
+        differing = [key for key, value in plan.identity.items() if stored.get(key) != value]
+        if differing:
+            raise InputError(f"{out} holds another tuning: {', '.join(differing)} differ. Choose another --out.")
+        return
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no tuning. Choose another folder with --out.")
+    write_json(path, plan.identity)
+    write_json(out / "environment.json", environment())
+
+
+def _study(optuna: Any, plan: Plan, out: Path) -> Any:
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=WARM_UP)
+    study = optuna.create_study(
+        storage=f"sqlite:///{out / 'study.db'}", study_name="tune", pruner=pruner, load_if_exists=True
+    )
+    if not study.trials:
+        for eps, place in plan.grid:
+            study.enqueue_trial({"where": place, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {}))
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a process that was killed
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _settings(study: Any, plan: Plan, *, queued: bool = False) -> list[tuple[str, Settings]]:
+    """What was tried, or waits to be, each once."""
+    found = {}
+    for trial in study.trials:
+        given = trial.system_attrs.get("fixed_params", {}) if trial.state.name == "WAITING" else trial.params
+        if trial.state.name in (("WAITING",) if queued else ("COMPLETE", "PRUNED")):
+            own = Settings(**given)
+            found[variant(plan.method, own)] = own
+    return list(found.items())
+
+
+def _reason(study: Any, plan: Plan, lab: _Lab, spent: float) -> str:
+    """Why to stop now, or nothing."""
+    tried = dict(_settings(study, plan))
+    done = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials)
+    if tried and not _settings(study, plan, queued=True):
+        least = [paired_t(lab.differences(name))[0].low for name in tried]
+        if min(least) > -plan.margin:  # never with one seed, whose bounds are NaN
+            return NOTHING.format(100 * plan.margin)
+    if done >= plan.trials:
+        return SPENT.format(done)
+    return LATE.format(spent) if done and plan.timeout and spent > plan.timeout else ""
+
+
+def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> None:
+    from rich.console import Console
+
+    trial = study.ask()
+    where = trial.suggest_categorical("where", list(plan.places))
+    eps = round(trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps)), 2)
+    p = round(trial.suggest_float("p", 0.2, 0.8), 1) if plan.method == "r" else 0.5
+    name = variant(plan.method, Settings(eps=eps, p=p, where=where))
+    quiet = Console(quiet=True)
+    lab.train([name], lab.screen, quiet)
+    screened = float(lab.differences(name)[: len(lab.screen)].mean())
+    trial.report(screened, step=len(lab.screen))
+    dropped = trial.should_prune()
+    if not dropped:
+        lab.train([name], lab.seeds, quiet)
+    mean = screened if dropped else float(lab.differences(name).mean())
+    study.tell(trial, *(() if dropped else (mean,)), **({"state": _pruned()} if dropped else {}))
+    seeds = len(lab.screen if dropped else lab.seeds)
+    console.print(
+        f"{trial.number + 1}: {name}: {100 * mean:+.2f} points to {lab.recipe.baseline}, {seeds} seeds"
+        + (", dropped" if dropped else ""),
+        highlight=False,
+    )
+
+
+def _pruned() -> Any:
+    return importlib.import_module("optuna").trial.TrialState.PRUNED
+
+
+def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: str) -> Tuned:
+    """Write the curve, the page, and the finalists' report, whose p values are those of a comparison."""
+    from rich.console import Console
+
+    baseline, out = lab.recipe.baseline, lab.out
+    wrong = {name: lab.wrong(name) for name in (baseline, *settings)}
+    tuned = sum_up(lab.plan.method, wrong, settings, baseline=baseline, stopped=stopped)
+    for kind in ("svg", "png"):
+        write_atomic(out / f"curve.{kind}", draw_tuned(tuned, kind))
+    write_atomic(out / "tuned.md", markdown_tuned(tuned))
+    finalists = tuple(each.name for each in tuned.tried if each.finalist)
+    lab.train(list(finalists), lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
+    settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits.test, command)
+    report.write_report(out)
+    return tuned
