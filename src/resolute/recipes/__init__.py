@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolute.errors import InputError, unknown
 from resolute.recipes.recipe import Recipe, from_json, to_json
 from resolute.recipes.source import Source
 from resolute.recipes.sources import SOURCES
@@ -12,7 +13,7 @@ from resolute.training import TrainConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RECIPES", "SOURCES", "Recipe", "Source", "customary", "from_json", "to_json"]
+__all__ = ["RECIPES", "SOURCES", "Recipe", "Source", "customary", "from_json", "named", "to_json"]
 
 
 def digits() -> Recipe:
@@ -59,6 +60,29 @@ def images() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "mnist": mnist, "images": images}
+
+
+def named(name: str) -> Recipe:
+    """Look up a recipe of ours or of a network's source.
+
+    Args:
+        name: A name in `RECIPES` or in `SOURCES`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If the name is unknown.
+
+    Example:
+        >>> named("wrn-28-10-cifar10").train.milestones
+        (60, 120, 160)
+    """
+    if name in SOURCES:
+        return SOURCES[name].recipe
+    if name not in RECIPES:
+        raise InputError(unknown("recipe", name, [*RECIPES, *SOURCES]))
+    return RECIPES[name]()
 
 
 def customary(data: str) -> Recipe:
