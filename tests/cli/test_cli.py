@@ -19,7 +19,7 @@ from resolute import cli, comparison, recipes
 from resolute.data import DATASETS, Augment
 from resolute.methods import METHODS, Settings
 from resolute.models import ABSENT, MODELS, facts
-from resolute.recipes import RECIPES, Recipe
+from resolute.recipes import RECIPES, SOURCES, Recipe
 from resolute.suites import SUITES
 from resolute.training import TrainConfig
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 FLAGS = {
     "compare": [
         "[RECIPE]", "--data", "--data-dir", "--size", "--model", "--methods", "--seeds", "--epochs", "--batch-size",
-        "-b", "--lr", "--weight-decay", "--sched", "--milestones", "--warmup-epochs", "--smoothing", "--model-ema",
+        "-b", "--lr", "--opt", "--momentum", "--nesterov", "--no-nesterov", "--opt-eps", "--clip-grad",
+        "--weight-decay", "--sched", "--milestones", "--decay-rate", "--decay-epochs", "--min-lr", "--warmup-epochs",
+        "--smoothing", "--model-ema", "--padding", "--crop", "--rotation",
         "--shift", "--flip", "--no-flip", "--erase", "--eps", "--p", "--where", "--radius", "--suites", "--split",
         "--hold-out", "--train-on-all", "--device", "--devices", "--precision", "--compile", "--no-compile",
         "--channels-last", "--no-channels-last", "--tensorboard", "--no-tensorboard", "--out",
@@ -151,10 +153,12 @@ def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> No
 def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
     flags = (
         "--data digits --data-dir there --model wrn-10-1 --methods base,r+fgsm@eps=0.2 --seeds 2 --epochs 4 -b 32 "
-        "--lr 0.2 --weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 "
-        "--model-ema 0.9 --shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 "
-        "--suites clean,fgsm --split validation --device cpu --devices 2 --precision bf16-mixed --compile "
-        "--channels-last --tensorboard --train-fraction 0.5 --update-bn --jobs 3 --out here"
+        "--opt rmsprop --momentum 0.8 --no-nesterov --opt-eps 0.5 --clip-grad 2 --decay-rate 0.3 --decay-epochs 1.5 "
+        "--lr 0.2 --min-lr 0.01 --padding reflect --crop 0.5 --rotation 7 "
+        "--weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
+        "--shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 --suites clean,fgsm "
+        "--split validation --device cpu --devices 2 --precision bf16-mixed --compile --channels-last --tensorboard "
+        "--train-fraction 0.5 --update-bn --jobs 3 --out here"
     )
     seen = asked(*flags.split())
     assert (seen.out, seen.jobs) == (Path("here"), 3)
@@ -171,9 +175,11 @@ def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
         split="validation",
         train_fraction=0.5,
         train=TrainConfig(
-            epochs=4, batch_size=32, lr=0.2, weight_decay=0.01, schedule="step", milestones=(2, 3), warmup_epochs=0.5,
-            label_smoothing=0.1, ema=0.9, update_bn=True, augment=Augment(shift=2, flip=True, erase=0.25), device="cpu",
-            devices=2, precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
+            optimizer="rmsprop", momentum=0.8, nesterov=False, damping=0.5, clip_norm=2, gamma=0.3, decay_epochs=1.5,
+            lr_floor=0.01, epochs=4, batch_size=32, lr=0.2, weight_decay=0.01, schedule="step", milestones=(2, 3),
+            warmup_epochs=0.5, label_smoothing=0.1, ema=0.9, update_bn=True, device="cpu", devices=2,
+            augment=Augment(shift=2, padding="reflect", flip=True, erase=0.25, crop=0.5, rotation=7),
+            precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
         ),
     )  # fmt: skip
 
@@ -189,6 +195,8 @@ def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
 def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> None:
     assert asked("mnist").recipe == recipes.mnist()
     assert asked("--data", "mnist").recipe == recipes.mnist()
+    for name, source in recipes.SOURCES.items():
+        assert asked(name, "--seeds", "5").recipe == source.recipe
     assert asked("mnist", "--data", "digits").recipe.train == recipes.mnist().train
 
 
@@ -251,7 +259,7 @@ def test_list_shows_everything(resolute: Callable[..., Answer], monkeypatch: pyt
         "data": [*DATASETS, "PATH"],
         "methods": [*METHODS, "A+B"],
         "suites": list(SUITES),
-        "recipes": list(RECIPES),
+        "recipes": [*RECIPES, *SOURCES],
     }
     everything = resolute("list")
     assert everything.code == 0
@@ -264,6 +272,16 @@ def test_list_shows_everything(resolute: Callable[..., Answer], monkeypatch: pyt
         for name in names:
             [row] = [row for row in rows if row.split(" ")[0] == name]
             assert len(row.split()) >= 3
+
+
+def test_every_deviation_from_a_source_is_listed(resolute: Callable[..., Answer]) -> None:
+    words = " ".join(resolute("list", "recipes").out.split())
+    for source in SOURCES.values():
+        for text in (source.where, *source.deviations):
+            assert all(word in words for word in text.split())
+    assert resolute("list", "recipes").out.count("No deviation is known.") == sum(
+        not source.deviations for source in SOURCES.values()
+    )
 
 
 def test_list_refuses_what_it_does_not_know(resolute: Callable[..., Answer]) -> None:

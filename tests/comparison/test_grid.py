@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from resolute import comparison, recipes, training
 from resolute.data import Augment, load
@@ -109,6 +111,20 @@ def test_where_the_data_lies_does_not_make_another_run(tmp_path: Path) -> None:
     here, there = replace(TINY, data_dir="a"), replace(TINY, data_dir="b")
     assert comparison.default_folder(here) == comparison.default_folder(there)
     assert comparison.default_folder(here) != comparison.default_folder(replace(TINY, seeds=(0,)))
+
+
+def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
+    for i in range(24):
+        file = Path(f"photos/class{i % 2}/{i:02}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+    recipe = one_epoch(data="photos", suites=("clean",), train=replace(TINY.train, epochs=1, batch_size=4))
+    comparison.compare(recipe, tmp_path / "run")
+    before = outcome(tmp_path / "run")
+    Path("photos/class1").rename("photos/dog")
+    with pytest.raises(InputError, match=r"holds networks of other data: class_names differ .*'class1'.*'dog'.*--out"):
+        comparison.compare(recipe, tmp_path / "run")
+    assert outcome(tmp_path / "run") == before
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def compare(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="As in `resolute list recipes`; else what fits --data.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="A name of `list recipes`; else what fits --data.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
@@ -32,15 +32,28 @@ def compare(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images in a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    opt: Annotated[str | None, typer.Option(help="sgd, adam or rmsprop.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of SGD and RMSProp; Adam's first beta.")] = None,
+    nesterov: Annotated[bool | None, typer.Option("--nesterov/--no-nesterov", help="SGD's momentum.")] = None,
+    opt_eps: Annotated[float | None, typer.Option(help="What Adam and RMSProp add before they divide.")] = None,
+    clip_grad: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0 is off.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="L2 penalty.")] = None,
-    sched: Annotated[str | None, typer.Option(help="cosine or step.")] = None,
+    sched: Annotated[str | None, typer.Option(help="cosine, linear, step, exponential, staircase.")] = None,
     milestones: Annotated[str | None, typer.Option(help="Epochs of the step schedule, comma-separated.")] = None,
+    decay_rate: Annotated[float | None, typer.Option(help="Factor of step, exponential and staircase.")] = None,
+    decay_epochs: Annotated[float | None, typer.Option(help="Epochs for that factor, but of step.")] = None,
+    min_lr: Annotated[float | None, typer.Option(help="Least learning rate after the warm-up.")] = None,
     warmup_epochs: Annotated[float | None, typer.Option(help="Epochs of linear warm-up.")] = None,
     smoothing: Annotated[float | None, typer.Option(help="Label smoothing.")] = None,
     model_ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights.")] = None,
     shift: Annotated[int | None, typer.Option(help="Augmentation: random shift by up to this many pixels.")] = None,
+    padding: Annotated[str | None, typer.Option(help="What a shift brings in: zeros or reflect.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Augmentation: random flips.")] = None,
     erase: Annotated[float | None, typer.Option(help="Augmentation: probability of random erasing.")] = None,
+    crop: Annotated[float | None, typer.Option(help="Augmentation: least share of the area in a random crop.")] = None,
+    rotation: Annotated[
+        float | None, typer.Option(help="Augmentation: random rotation by up to so many degrees.")
+    ] = None,
     eps: Annotated[float | None, typer.Option(help="Strength of the noise, at least 0 and below 1.")] = None,
     p: Annotated[float | None, typer.Option(help="Probability of the sign +1.")] = None,
     where: Annotated[str | None, typer.Option(help="input, hidden, both, or a pattern over module names.")] = None,
@@ -111,12 +124,12 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
 
     settings = same("eps", "p", "where") | ({"radius": parse_radius(flags["radius"])} if "radius" in flags else {})
     train = same("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "device", "devices", "precision")
-    train |= same("compile", "channels_last", "tensorboard", "update_bn") | chosen(
-        schedule="sched", label_smoothing="smoothing", ema="model_ema"
-    )
+    train |= same("compile", "channels_last", "tensorboard", "momentum", "nesterov", "decay_epochs", "update_bn")
+    train |= chosen(optimizer="opt", damping="opt_eps", clip_norm="clip_grad", gamma="decay_rate", lr_floor="min_lr")
+    train |= chosen(schedule="sched", label_smoothing="smoothing", ema="model_ema")
     if "milestones" in flags:
         train["milestones"] = tuple(_whole(part, "--milestones") for part in flags["milestones"].split(","))
-    if augment := same("shift", "flip", "erase"):
+    if augment := same("shift", "padding", "flip", "erase", "crop", "rotation"):
         train["augment"] = replace(start.train.augment or Augment(), **augment)
     whole = same("data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
     if "data" in flags and start.name == "images":

@@ -41,6 +41,23 @@ def list_(
         console.print(table, "")
     if what == What.models:
         _print_sizes(console)
+    if what == What.recipes:
+        _print_deviations(console)
+
+
+def _print_deviations(console: Console) -> None:
+    """Say where each recipe of a source is from, and in what it differs."""
+    from rich.table import Table
+
+    from resolute.recipes import SOURCES
+
+    notes = Table(title="sources and deviations", title_justify="left", box=None, pad_edge=False, show_header=False)
+    notes.add_column(no_wrap=True)
+    for name, source in SOURCES.items():
+        notes.add_row(name, escape(f"{source.where}. Loss: {source.loss}."))
+        for deviation in source.deviations or ("No deviation is known.",):
+            notes.add_row("", f"- {escape(deviation)}")
+    console.print(notes)
 
 
 def _entries(kind: What) -> Iterator[tuple[str, str]]:
@@ -60,6 +77,9 @@ def _entries(kind: What) -> Iterator[tuple[str, str]]:
             yield from ((name, _first_line(suite)) for name, suite in suites.SUITES.items())
         case What.recipes:
             yield from ((name, _first_line(recipe)) for name, recipe in recipes.RECIPES.items())
+            for name, source in recipes.SOURCES.items():
+                error = "no published error" if source.error is None else f"published error {source.error:.2f} %"
+                yield name, f"{source.recipe.model} as at its source: {error}"
             yield from ((name, _of_row(row)) for name, row in recipes.TRAINED.items())
             yield from ((name, f"quoted: {why}") for name, why in recipes.QUOTED.items())
 

@@ -119,7 +119,9 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
     path = out / "recipe.json"
     if path.exists():
-        _check_same(out, _identity(recipe), read_json(path))
+        stored = read_json(path)
+        _check_same(out, _identity(recipe), stored)
+        _check_data(out, json.loads(json.dumps(dataclasses.asdict(images.info))), stored.get("data_info", {}))
     else:
         # A run that was killed at its first write has left a hidden file.
         if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
@@ -138,6 +140,21 @@ def _check_same(out: Path, ours: dict[str, Any], stored: Any) -> None:
             f"({differing[0]} there: {theirs.get(differing[0])!r}, here: {ours[differing[0]]!r}). "
             "Choose another folder with --out."
         )
+
+
+def _check_data(out: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Refuse to mix networks: a path or a data folder may have come to hold other classes or images of another size."""
+    differing = [name for name, value in ours.items() if theirs.get(name) != value]
+    if differing:
+        told = ", ".join(f"{name} there: {theirs.get(name)!r}, here: {ours[name]!r}" for name in differing[:2])
+        raise InputError(
+            f"{out} holds networks of other data: {', '.join(differing)} differ ({_short(told)}). Give the data that "
+            "they were trained on, or choose another folder with --out."
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def _gather(recipe: Recipe, out: Path) -> None:

@@ -80,19 +80,25 @@ def customary(data: str) -> Recipe:
 
 
 def named(name: str) -> Recipe:
-    """Look a recipe up.
+    """Look up a recipe: ours, that of a network's source or of a row of the paper's tables.
 
     Args:
-        name: A name in `RECIPES`, or the id of a row of the paper's tables in `TRAINED`.
+        name: A name in `RECIPES` or in `SOURCES`, or the id of a row of the paper's tables in `TRAINED`.
 
     Returns:
         The recipe.
 
     Raises:
-        InputError: If there is none of this name; the nearest names are named.
+        InputError: If the name is unknown; the nearest ones are named.
+
+    Example:
+        >>> named("wrn-28-10-cifar10").train.milestones
+        (60, 120, 160)
     """
+    if name in SOURCES:
+        return SOURCES[name].recipe
     if name in TRAINED:
         return TRAINED[name].recipe
     if name not in RECIPES:
-        raise InputError(unknown("recipe", name, [*RECIPES, *TRAINED]))
+        raise InputError(unknown("recipe", name, [*RECIPES, *SOURCES, *TRAINED]))
     return RECIPES[name]()
