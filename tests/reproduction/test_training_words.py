@@ -27,8 +27,8 @@ from resolute.reproduction.training_words import training_words
         (
             "2-nasnet-a",
             "`nasnet-a-large`; 312 epochs of batch 1,600; RMSProp at 1.5, times 0.97 each 2.4 epochs; weight decay "
-            "5e-05; crops of 8 to 100 % and flips; average of the weights 0.9999; gradients clipped at 10; cross-entropy "
-            "with label smoothing 0.1.",
+            "5e-05; crops of 8 to 100 % and flips; average of the weights 0.9999; gradients clipped at 10; "
+            "cross-entropy with label smoothing 0.1.",
         ),
     ],
 )
