@@ -40,7 +40,8 @@ def needs(row: Row) -> str:
     passes = sum(methods.find(method).passes for method in recipe.methods)
     operations = OPERATIONS * size.multiply_adds * TRAINING_IMAGES[row.data] * recipe.train.epochs * passes
     hours = operations * len(recipe.seeds) / SUSTAINED / 3600
-    return f"needs {DATA_NAMES[row.data]}, {count(int(round(hours, -2 if hours > 950 else 0)), 'GPU hour')}"
+    rounded = round(hours, -2) if hours > 950 else round(hours)
+    return f"needs {DATA_NAMES[row.data]}, {count(int(rounded), 'GPU hour') if rounded else 'minutes of a GPU'}"
 
 
 def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
