@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cases import tiny_images, tiny_info, tiny_network
-from resolute import cli
+from resolute import cli, models
 from resolute.paper import ROWS
 from resolute.records import read_records
 from resolute.reproduction import run as running
@@ -120,7 +120,7 @@ def test_published_weights_are_judged_once(reproduce: Call, tmp_path: Path, monk
         return tiny_network(shape=(3, 8, 8))
 
     images = tiny_images(20, tiny_info(shape=(3, 8, 8)), split="test")
-    monkeypatch.setattr(running.models, "build", build)
+    monkeypatch.setattr(models, "build", build)
     monkeypatch.setattr(running, "load", lambda *_: images)
     for _ in range(2):
         code, out, err = reproduce("--row", "SENet", "--out", tmp_path)

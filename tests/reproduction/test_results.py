@@ -32,7 +32,7 @@ def test_seeds_of_one_training_are_pooled_over_folders(tmp_path: Path, run: Call
 def test_a_method_is_paired_with_base_of_another_folder(tmp_path: Path, run: Callable[..., None]) -> None:
     """Where the noise goes is no part of how base was trained."""
     run(tmp_path / "hidden", "4-r-lenet", {"base": [50], "r": [48]}, settings={"where": "hidden"})
-    run(tmp_path / "input", "4-r-lenet", {"r": [47]}, settings={"where": "input"}, baseline="r")
+    run(tmp_path / "input", "4-r-lenet", {"r": [47]}, settings={"where": "input"})
     found = {(pool.method, pool.setting.get("where")): pool for pool in read_pools(tmp_path)}
     assert found.keys() == {("base", None), ("r", "hidden"), ("r", "input")}
     assert found["r", "input"].base == found["base", None]

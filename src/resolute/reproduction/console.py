@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from resolute.reproduction.ledger import Entry, Line, Measured
 
+LEGEND = """\
+All numbers in %, differences in points. n: seeds. Intervals: Student's t over seeds; one seed: Wilson over images.
+less base: over the same seeds. Verdicts: paired t test over seeds, Holm over the whole ledger.
+GPU hours: for all seeds, from multiply-adds at 50 Tflop/s, a lower bound. Smoke runs measure nothing and are not shown.
+Departures from a row's recipe are named in docs/tables.md. Run a row:
+resolute reproduce --table 4 --row R-LeNet --data-dir DIR"""
 COLOURS = {"better": "green", "worse": "red"}
 
 
@@ -84,15 +90,17 @@ def _value(line: Line, measured: Measured, *, named: bool) -> tuple[str, str]:
 
 def _judged(measured: Measured) -> tuple[str, str, str]:
     colour = COLOURS.get(measured.verdict.partition(",")[0], "default")
-    said = f"{measured.state}: [{colour}]{measured.verdict}[/]" if measured.verdict else measured.state
+    state = f"{measured.state}{_departing(measured.departures)}"
+    said = f"{state}: [{colour}]{measured.verdict}[/]" if measured.verdict else state
     return difference(measured.difference), measured.setting, said
 
 
+def _departing(departures: tuple[str, ...]) -> str:
+    """Name one departure from the recipe; the page of tables has more."""
+    if not departures:
+        return ""
+    return f" ({departures[0]})" if len(departures) == 1 else f" ({len(departures)} departures)"
+
+
 def _legend(entries: Sequence[Entry]) -> str:
-    return (
-        f"{tally(entries)}\n"
-        "[dim]All numbers in %, differences in points. n: seeds; intervals are Student's t over seeds (one seed: "
-        "Wilson over images).\nless base: same seeds; verdicts by the paired t test over seeds, Holm over the whole "
-        "ledger. GPU hours: all seeds, from multiply-adds at 50 Tflop/s, a lower bound.\nSmoke runs measure nothing "
-        "and are not shown. Run a row: resolute reproduce --table 4 --row R-LeNet --data-dir DIR[/]"
-    )
+    return f"{tally(entries)}\n[dim]{LEGEND}[/]"

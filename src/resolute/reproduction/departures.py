@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from resolute.recipes import TRAINED, WEIGHTS
+from resolute.report.formats import fraction
 from resolute.reproduction.results import WEIGHTS as PRETRAINED
 from resolute.reproduction.results import training_of
 
@@ -76,13 +77,7 @@ def setting_words(pool: Pool) -> str:
     if "eps" in setting:
         p = "" if setting["p"] == 0.5 else f", p {setting['p']:g}"
         return f"eps {setting['eps']:g} at {setting['where']}{p}"
-    return f"radius {_fraction(setting['radius'])}" if "radius" in setting else ""
-
-
-def _fraction(radius: float) -> str:
-    from resolute.report.formats import fraction
-
-    return fraction(radius)
+    return f"radius {fraction(setting['radius'])}" if "radius" in setting else ""
 
 
 def _copy(data: str) -> str:

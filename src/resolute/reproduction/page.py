@@ -9,7 +9,7 @@ from resolute.models.facts import SIZES
 from resolute.paper import CAPTIONS, DATA_NAMES
 from resolute.recipes import OPEN, QUOTED, TRAINED, WEIGHTS
 from resolute.report.tables import escape
-from resolute.reproduction.formats import HEADS, NONE, difference, interval, printed, signed, tally
+from resolute.reproduction.formats import NONE, difference, interval, printed, signed, tally
 from resolute.reproduction.training_words import training_words
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _rows(rows: Iterator[list[str]]) -> str:
 def _values(entries: list[Entry]) -> Iterator[list[str]]:
     sizes = [value.what for value in entries[0].row.values if value.unit == "count"]
     single = len(entries[0].lines) == 1
-    whats = [HEADS[line.value.what] for line in entries[0].lines]
+    whats = [line.value.what.removeprefix("random ") for line in entries[0].lines]
     columns = [f"{what} {side}" for what in whats for side in ("claimed", "measured")]
     counts = [f"{what} {side}" for what in sizes for side in ("claimed", "counted")]
     yield ["row", *(["data"] if single else []), *counts, *columns, "state"]
@@ -146,7 +146,7 @@ def _short(count: float) -> str:
 
 
 def _differences(entries: list[Entry]) -> Iterator[list[str]]:
-    whats = [HEADS[line.value.what] for line in entries[0].lines]
+    whats = [line.value.what.removeprefix("random ") for line in entries[0].lines]
     single = len(whats) == 1
     yield [
         "row",

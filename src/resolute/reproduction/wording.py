@@ -20,6 +20,8 @@ TRAINING_IMAGES = {
 }  # fmt: skip
 SUSTAINED = 50e12
 """Floating-point operations a second that a GPU is taken to sustain in training, generously."""
+ROUNDING = 1e-6
+"""In points: a claim that is printed as the bound of an interval is in it."""
 OPERATIONS = 2 * 3
 """For each multiply-add of a forward pass: two operations, and twice as many again in backward."""
 
@@ -38,7 +40,8 @@ def needs(row: Row) -> str:
     passes = sum(methods.find(method).passes for method in recipe.methods)
     operations = OPERATIONS * size.multiply_adds * TRAINING_IMAGES[row.data] * recipe.train.epochs * passes
     hours = operations * len(recipe.seeds) / SUSTAINED / 3600
-    return f"needs {DATA_NAMES[row.data]}, {count(int(round(hours, -2 if hours > 950 else 0)), 'GPU hour')}"
+    rounded = round(hours, -2) if hours > 950 else round(hours)
+    return f"needs {DATA_NAMES[row.data]}, {count(int(rounded), 'GPU hour') if rounded else 'minutes of a GPU'}"
 
 
 def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
@@ -56,7 +59,7 @@ def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> s
     wanted = "better" if claim < 0 else "worse" if claim > 0 else "the same"
     if math.isnan(measured.low):
         return "one seed says nothing"
-    within = measured.low <= claimed <= measured.high
+    within = measured.low - ROUNDING <= claimed <= measured.high + ROUNDING
     size = "the claimed one possible" if within else "the claimed one excluded"
     if found == "no difference seen":
         return f"no difference seen, {size}"
