@@ -40,6 +40,11 @@ FLAGS = {
         "--batch-size", "-b", "--limit", "--device", "--out",
     ],
     "report": ["DIR"],
+    "tune": [
+        "[RECIPE]", "--method", "--data", "--data-dir", "--size", "--model", "--epochs", "--batch-size", "-b", "--lr",
+        "--weight-decay", "--train-fraction", "--update-bn", "--no-update-bn", "--suites", "--eps", "--where",
+        "--trials", "--seeds", "--margin", "--timeout", "--device", "--precision", "--jobs", "--out",
+    ],
     "disturb": ["--data", "--data-dir", "--size", "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],
 }  # fmt: skip
