@@ -46,6 +46,11 @@ FLAGS = {
         "--table", "--row", "--scale", "--pretrained", "--data-dir", "--seeds", "--device", "--precision", "--compile",
         "--no-compile", "--out", "--results", "--write",
     ],
+    "tune": [
+        "[RECIPE]", "--method", "--data", "--data-dir", "--size", "--model", "--epochs", "--batch-size", "-b", "--lr",
+        "--weight-decay", "--train-fraction", "--update-bn", "--no-update-bn", "--suites", "--eps", "--where",
+        "--trials", "--seeds", "--margin", "--timeout", "--device", "--precision", "--jobs", "--out",
+    ],
     "disturb": ["--data", "--data-dir", "--size", "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],
 }  # fmt: skip

@@ -85,9 +85,8 @@ def _final(recipe: str | None, flags: dict[str, Any], method: str, settings: Set
     for name, value in flags.items():
         flag = name.replace("_", "-")
         if name != "suites":
-            words += (
-                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-            )
+            switch = [f"--{flag}" if value else f"--no-{flag}"]
+            words += switch if isinstance(value, bool) else [f"--{flag}", str(value)]
     words += ["--methods", f"base,{method}", "--seeds", str(seeds), "--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
     return shlex.join([*words, "--where", str(settings.where)])

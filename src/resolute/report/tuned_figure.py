@@ -49,7 +49,10 @@ def draw_tuned(tuned: Tuned, kind: str) -> bytes:
         base = (tuned.baseline, 100 * tuned.base.mean, GREY)
         _name_lines(axes, [*(end for end in ends if end), base])
         title = f"{tuned.method}: error against eps, {tuned.n:,} validation images"
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(title, loc="left", fontsize=11, pad=18)
+        aside = "; open: p other than 0.5" if any(each.settings.p != 0.5 for each in tuned.tried) else ""
+        note = f"mean and 95 % interval over seeds{aside}"
+        axes.annotate(note, (0, 1), (0, 5), "axes fraction", "offset points", color=GREY, fontsize=9)
         axes.set_xlabel("eps", color="#333333")
         axes.set_ylabel("error, %", color="#333333")
         stream = io.BytesIO()

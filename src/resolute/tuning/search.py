@@ -162,17 +162,28 @@ def _study(optuna: Any, plan: Plan, out: Path) -> Any:
             study.enqueue_trial({"where": place, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {}))
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a process that was killed
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(_given(trial))
     return study
+
+
+def _given(trial: Any) -> dict[str, Any]:
+    """What a trial was queued with, and what was drawn for it so far."""
+    given: dict[str, Any] = trial.system_attrs.get("fixed_params", {}) | trial.params
+    return given
+
+
+def _as_settings(plan: Plan, given: dict[str, Any]) -> Settings:
+    """Round what was drawn, so that names stay short; what the plan names is taken as it is."""
+    eps, p = given["eps"], given.get("p", 0.5)
+    return Settings(eps=eps if eps in plan.eps else round(eps, 2), p=round(p, 1), where=given["where"])
 
 
 def _settings(study: Any, plan: Plan, *, queued: bool = False) -> list[tuple[str, Settings]]:
     """What was tried, or waits to be, each once."""
     found = {}
     for trial in study.trials:
-        given = trial.system_attrs.get("fixed_params", {}) if trial.state.name == "WAITING" else trial.params
         if trial.state.name in (("WAITING",) if queued else ("COMPLETE", "PRUNED")):
-            own = Settings(**given)
+            own = _as_settings(plan, _given(trial))
             found[variant(plan.method, own)] = own
     return list(found.items())
 
@@ -194,10 +205,11 @@ def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> None:
     from rich.console import Console
 
     trial = study.ask()
-    where = trial.suggest_categorical("where", list(plan.places))
-    eps = round(trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps)), 2)
-    p = round(trial.suggest_float("p", 0.2, 0.8), 1) if plan.method == "r" else 0.5
-    name = variant(plan.method, Settings(eps=eps, p=p, where=where))
+    trial.suggest_categorical("where", list(plan.places))
+    trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps))
+    if plan.method == "r":
+        trial.suggest_float("p", 0.2, 0.8)
+    name = variant(plan.method, _as_settings(plan, trial.params))
     quiet = Console(quiet=True)
     lab.train([name], lab.screen, quiet)
     screened = float(lab.differences(name)[: len(lab.screen)].mean())

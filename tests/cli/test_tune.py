@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from resolute import cli, recipes, tuning
+from resolute.cli.tune import PASSED_ON
+from resolute.tuning import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest.importorskip("optuna")
+
+
+class Seen(Exception):
+    pass
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """Call the command line in this process."""
+
+    def run(line: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["resolute", *shlex.split(line)])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.fixture
+def asked(call: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Plan, Path]]:
+    """See what tune would be called with in Python."""
+
+    def see(plan: Plan, out: Path, *, command: str) -> NoReturn:
+        raise Seen(plan, out, command)
+
+    monkeypatch.setattr(tuning, "tune", see)
+
+    def ask(line: str) -> tuple[Plan, Path]:
+        with pytest.raises(Seen) as caught:
+            call(line)
+        plan, out, command = caught.value.args
+        assert command == f"resolute {line}"
+        return plan, out
+
+    return ask
+
+
+def test_without_arguments_r_is_tuned_on_digits(asked: Callable[[str], tuple[Plan, Path]]) -> None:
+    plan, out = asked("tune")
+    assert plan == Plan(replace(recipes.digits(), suites=("clean",)))
+    assert out == tuning.default_folder(plan)
+
+
+def test_every_flag_arrives(asked: Callable[[str], tuple[Plan, Path]]) -> None:
+    plan, out = asked(
+        "tune mnist --method dropout --data digits --data-dir there --model wrn-10-1 --epochs 3 -b 32 --lr 0.2 "
+        "--weight-decay 0.01 --train-fraction 0.5 --update-bn --suites clean,noise --eps 0.2,0.4 --where input,both "
+        "--trials 7 --seeds 4 --margin 0.2 --timeout 90 --device cpu --precision bf16-mixed --jobs 2 --out here"
+    )
+    recipe, train = plan.recipe, plan.recipe.train
+    assert (recipe.name, recipe.data, recipe.data_dir, recipe.model) == ("mnist", "digits", "there", "wrn-10-1")
+    assert (recipe.seeds, recipe.suites, recipe.train_fraction) == ((0, 1, 2, 3), ("clean", "noise"), 0.5)
+    assert (train.epochs, train.batch_size, train.lr, train.weight_decay) == (3, 32, 0.2, 0.01)
+    assert (train.update_bn, train.device, train.precision) == (True, "cpu", "bf16-mixed")
+    assert (plan.method, plan.eps, plan.places) == ("dropout", (0.2, 0.4), ("input", "both"))
+    assert (plan.trials, plan.margin, plan.timeout, plan.jobs) == (7, 0.002, 90, 2)
+    assert out == Path("here")
+
+
+def test_the_command_for_the_test_set_can_be_run(
+    call: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = "--epochs 1 --device cpu --train-fraction 0.9 --no-update-bn"
+    assert call(f"tune {shared} --trials 1 --seeds 1 --eps 0.3 --where both --out run") == 0
+    shown = capsys.readouterr().out
+    assert "eps 0.3, p 0.5 at both" in " ".join(shown.split())
+    assert "curve: run/curve.png" in shown
+    final = shown.split("on the test set: ")[1].strip()
+    assert final.startswith("resolute compare --epochs 1 --train-fraction 0.9 --no-update-bn --device cpu --methods ")
+    assert call(f"{final.removeprefix('resolute ')} --suites clean --out final") == 0
+    assert Path("final/report.html").exists()
+
+
+def test_the_flags_of_both_commands_have_one_name() -> None:
+    import inspect
+
+    from resolute.cli.compare import compare
+
+    assert set(PASSED_ON) <= set(inspect.signature(compare).parameters)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tune --method fgsm", "unknown method 'fgsm'"),
+        ("tune --eps 0.1,x", "--eps got 'x'; it takes numbers, separated by commas."),
+        ("tune --eps 2", "eps is 2.0"),
+        ("tune --trials 0", "trials is 0"),
+        ("tune --model lenett", "did you mean 'lenet'"),
+    ],
+)
+def test_a_mistake_ends_with_one_message(
+    call: Callable[[str], int], capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    assert call(line) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_optuna_it_is_said_how_to_get_it(
+    call: Callable[[str], int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert call("tune") == 2
+    assert "pip install 'resolute[tune]'" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from resolute import methods, recipes
+from resolute.errors import InputError
+from resolute.methods import Settings
+from resolute.tuning import Plan, default_folder
+from resolute.tuning.plan import METHODS, variant
+
+PLAN = Plan(recipes.digits())
+
+
+def test_the_test_set_is_out_of_reach() -> None:
+    leaky = replace(recipes.digits(), hold_out=False)
+    assert (Plan(leaky).held_out.split, Plan(leaky).held_out.hold_out) == ("validation", True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("settings", [Settings(), Settings(0.25, 0.7, "input"), Settings(1e-05, 0.5, "relu*")])
+def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
+    name = variant(method, settings)
+    assert methods.settings_of(name, Settings()) == settings
+    assert methods.find(name).name == name
+
+
+def test_the_grid_has_every_place_at_every_eps() -> None:
+    plan = replace(PLAN, eps=(0.1, 0.2), places=("input", "both"))
+    assert plan.grid == [(0.1, "input"), (0.1, "both"), (0.2, "input"), (0.2, "both")]
+
+
+def test_more_trials_or_another_disk_is_the_same_study() -> None:
+    moved = replace(PLAN.recipe, data_dir="elsewhere")
+    same = replace(PLAN, recipe=moved, trials=99, timeout=5.0, jobs=4, margin=0.1)
+    others = [replace(PLAN, method="dropout"), replace(PLAN, eps=(0.1,)), replace(PLAN, places=("input",))]
+    others.append(replace(PLAN, recipe=replace(PLAN.recipe, seeds=(0, 1))))
+    assert default_folder(same) == default_folder(PLAN)
+    assert len({default_folder(plan) for plan in [PLAN, *others]}) == 5
+    assert default_folder(PLAN).name.startswith("tune-digits-")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "gausian"}, "unknown method 'gausian': did you mean 'gaussian'"),
+        ({"method": "fgsm"}, "Those have an eps and a place to be tuned"),
+        ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
+        ({"eps": ()}, "at least one strength"),
+        ({"places": ()}, "at least one place"),
+        ({"trials": 0}, "trials is 0; it must be at least 1"),
+        ({"margin": 0}, "margin is 0; it must be above 0 and below 1"),
+        ({"timeout": 0}, "timeout is 0; it must be a number of seconds above 0"),
+        ({"jobs": 0}, "jobs is 0; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(PLAN, **change)

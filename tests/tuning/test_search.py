@@ -1,0 +1,234 @@
+"""The search, mostly with networks whose errors are made up, so that what it should do is known."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from resolute import comparison, data, evaluation, recipes, report
+from resolute.errors import InputError
+from resolute.methods import Settings, settings_of
+from resolute.records import cell_name, read_records, write_bits, write_records
+from resolute.report import load_run
+from resolute.training import TrainConfig
+from resolute.tuning import Plan, search, tune
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from resolute.report.tuned import Tuned
+
+    Found = tuple[Tuned, Path, list[tuple[str, int]]]
+
+optuna = pytest.importorskip("optuna")
+TINY = recipes.Recipe(
+    name="tiny",
+    data="digits",
+    model="lenet",
+    train=TrainConfig(epochs=1, batch_size=64, device="cpu"),
+    seeds=(0, 1, 2, 3, 4),
+    suites=("clean",),
+)
+PLAN = Plan(TINY, eps=(0.1, 0.5), trials=10)
+KEY, N = ("clean", "clean", 0.0), 4000
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> Callable[..., None]:
+    """Make up cells: base errs at 10 %, with a seed's own luck, variants as a function of their settings says."""
+
+    def fill(recipe: Any, splits: Any, out: Path, **_: object) -> None:
+        for method, seed in recipe.cells:
+            cell = out / "cells" / cell_name(method, seed)
+            if (cell / "records.jsonl").exists():
+                continue
+            made.append((method, seed))
+            mean = 0.1 if method == "base" else error(settings_of(method, Settings()))
+            rng, luck = np.random.default_rng(seed), np.random.default_rng([seed, len(method)]).normal(0, 1e-3)
+            right = rng.random(N) >= mean + luck
+            write_bits(cell / "bits.npz", {KEY: right})
+            rows = evaluation.records({KEY: right}, data="digits", model="lenet", method=method, seed=seed)
+            write_records(cell / "records.jsonl", rows)
+
+    return fill
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int]]]:
+    """Search among made-up networks, and draw nothing."""
+
+    def set_up(error: Callable[[Settings], float]) -> list[tuple[str, int]]:
+        made: list[tuple[str, int]] = []
+        monkeypatch.setattr(search, "fill", made_up(error, made))
+        monkeypatch.setattr(search, "draw_tuned", lambda *_: b"")
+        monkeypatch.setattr(report, "write_report", lambda *_: None)
+        return made
+
+    return set_up
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Finish a study with all that it draws and writes."""
+    made: list[tuple[str, int]] = []
+    out = tmp_path_factory.mktemp("tuning") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "fill", made_up(helps_at_input, made))
+        return tune(PLAN, out, command="resolute tune --seeds 5", console=quiet()), out, made
+
+
+def helps_at_input(settings: Settings) -> float:
+    return 0.1 - 0.05 * settings.eps if settings.where == "input" else 0.1 + 0.05 * settings.eps
+
+
+def test_the_setting_that_helps_is_found(found: Found) -> None:
+    tuned, _, made = found
+    assert tuned.best is not None
+    assert tuned.best.settings.where == "input"
+    assert tuned.best.settings.eps >= 0.5
+    assert tuned.best.paired.difference.high < -0.02
+    assert tuned.stopped == "stopped after 10 settings"
+    assert "lowers the validation error of base" in tuned.sentence
+    assert len(made) == len(set(made)), "no network is trained twice"
+
+
+def test_what_is_worse_than_the_median_gets_three_seeds(found: Found) -> None:
+    tuned, _, _ = found
+    assert {each.seeds for each in tuned.tried} == {3, 5}
+    for each in tuned.tried:
+        assert each.finalist == (each.seeds == 5)
+        if each.settings.where == "input":
+            assert each.finalist
+    assert [e.settings for e in tuned.tried[:6]] == [Settings(eps, 0.5, place) for eps, place in PLAN.grid]
+
+
+def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    made = trained(lambda _: 0.1)
+    tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
+    assert tuned.stopped == "stopped early: at no setting does the 95 % interval reach a gain of 1 points"
+    assert len(tuned.tried) == len(PLAN.grid)
+    assert tuned.best is None
+    assert tuned.sentence.startswith("No setting of r differs from base for the better; the lowest error came with")
+    assert len(made) <= 5 * 7
+
+
+def test_it_goes_on_while_something_might_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda _: 0.1)
+    tuned = tune(replace(PLAN, margin=1e-4), tmp_path / "run", console=quiet())
+    assert tuned.stopped == "stopped after 10 settings"
+
+
+def test_time_is_kept(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda _: 0.1)
+    tuned = tune(replace(PLAN, timeout=1e-9), tmp_path / "run", console=quiet())
+    assert len(tuned.tried) == 1
+    assert re.fullmatch(r"stopped after \d+ s, as asked", tuned.stopped)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", [1, 5, 13])
+def test_a_study_that_was_killed_goes_on(
+    tmp_path: Path, found: Found, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    trained(helps_at_input)
+    fill, calls = search.fill, [0]  # type: ignore[attr-defined]
+
+    def dies(*args: Any, **given: Any) -> None:
+        if calls[0] == moment:
+            raise Killed
+        calls[0] += 1
+        fill(*args, **given)
+
+    monkeypatch.setattr(search, "fill", dies)
+    with pytest.raises(Killed):
+        tune(PLAN, tmp_path / "killed", console=quiet())
+    monkeypatch.setattr(search, "fill", fill)
+    again, whole = tune(PLAN, tmp_path / "killed", console=quiet()), found[0]
+    assert {Settings(eps, 0.5, place) for eps, place in PLAN.grid} <= {each.settings for each in again.tried}
+    assert again.stopped == whole.stopped
+    assert again.best is not None
+    assert whole.best is not None
+    assert again.best.settings.where == whole.best.settings.where
+
+
+def test_a_finished_study_is_read_again_and_may_be_extended(
+    tmp_path: Path, found: Found, trained: Callable[..., Any]
+) -> None:
+    made, (first, folder, _) = trained(helps_at_input), found
+    run = shutil.copytree(folder, tmp_path / "run")
+    assert tune(PLAN, run, console=quiet()).tried == first.tried
+    assert made == []
+    more = tune(replace(PLAN, trials=14), run, console=quiet())
+    assert [e.name for e in more.tried[: len(first.tried)]] == [e.name for e in first.tried]
+    assert more.stopped == "stopped after 14 settings"
+    assert {method for method, _ in made}.isdisjoint({"base", *(e.name for e in first.tried if e.finalist)})
+
+
+def test_the_folder_holds_the_finalists_comparison(found: Found) -> None:
+    tuned, folder, _ = found
+    run = load_run(folder)
+    assert run.methods == ("base", *(each.name for each in tuned.tried if each.finalist))
+    assert run.missing == ()
+    assert run.recipe["split"] == "validation"
+    page = (folder / "report.html").read_text()
+    assert "resolute tune --seeds 5" in page
+    assert tuned.sentence in (folder / "tuned.md").read_text()
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_plan_and_other_files_are_kept_out(tmp_path: Path, found: Found) -> None:
+    with pytest.raises(InputError, match="holds another tuning: eps differ"):
+        tune(replace(PLAN, eps=(0.2,)), found[1], console=quiet())
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.tex").touch()
+    with pytest.raises(InputError, match="not empty and holds no tuning"):
+        tune(PLAN, tmp_path / "thesis", console=quiet())
+
+
+def test_a_place_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="relu9"):
+        tune(replace(PLAN, places=("input", "relu9")), tmp_path / "run", console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_optuna_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"pip install 'resolute\[tune\]'"):
+        tune(PLAN, tmp_path / "run", console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_real_networks_of_a_method_without_p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test images are not loaded, and the records are those of a comparison on the validation images."""
+    splits = []
+
+    def spy(name: str, root: Any, split: str, size: Any) -> data.Images:
+        splits.append(split)
+        return data.load(name, root, split, size)
+
+    monkeypatch.setattr(comparison.cell, "load", spy)
+    plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), places=("input",), trials=1)
+    tuned = tune(plan, tmp_path / "run", console=quiet())
+    assert set(splits) == {"train", "validation"}
+    direct = replace(plan.held_out, methods=("base", "gaussian"), settings=Settings(0.3, 0.5, "input"))
+    comparison.compare(direct, tmp_path / "direct")
+    ours, theirs = (read_records(tmp_path / name / "records.jsonl") for name in ("run", "direct"))
+    assert [row.correct for row in ours] == [row.correct for row in theirs]
+    assert {row.n for row in ours} == {tuned.n} == {89}
+    assert json.loads((tmp_path / "run/tuning.json").read_text())["method"] == "gaussian"
