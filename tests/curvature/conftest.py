@@ -47,7 +47,8 @@ def dense() -> Callable[[nn.Module, Batches], Tensor]:
             return nn.functional.cross_entropy(logits, y)
 
         theta = torch.cat([p.detach().reshape(-1) for p in parameters])
-        return torch.func.jacrev(torch.func.grad(loss), chunk_size=256)(theta)
+        rows: Tensor = torch.func.jacrev(torch.func.grad(loss), chunk_size=256)(theta)
+        return rows
 
     return written_out
 
@@ -55,5 +56,3 @@ def dense() -> Callable[[nn.Module, Batches], Tensor]:
 @pytest.fixture(scope="session")
 def matrix(network: nn.Module, batches: Batches, dense: Callable[[nn.Module, Batches], Tensor]) -> Tensor:
     return dense(network, batches)
-
-

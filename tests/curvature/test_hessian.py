@@ -99,17 +99,20 @@ def test_nothing_but_the_noise_is_in_training_mode() -> None:
     for name, module in model.named_modules():
         module.register_forward_hook(lambda module, _, __, name=name: seen.update({name: module.training}))
     data = [(torch.randn(5, 1, 4, 4, dtype=torch.float64), torch.zeros(5, dtype=torch.int64))]
-    mean = model[2].running_mean.clone()  # type: ignore[union-attr, operator]
+    mean = model.get_buffer("2.running_mean").clone()
     hessian = Hessian(model, cross_entropy, data, draws=1)
     hessian(torch.zeros(hessian.size, dtype=torch.float64))
     assert [name for name, training in seen.items() if training] == ["3"]
-    assert torch.equal(model[2].running_mean, mean)  # type: ignore[arg-type]
+    assert torch.equal(model.get_buffer("2.running_mean"), mean)
 
 
 def test_a_loss_that_is_linear_in_a_parameter_has_a_zero_block_there() -> None:
     model = nn.Linear(3, 1).double()
     data = [(torch.randn(4, 3, dtype=torch.float64), torch.zeros(4))]
-    assert Hessian(model, lambda model, x, _: model(x).mean(), data)(torch.ones(4, dtype=torch.float64)).tolist() == [0] * 4
+    assert (
+        Hessian(model, lambda model, x, _: model(x).mean(), data)(torch.ones(4, dtype=torch.float64)).tolist()
+        == [0] * 4
+    )
 
 
 def test_the_loss_is_that_of_training() -> None:
@@ -118,9 +121,7 @@ def test_the_loss_is_that_of_training() -> None:
         shape = (1, 28, 28) if name == "capsnet" else (1, 8, 8)
         model = models.build(name, classes=10, shape=shape).eval()
         images = torch.rand(3, *shape) if name == "capsnet" else x
-        assert torch.equal(
-            cross_entropy(model, images, y), objective.loss(model, images, y, model(images))
-        )
+        assert torch.equal(cross_entropy(model, images, y), objective.loss(model, images, y, model(images)))
 
 
 def test_attention_can_be_differentiated_twice() -> None:

@@ -69,9 +69,7 @@ def jacobian_norms(
     return torch.cat(squares).sqrt().cpu()
 
 
-def _squares(
-    model: nn.Module, x: Tensor, wrt: str, probes: int | None, draws: int, seed: int, batch: int
-) -> Tensor:
+def _squares(model: nn.Module, x: Tensor, wrt: str, probes: int | None, draws: int, seed: int, batch: int) -> Tensor:
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     repeats = max(1, draws)
     generator = torch.Generator().manual_seed(seed + batch)

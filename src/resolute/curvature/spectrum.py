@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from resolute.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from resolute.curvature.asking import Batches
     from resolute.curvature.hessian import Hessian
@@ -120,9 +122,10 @@ def eigenvalues(
     like, made = hessian.like, [0]
     start = _normal(hessian, 1, seed)[0]
 
-    def multiply(v: object) -> object:
+    def multiply(v: NDArray[Any]) -> NDArray[Any]:
         made[0] += 1
-        return hessian(torch.as_tensor(v).to(like)).cpu().numpy()
+        product: NDArray[Any] = hessian(torch.as_tensor(v).to(like)).cpu().numpy()
+        return product
 
     operator = LinearOperator((hessian.size,) * 2, matvec=multiply, dtype=start.cpu().numpy().dtype)
     end: Literal["LA", "SA"] = "LA" if which == "largest" else "SA"
@@ -152,7 +155,8 @@ def sketch(hessian: Hessian, k: int, *, seed: int = 0) -> Tensor:
     Returns:
         [k, P], orthonormal.
     """
-    return torch.linalg.qr(hessian(_signs(hessian, k, seed)).T).Q.T.contiguous()
+    q: Tensor = torch.linalg.qr(hessian(_signs(hessian, k, seed)).T).Q
+    return q.T.contiguous()
 
 
 def trace(hessian: Hessian, probes: int = 16, *, basis: Tensor | None = None, seed: int = 0) -> Estimate:
