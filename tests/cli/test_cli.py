@@ -38,6 +38,11 @@ FLAGS = {
         "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--suites", "--model", "--weights", "--factory", "--seed",
         "--batch-size", "-b", "--limit", "--device", "--out",
     ],
+    "curvature": [
+        "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--split", "--images", "--model", "--weights", "--factory",
+        "--top", "--steps", "--probes", "--surface", "--surface-images", "--eps", "--where", "--draws", "--batch-size",
+        "-b", "--double", "--seed", "--device", "--out",
+    ],
     "report": ["DIR"],
     "disturb": ["--data", "--data-dir", "--size", "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],

@@ -40,7 +40,8 @@ def matrix() -> Tensor:
     generator = torch.Generator().manual_seed(3)
     rotation = torch.linalg.qr(torch.randn(SIZE, SIZE, dtype=torch.float64, generator=generator)).Q
     values = torch.cat([torch.tensor([10.0, 7, 5, -2, -1]), torch.linspace(-0.3, 0.6, SIZE - 5)]).double()
-    return rotation.T @ torch.diag(values) @ rotation
+    made: Tensor = rotation.T @ torch.diag(values) @ rotation
+    return made
 
 
 @pytest.fixture

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from resolute.curvature.hessian import Hessian
 
 
+TOGETHER = 4
+"""Vectors of a trace that share a micro-batch's gradient; more would cost memory where there are many parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number that was estimated from n independent parts: its mean and the standard error of that (NaN for one)."""
@@ -180,12 +184,10 @@ def trace(hessian: Hessian, probes: int = 16, *, basis: Tensor | None = None, se
     """
     if probes < 2:
         raise InputError(f"probes is {probes}; a standard error needs at least 2.")
-    z = _signs(hessian, probes, seed + 1)
-    exact = 0.0
-    if basis is not None:
-        exact = float((basis.double() * hessian(basis).double()).sum())
-        z -= (z @ basis.T) @ basis
-    rest = _mean((z.double() * hessian(z).double()).sum(1))
+    basis = hessian.like.new_zeros(0, hessian.size) if basis is None else basis
+    exact = float(torch.cat([_quotients(hessian, part) for part in basis.split(TOGETHER)]).sum()) if len(basis) else 0.0
+    signs = _signs(hessian, probes, seed + 1).split(TOGETHER)
+    rest = _mean(torch.cat([_quotients(hessian, z - (z @ basis.T) @ basis) for z in signs]))
     return replace(rest, value=exact + rest.value)
 
 
@@ -258,6 +260,10 @@ class _Part:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (batch for i, batch in enumerate(self.data) if i % self.parts == self.part)
+
+
+def _quotients(hessian: Hessian, rows: Tensor) -> Tensor:
+    return (rows.double() * hessian(rows).double()).sum(1)
 
 
 def _mean(samples: Tensor) -> Estimate:
