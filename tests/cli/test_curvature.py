@@ -85,7 +85,7 @@ def test_what_it_writes_is_what_the_functions_give(
     true = eigenvalues(Hessian(checkpoint.load(cells[0]).double(), cross_entropy, data), 2)
     assert network["top"] == pytest.approx(true.values.tolist(), rel=1e-6)
     assert network["surface"] is None
-    assert network["quantities"]["parameter-top"]["n"] == 4  # micro-batches, one for each part
+    assert network["quantities"]["parameter-top"]["n"] == 12  # micro-batches of two images
     assert torch.tensor(network["jacobian_norms"]).shape == (24,)
 
 
