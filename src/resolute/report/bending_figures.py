@@ -41,6 +41,7 @@ def draw_density(networks: Sequence[Mapping[str, Any]]) -> Picture:
             drawn = _density(network, grid, width)
             axes.plot(grid, np.maximum(drawn, 1e-12), color=mark(at), linewidth=1.5, label=network["name"])
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
         top = max(_density(network, grid, width).max() for network in networks)
         axes.set(ylim=(top * 1e-8, top * 3), xlabel="eigenvalue")
         axes.grid(visible=True, axis="y")
@@ -89,12 +90,12 @@ def draw_norms(networks: Sequence[Mapping[str, Any]]) -> Picture:
         The picture.
     """
     everything = np.concatenate([network["jacobian_norms"] for network in networks])
-    bins = np.linspace(0, float(np.quantile(everything, 0.995)) or 1.0, 41).tolist()
+    bins = np.linspace(*np.quantile(everything, (0, 0.995)), 41).tolist()
     with svg.style():
         figure, axes = panel(216, left=44, right=12)
         for at, network in enumerate(networks):
             axes.hist(network["jacobian_norms"], bins, histtype="step", color=mark(at), linewidth=1.5, density=True)
-        axes.set(xlabel="norm, logits per pixel unit", xlim=(0, bins[-1]))
+        axes.set(xlabel="norm, logits per pixel unit", xlim=(bins[0], bins[-1]))
         axes.grid(visible=True, axis="y")
         told = "; ".join(f"{n['name']}: mean {np.mean(n['jacobian_norms']):.4g}" for n in networks)
         title = "Input Jacobian of each image"
@@ -127,7 +128,7 @@ def draw_surfaces(networks: Sequence[Mapping[str, Any]]) -> list[Picture]:
         for kind in ("contour", "surface"):
             with svg.style():
                 figure = _contour(radii, clipped, levels) if kind == "contour" else _surface(radii, clipped, levels)
-                title = f"{network['name']}: loss along its two leading directions"
+                title = f"{network['name']}: {kind}"
                 told = f"loss {loss[len(loss) // 2][len(loss) // 2]:.4g} at the network, {np.nanmax(loss):.4g} at most"
                 note = f"cut at {levels[-1]:.3g}; distances in parameter space"
                 pictures.append(Picture(title, note, svg.render(figure, f"{kind}-{at}", title, told)))
@@ -135,13 +136,13 @@ def draw_surfaces(networks: Sequence[Mapping[str, Any]]) -> list[Picture]:
 
 
 def _contour(radii: NDArray[np.float64], loss: NDArray[np.float64], levels: NDArray[np.float64]) -> Figure:
-    figure, axes = panel(280, left=48, right=12)
+    figure, axes = panel(280, left=48, right=44, top=26)
     drawn = axes.contourf(radii, radii, loss.T, levels, cmap="viridis")
     axes.plot(0, 0, "o", color="#ffffff", markersize=5)
     axes.set(xlabel="first direction", ylabel="second direction")
     _few(axes)
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.08, pad=0.03)
-    bar.set_label("loss")
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.08, pad=0.03, format="%.2g")
+    bar.ax.set_title("loss", fontsize=10)
     return figure
 
 

@@ -144,8 +144,8 @@ def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Compar
             seen = "a difference" if row.p_holm <= 0.05 else "no difference seen"
             p = formats.p_value(row.p_holm)
             told.append(
-                f"{row.method}: largest eigenvalue {row.ratio.mean:.3g} times (95 % interval {row.ratio.low:.3g} to "
-                f"{row.ratio.high:.3g}, {row.seeds} paired seeds, p = {p} after Holm): {seen}."
+                f"{row.method}: largest eigenvalue {row.ratio.mean:.3g} times the baseline's (95 % interval "
+                f"{row.ratio.low:.3g} to {row.ratio.high:.3g}, {row.seeds} paired seeds, p = {p} after Holm): {seen}."
             )
     return " ".join(told) or "; ".join(
         f"{n['name']}: largest eigenvalue {n['quantities']['parameter-top']['value']:.3g}" for n in networks
