@@ -134,7 +134,7 @@ def measure_network(
     tol = 1e-8 if plan.double else 1e-3
     top = eigenvalues(hessian, plan.top, tol=tol, seed=seed)
     sampled = over_batches(hessian, top.vectors[0])
-    parts = over_subsets(hessian, PARTS, tol=10 * tol, seed=seed)
+    parts = over_subsets(hessian, min(PARTS, math.ceil(len(order) / size)), tol=10 * tol, seed=seed)
     finish(subject.name, "largest eigenvalues")
     lowest = _lowest(hessian, seed)
     finish(subject.name, "most negative eigenvalue")
