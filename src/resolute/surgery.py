@@ -106,6 +106,18 @@ def is_robust(model: nn.Module) -> bool:
     return any(isinstance(module, _Perturbed) for module in model.modules())
 
 
+def carriers(model: nn.Module) -> list[nn.Module]:
+    """List the modules of a network that carry noise.
+
+    Args:
+        model: A module.
+
+    Returns:
+        Each of them once, in the order of ``model.modules()``; none without `robustify`.
+    """
+    return [module for module in model.modules() if isinstance(module, _Perturbed)]
+
+
 def set_eps(model: _Model, eps: float) -> _Model:
     """Change the strength of the noise at every place that carries it, while training goes on.
 

@@ -41,6 +41,11 @@ FLAGS = {
         "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--suites", "--model", "--weights", "--factory", "--seed",
         "--batch-size", "-b", "--limit", "--device", "--out",
     ],
+    "curvature": [
+        "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--split", "--images", "--model", "--weights", "--factory",
+        "--top", "--steps", "--probes", "--surface", "--surface-images", "--eps", "--where", "--draws", "--batch-size",
+        "-b", "--double", "--seed", "--device", "--out",
+    ],
     "report": ["DIR"],
     "reproduce": [
         "--table", "--row", "--scale", "--pretrained", "--data-dir", "--seeds", "--device", "--precision", "--compile",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from resolute.cli.compare import compare
+from resolute.cli.curvature import curvature
 from resolute.cli.disturb import disturb
 from resolute.cli.evaluate import evaluate
 from resolute.cli.list import list_
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(evaluate)
+app.command()(curvature)
 app.command()(report)
 app.command()(reproduce)
 app.command()(tune)

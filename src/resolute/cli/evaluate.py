@@ -50,7 +50,7 @@ def evaluate(
     images = load(data, data_dir, "test", size)
     plan = assessment.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, _command())
     _ = plan.shifts  # an unknown suite is told before a network is loaded
-    subjects = _subjects(checkpoints or [], model, weights, factory, images)
+    subjects = load_subjects(checkpoints or [], model, weights, factory, images)
     for subject in subjects:
         subject.model.to(place)
     folder = out or assessment.default_folder(subjects, plan)
@@ -64,9 +64,24 @@ def evaluate(
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def _subjects(
+def load_subjects(
     checkpoints: list[Path], model: str | None, weights: Path | None, factory: str | None, images: Images
 ) -> list[Subject]:
+    """Load every network that the flags name.
+
+    Args:
+        checkpoints: Folders cells/METHOD-seedN.
+        model: A name for `models.build`, which belongs to ``weights``.
+        weights: Its file.
+        factory: ``package.module:function``.
+        images: What they will be asked.
+
+    Returns:
+        The networks, at least one.
+
+    Raises:
+        InputError: If none is named, or one cannot be loaded.
+    """
     from resolute.assessment import from_checkpoint, from_factory, from_name
 
     if (model is None) != (weights is None):

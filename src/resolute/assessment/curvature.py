@@ -1,0 +1,176 @@
+"""Survey the curvature of finished networks on the same images; each network is a file, written when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resolute.assessment.measures import TRACE_PROBES, Survey, measure_network
+from resolute.data import Images, batches, epoch_order
+from resolute.errors import InputError
+from resolute.evaluation import check_network
+from resolute.records import cell_name, environment, read_json, read_records, write_json
+from resolute.report.curvature_page import ERRORS, write_curvature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from resolute.assessment.subjects import Subject
+
+_Tell = tuple["Callable[[int], None]", "Callable[[str, str], None]"]
+
+
+def survey(
+    subjects: Sequence[Subject],
+    images: Images,
+    plan: Survey,
+    out: Path,
+    *,
+    errors: Mapping[str, Mapping[str, float]] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Measure networks and write ``networks/NAME.json``, ``curvature.json`` and ``report.html``.
+
+    Args:
+        subjects: The networks, on their device. Cells METHOD-seedN of one seed are a pair.
+        images: What the loss is taken over.
+        plan: What to measure.
+        out: The folder. Kill it at any moment: the same call goes on with the next network.
+        errors: Network name to suite to error, to be correlated with the curvature.
+        console: Where progress is shown; standard error by default.
+
+    Returns:
+        What the report shows: a row for each network, and the paired comparisons.
+
+    Raises:
+        InputError: If a network does not fit the images, or the folder holds another survey.
+    """
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        subjects = [dataclasses.replace(s, name=f"{s.name}-{i}") for i, s in enumerate(subjects, start=1)]
+    order = epoch_order(len(images), plan.seed, 0)[: plan.images]
+    for subject in subjects:
+        place = next(subject.model.parameters()).device
+        x, _ = next(batches(images, 16, order=order[:16], device=place))
+        check_network(subject.model, x, images.info)
+    _claim(out, subjects, images, plan)
+    with _progress(subjects, plan, len(order), console) as (tell, finish):
+        for subject in subjects:
+            path = out / "networks" / f"{_folder(subject)}.json"
+            if not path.exists():
+                write_json(path, measure_network(subject, images, order, plan, tell, finish))
+            finish(subject.name, "all")
+    if errors:
+        write_json(out / ERRORS, errors)
+    return write_curvature(out)
+
+
+def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
+    """Read what `resolute compare` found of its cells: the mean error under each suite.
+
+    Args:
+        checkpoints: Folders cells/METHOD-seedN.
+
+    Returns:
+        Name of the network to suite to error; without the cells that hold no records.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for folder in checkpoints:
+        if (folder / "records.jsonl").exists():
+            rows = read_records(folder / "records.jsonl")
+            by_suite = {suite: [row.error for row in rows if row.suite == suite] for suite in {r.suite for r in rows}}
+            name = cell_name(rows[0].method, rows[0].seed)
+            found[name] = {suite: sum(own) / len(own) for suite, own in sorted(by_suite.items())}
+    return found
+
+
+def survey_folder(subjects: Sequence[Subject], images: Images, plan: Survey) -> Path:
+    """Name the folder of a survey: the same one goes on where it stopped, another gets another folder.
+
+    Args:
+        subjects: The networks.
+        images: The images.
+        plan: What to measure.
+
+    Returns:
+        ``runs/curvature-HASH`` below the current folder.
+    """
+    digest = hashlib.sha256(json.dumps(_identity(subjects, images, plan)).encode()).hexdigest()
+    return Path("runs") / f"curvature-{digest[:8]}"
+
+
+def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict[str, Any]:
+    return {
+        "data": images.info.name,
+        "split": images.split,
+        "n": min(plan.images, len(images)),
+        "labels_sha256": hashlib.sha256(images.y.numpy().tobytes()).hexdigest(),
+        "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key != "command"},
+        "networks": [{"name": s.name, "file": _folder(s), "sha256": s.sha256} for s in subjects],
+    }
+
+
+def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: Survey) -> None:
+    path, ours = out / "survey.json", _identity(subjects, images, plan)
+    if path.exists():
+        stored = read_json(path)
+        differing = [key for key in ours if not isinstance(stored, dict) or stored.get(key) != ours[key]]
+        if differing:
+            raise InputError(f"{out} holds another survey: {', '.join(differing)} differ. Choose another --out.")
+        return
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no survey. Choose another folder with --out.")
+    write_json(path, ours | {"command": plan.command})
+    write_json(out / "environment.json", environment())
+
+
+def _folder(subject: Subject) -> str:
+    return re.sub(r"[^\w.+-]", "_", subject.name)
+
+
+@contextlib.contextmanager
+def _progress(subjects: Sequence[Subject], plan: Survey, n: int, console: Console | None) -> Iterator[_Tell]:
+    """Show how far the survey is and how long it will take, counted in images times products with a vector."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = console or Console(stderr=True)
+    costs = {
+        "input Jacobian": 1,
+        "input Hessian": 1,
+        "largest eigenvalues": 20 + 3 * plan.top + 30,
+        "most negative eigenvalue": 60,
+        "trace": TRACE_PROBES + plan.top,
+        "spectral density": plan.steps * plan.probes,
+        "all": math.ceil(plan.surface**2 * min(1, plan.surface_images / n)),
+    }
+    each, done = n * sum(costs.values()), [0, 0]
+    start, shown = time.monotonic(), console.is_terminal
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
+        task = bar.add_task("", total=each * len(subjects))
+
+        def tell(images: int) -> None:
+            done[1] += images
+            bar.update(task, completed=min(done[0] + done[1], each * len(subjects)))
+
+        def finish(name: str, what: str) -> None:
+            whole = done[0] // each * each
+            passed = list(costs)[: list(costs).index(what) + 1]
+            done[0], done[1] = whole + n * sum(costs[key] for key in passed), 0
+            bar.update(task, completed=done[0], description=f"{name}: {what}")
+            if not shown:
+                spent = time.monotonic() - start
+                left = spent * (each * len(subjects) / done[0] - 1)
+                console.print(f"{name}: {what} done, {spent:.0f} s, {left:.0f} s left")
+
+        yield tell, finish

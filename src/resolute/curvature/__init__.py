@@ -1,0 +1,41 @@
+"""How a loss bends: Jacobians, Hessians and their spectra, by inputs and by parameters.
+
+Everything is a pure function of (network, loss, batches). docs/theory.md says what Section 3 of the paper claims of
+them, and which of it holds.
+"""
+
+from __future__ import annotations
+
+from resolute.curvature.hessian import Hessian, cross_entropy
+from resolute.curvature.inputs import InputHessians, input_hessians
+from resolute.curvature.jacobian import jacobian_norms
+from resolute.curvature.spectrum import (
+    Eigenpairs,
+    Estimate,
+    Spectrum,
+    eigenvalues,
+    over_batches,
+    over_subsets,
+    sketch,
+    spectrum,
+    trace,
+)
+from resolute.curvature.surface import loss_along
+
+__all__ = [
+    "Eigenpairs",
+    "Estimate",
+    "Hessian",
+    "InputHessians",
+    "Spectrum",
+    "cross_entropy",
+    "eigenvalues",
+    "input_hessians",
+    "jacobian_norms",
+    "loss_along",
+    "over_batches",
+    "over_subsets",
+    "sketch",
+    "spectrum",
+    "trace",
+]

@@ -1,0 +1,200 @@
+"""Write a survey's report.html and curvature.json from its other files, and lay its table out for the console."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resolute.records import read_json, write_atomic, write_json
+from resolute.report import formats, svg
+from resolute.report.bending import QUANTITIES, by_method, compare_methods, interval, load_survey, relate
+from resolute.report.bending_figures import draw_density, draw_eigenvalues, draw_norms, draw_surfaces
+from resolute.report.panel import mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from resolute.report.bending import Comparison
+
+ERRORS = "errors.json"
+"""Network name to suite to error: what the records beside the checkpoints say; written by the survey."""
+
+
+def write_curvature(folder: Path) -> dict[str, Any]:
+    """Rebuild a survey's ``report.html`` and ``curvature.json`` from its other files.
+
+    Args:
+        folder: The folder of a survey.
+
+    Returns:
+        ``{"networks", "comparisons", "correlations", "stamp", "environment"}``.
+    """
+    found = load_survey(folder)
+    path = folder / ERRORS
+    comparisons = compare_methods(found["networks"])
+    related = relate(found["networks"], read_json(path) if path.exists() else {})
+    told = [dataclasses.asdict(row) for row in comparisons]
+    result = found | {
+        "comparisons": [row | {"ratio": {k: _finite(v) for k, v in row["ratio"].items()}} for row in told],
+        "correlations": [dict(zip(("quantity", "suite", "rho", "p", "n"), row, strict=True)) for row in related],
+    }
+    write_json(folder / "curvature.json", result)
+    write_atomic(folder / "report.html", render(found, comparisons, related))
+    return result
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def render(found: Mapping[str, Any], comparisons: Sequence[Comparison], related: Sequence[Any]) -> str:
+    """Write the survey as one HTML page that needs nothing else.
+
+    Args:
+        found: What `load_survey` returned.
+        comparisons: Of methods over paired seeds.
+        related: Correlations with errors.
+
+    Returns:
+        The page. Text from the files is escaped.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["p_value"] = formats.p_value
+    style = (folder / "template.html").read_text(encoding="utf-8").partition("<style>\n")[2].partition("</style>")[0]
+    networks = found["networks"]
+    drawn = _first_of_each(networks)
+    methods = by_method(networks)
+    colours = {network["name"]: svg.VARIABLES[mark(_colour(network, drawn, methods))] for network in networks}
+    return environment.get_template("bending.html").render(
+        **found,
+        style=style,
+        quantities=QUANTITIES,
+        cell=cell,
+        comparisons=comparisons,
+        related=related,
+        first=next(iter(methods), ""),
+        colours=colours,
+        drawn=[network["name"] for network in drawn],
+        sentence=sentence(networks, comparisons),
+        effect=batch_effect(networks),
+        panels=[draw_density(drawn), draw_eigenvalues(drawn), draw_norms(drawn)],
+        surfaces=draw_surfaces(drawn),
+    )
+
+
+def _first_of_each(networks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Take the first network of each method, and those that belong to no method."""
+    methods = by_method(networks)
+    firsts = {next(iter(cells.values()))["name"] for cells in methods.values()}
+    inside = {cell["name"] for cells in methods.values() for cell in cells.values()}
+    return [network for network in networks if network["name"] in firsts or network["name"] not in inside]
+
+
+def _colour(network: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]], methods: Mapping[str, Any]) -> int:
+    names = [one["name"] for one in drawn]
+    if network["name"] in names:
+        return names.index(network["name"])
+    own = next(cells for cells in methods.values() if network["name"] in {c["name"] for c in cells.values()})
+    return names.index(next(iter(own.values()))["name"])
+
+
+def cell(network: Mapping[str, Any], key: str) -> str:
+    """Write one quantity of one network.
+
+    Args:
+        network: The network.
+        key: A key of `QUANTITIES`.
+
+    Returns:
+        Value and interval, or a dash where it was not found.
+    """
+    if key not in network["quantities"]:
+        return formats.NONE
+    bounds = interval(network["quantities"][key])
+    text = f"{bounds.mean:.4g}"
+    return text if math.isnan(bounds.low) else f"{text} ({bounds.low:.3g} to {bounds.high:.3g})"
+
+
+def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]) -> str:
+    """Say what the survey found of the largest eigenvalue by the parameters.
+
+    Args:
+        networks: The networks.
+        comparisons: Of methods over paired seeds.
+
+    Returns:
+        A sentence for each method that is compared, or one that names the values.
+    """
+    told = []
+    for row in comparisons:
+        if row.quantity == "parameter-top":
+            seen = "a difference" if row.p_holm <= 0.05 else "no difference seen"
+            p = formats.p_value(row.p_holm)
+            told.append(
+                f"{row.method}: largest eigenvalue {row.ratio.mean:.3g} times the baseline's (95 % interval "
+                f"{row.ratio.low:.3g} to {row.ratio.high:.3g}, {row.seeds} paired seeds, p = {p} after Holm): {seen}."
+            )
+    return " ".join(told) or "; ".join(
+        f"{n['name']}: largest eigenvalue {n['quantities']['parameter-top']['value']:.3g}" for n in networks
+    )
+
+
+def batch_effect(networks: Sequence[Mapping[str, Any]]) -> str:
+    """Say how much the number of images matters for the largest eigenvalue.
+
+    Args:
+        networks: The networks.
+
+    Returns:
+        A sentence.
+    """
+    ratios = [
+        n["quantities"]["parameter-top-of-a-part"]["value"] / n["quantities"]["parameter-top"]["value"]
+        for n in networks
+        if n["quantities"]["parameter-top"]["value"] > 0
+    ]
+    if not ratios:
+        return ""
+    low, high = min(ratios), max(ratios)
+    shown = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+    return (
+        f"On a quarter of the images the largest eigenvalue is {shown} times that on all of them: so much does the "
+        "number of images matter. The size of the micro-batches changes nothing."
+    )
+
+
+def console_curvature(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Lay the survey out for a terminal of 80 columns.
+
+    Args:
+        result: What `write_curvature` returned.
+
+    Yields:
+        A table for each network's quantities, and the sentences.
+    """
+    from rich.table import Table
+
+    for network in result["networks"]:
+        table = Table(title=f"{network['name']} ({network['parameters']:,} parameters)", title_justify="left", box=None)
+        table.add_column("")
+        table.add_column("value and 95 % interval", justify="right")
+        for key, label in QUANTITIES.items():
+            table.add_row(label, cell(network, key))
+        yield table
+    comparisons = compare_methods(result["networks"])
+    if comparisons:
+        yield sentence(result["networks"], comparisons)
+    yield batch_effect(result["networks"])

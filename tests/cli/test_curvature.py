@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from resolute import cli, models
+from resolute.curvature import Hessian, cross_entropy, eigenvalues
+from resolute.data import batches, epoch_order, load
+from resolute.models import checkpoint
+from resolute.records import Record, write_records
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = ("--images", 24, "--steps", 3, "--probes", 2, "--top", 2, "--surface", 3, "--device", "cpu")
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> list[Path]:
+    info = load("digits").info
+    spec = {"name": "lenet", "classes": 10, "shape": info.shape}
+    folders = []
+    for seed in (0, 1, 2):
+        for method in ("base", "r"):
+            model = models.build("lenet", classes=10, shape=info.shape)
+            folders.append(tmp_path / f"run/cells/{method}-seed{seed}")
+            checkpoint.save(model, folders[-1], spec | {"method": method, "seed": seed})
+            right = 50 + len(folders)
+            row = Record("digits", "lenet", method, seed, "clean", "clean", 0.0, right, 100)
+            write_records(folders[-1] / "records.jsonl", [row])
+    return folders
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["resolute", "curvature", *map(str, words)])
+    code: object = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    assert isinstance(code, int)
+    out, err = capsys.readouterr()
+    return code, out, " ".join(err.split())
+
+
+def test_cells_are_measured_compared_and_reported(
+    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = (*cells, *SMALL, "--out", out)
+    code, shown, told = call(monkeypatch, capsys, *words)
+    assert code == 0, told
+    assert shown.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert "base-seed0: largest eigenvalues done" in told
+    assert told.endswith("0 s left")
+    result = json.loads((out / "curvature.json").read_text())
+    names = [network["name"] for network in result["networks"]]
+    assert names == ["base-seed0", "r-seed0", "base-seed1", "r-seed1", "base-seed2", "r-seed2"]
+    assert {(row["method"], row["seeds"]) for row in result["comparisons"]} == {("r", 3)}
+    assert {(row["suite"], row["n"]) for row in result["correlations"]} == {("clean", 6)}
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 3 + 2 * 2
+    assert "Methods over paired seeds" in page
+    written = (out / "networks/r-seed1.json").stat().st_mtime_ns
+    assert call(monkeypatch, capsys, *words)[:2] == (0, shown)
+    assert (out / "networks/r-seed1.json").stat().st_mtime_ns == written
+    code, _, told = call(monkeypatch, capsys, *words, "--steps", 4)
+    assert code == 2
+    assert "another survey: plan differ" in told
+
+
+def test_what_it_writes_is_what_the_functions_give(
+    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    code, _, told = call(monkeypatch, capsys, cells[0], *SMALL, "--surface", 0, "--double", "--out", out)
+    assert code == 0, told
+    (network,) = json.loads((out / "curvature.json").read_text())["networks"]
+    images = load("digits")
+    data = list(batches(images, 24, order=epoch_order(len(images), 0, 0)[:24]))
+    true = eigenvalues(Hessian(checkpoint.load(cells[0]).double(), cross_entropy, data), 2)
+    assert network["top"] == pytest.approx(true.values.tolist(), rel=1e-6)
+    assert network["surface"] is None
+    assert network["quantities"]["parameter-top"]["n"] == 12  # micro-batches of two images
+    assert torch.tensor(network["jacobian_norms"]).shape == (24,)
+
+
+def test_the_noise_sounds_if_it_is_asked_for(
+    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for words in ((), ("--eps", 0.5, "--where", "both", "--draws", 1)):
+        out = tmp_path / f"out{len(words)}"
+        code, _, told = call(monkeypatch, capsys, cells[0], *SMALL, "--surface", 0, *words, "--out", out)
+        assert code == 0, told
+        found.append(json.loads((out / "curvature.json").read_text())["networks"][0]["quantities"])
+    assert found[1]["input-jacobian"]["value"] > 1.05 * found[0]["input-jacobian"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "nothing to judge"),
+        (("--images", 0), "images is 0"),
+        (("--surface", 200), "surface is 200"),
+        (("--split", "tests"), "did you mean 'test'"),
+    ],
+)
+def test_a_mistake_is_told(
+    words: tuple[object, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, told = call(monkeypatch, capsys, *words)
+    assert code == 2
+    assert message in told
