@@ -199,3 +199,14 @@ def test_variants_stand_under_their_own_names(tmp_path: Path) -> None:
     assert {row.method for row in read_records(tmp_path / "run/records.jsonl")} == {"base", "r", name}
     sites = [json.loads((tmp_path / f"run/cells/{m}-seed0/cost.json").read_text())["sites"] for m in (name, "r")]
     assert sites == [2, 1]
+
+
+def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison.compare(one_epoch(), tmp_path / "run")
+    stored = json.loads((tmp_path / "run/recipe.json").read_text())
+    del stored["train_fraction"], stored["train"]["update_bn"]
+    (tmp_path / "run/recipe.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(comparison.cell, "train", None)
+    comparison.compare(one_epoch(), tmp_path / "run")
+    with pytest.raises(InputError, match="another recipe: train_fraction differ"):
+        comparison.compare(one_epoch(train_fraction=0.5), tmp_path / "run")

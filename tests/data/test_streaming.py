@@ -237,3 +237,13 @@ def test_a_stream_survives_a_pickle(streamed: Callable[..., Images]) -> None:
 
     images = streamed()
     assert torch.equal(run(pickle.loads(pickle.dumps(images))), run(images))
+
+
+def test_a_part_of_the_images_stays_on_the_disk(streamed: Callable[..., Images]) -> None:
+    whole, index = streamed(), torch.tensor([1, 5, 8])
+    part = whole.part(index)
+    assert len(part.x) == 0
+    x, y = next(iter(batches(whole, len(whole))))
+    [(own_x, own_y)] = batches(part, 3)
+    assert torch.equal(own_x, x[index])
+    assert torch.equal(own_y, y[index])

@@ -183,7 +183,9 @@ def test_a_finished_study_is_read_again_and_may_be_extended(
 def test_the_folder_holds_the_finalists_comparison(found: Found) -> None:
     tuned, folder, _ = found
     run = load_run(folder)
-    assert run.methods == ("base", *(each.name for each in tuned.tried if each.finalist))
+    assert tuned.best is not None
+    assert run.methods[:2] == ("base", tuned.best.name)
+    assert set(run.methods[1:]) == {each.name for each in tuned.tried if each.finalist}
     assert run.missing == ()
     assert run.recipe["split"] == "validation"
     page = (folder / "report.html").read_text()

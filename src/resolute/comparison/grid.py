@@ -19,6 +19,7 @@ from resolute.comparison.progress import progress
 from resolute.errors import InputError
 from resolute.recipes import Recipe, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
+from resolute.training import TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,8 +132,16 @@ def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
         write_json(out / "environment.json", environment())
 
 
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with what it could not say yet: settings that came later, at their defaults."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
+    train = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+    own = stored.get("train")
+    return defaults | stored | ({"train": json.loads(json.dumps(train)) | own} if isinstance(own, dict) else {})
+
+
 def _check_same(out: Path, ours: dict[str, Any], stored: Any) -> None:
-    theirs = stored if isinstance(stored, dict) else {}
+    theirs = _completed(stored if isinstance(stored, dict) else {})
     differing = [name for name, value in ours.items() if theirs.get(name) != value]
     if differing:
         raise InputError(

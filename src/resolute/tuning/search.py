@@ -210,13 +210,13 @@ def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> None:
     if plan.method == "r":
         trial.suggest_float("p", 0.2, 0.8)
     name = variant(plan.method, _as_settings(plan, trial.params))
-    quiet = Console(quiet=True)
-    lab.train([name], lab.screen, quiet)
+    bar = console if console.is_terminal else Console(quiet=True)
+    lab.train([name], lab.screen, bar)
     screened = float(lab.differences(name)[: len(lab.screen)].mean())
     trial.report(screened, step=len(lab.screen))
     dropped = trial.should_prune()
     if not dropped:
-        lab.train([name], lab.seeds, quiet)
+        lab.train([name], lab.seeds, bar)
     mean = screened if dropped else float(lab.differences(name).mean())
     study.tell(trial, *(() if dropped else (mean,)), **({"state": _pruned()} if dropped else {}))
     seeds = len(lab.screen if dropped else lab.seeds)
@@ -241,8 +241,9 @@ def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: s
     for kind in ("svg", "png"):
         write_atomic(out / f"curve.{kind}", draw_tuned(tuned, kind))
     write_atomic(out / "tuned.md", markdown_tuned(tuned))
-    finalists = tuple(each.name for each in tuned.tried if each.finalist)
-    lab.train(list(finalists), lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
+    chosen = (tuned.best or tuned.nearest).name  # comes first, as the report's sentence speaks of the first
+    finalists = sorted((each.name for each in tuned.tried if each.finalist), key=lambda name: name != chosen)
+    lab.train(finalists, lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
     settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits.test, command)
     report.write_report(out)
     return tuned
