@@ -101,9 +101,9 @@ class Hessian:
             raise InputError(f"the Hessian has {self.size} rows and was given vectors of {rows.shape[-1]} entries.")
         total, n = torch.zeros_like(rows), 0
         for batch, x, y in walk(self.model, self.data):
-            total += len(y) * self._on_batch(batch, x, y, rows)
+            self._add_batch(batch, x, y, rows, total, len(y))
             n += len(y)
-        return (total / n).view_as(v)
+        return total.div_(n).view_as(v)
 
     def quotients(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Compute vᵀ H_b v / vᵀv for each micro-batch b on its own.
@@ -114,34 +114,33 @@ class Hessian:
         Returns:
             The quotients and the numbers of images, float64 [batches]; their weighted mean is that of all images.
         """
-        found = [
-            (float(torch.dot(v.double(), self._on_batch(batch, x, y, v[None])[0].double())), len(y))
-            for batch, x, y in walk(self.model, self.data)
-        ]
+        found = []
+        for batch, x, y in walk(self.model, self.data):
+            product = torch.zeros_like(v[None])
+            self._add_batch(batch, x, y, v[None], product, 1.0)
+            found.append((float((v * product[0]).sum(dtype=torch.float64)), len(y)))
         values, counts = torch.tensor(found, dtype=torch.float64).unbind(1)
         return values / float(v.double().square().sum()), counts
 
-    def _on_batch(self, batch: int, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        products = torch.zeros_like(rows)
+    def _add_batch(self, batch: int, x: Tensor, y: Tensor, rows: Tensor, total: Tensor, weight: float) -> None:
+        """Add the weighted products with one micro-batch's Hessian to ``total``, without another copy of the rows."""
         repeats = max(1, self.draws)
         for draw in range(repeats):
             with listening(self.model, self.draws > 0), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
                 with frozen_draw(self.draws, self.seed, draw, batch):
                     value = self.loss(self.model, x, y)
-                products += self._products(value, rows)
+                self._add_products(value, rows, total, weight / repeats)
         if self.on_batch:
             self.on_batch(len(y) * len(rows))
-        return products / repeats
 
-    def _products(self, value: Tensor, rows: Tensor) -> Tensor:
+    def _add_products(self, value: Tensor, rows: Tensor, total: Tensor, weight: float) -> None:
         parameters = self.parameters
         slopes = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
         bending = [i for i, slope in enumerate(slopes) if slope.requires_grad]
         if not bending:
-            return torch.zeros_like(rows)
+            return
         sizes = [p.numel() for p in parameters]
-        products = []
-        for number, row in enumerate(rows, start=1):
+        for number, (row, into) in enumerate(zip(rows, total, strict=True), start=1):
             parts = row.split(sizes)
             found = torch.autograd.grad(
                 [slopes[i] for i in bending],
@@ -150,5 +149,5 @@ class Hessian:
                 retain_graph=number < len(rows),
                 materialize_grads=True,
             )
-            products.append(torch.cat([part.reshape(-1) for part in found]))
-        return torch.stack(products)
+            for part, place in zip(found, into.split(sizes), strict=True):
+                place.add_(part.reshape(-1), alpha=weight)

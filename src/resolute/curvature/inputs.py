@@ -83,7 +83,7 @@ def input_hessians(
             traces = []
             for _ in range(probes):
                 z = torch.randint(0, 2, shape, generator=generator).to(x) * 2 - 1
-                traces.append((z.double() * multiply(z).double()).sum(1))
+                traces.append((z * multiply(z)).sum(1, dtype=torch.float64))
         found.append(torch.stack([nodes[:, -1], nodes[:, 0], torch.stack(traces).mean(0)]).cpu())
         if on_batch:
             on_batch(len(x))

@@ -35,7 +35,7 @@ def tridiagonal(
     diagonal, beside = [], []
     for step in range(steps):
         product = multiply(vector)
-        middle = (product.double() * vector.double()).sum(1, keepdim=True)
+        middle = (product * vector).sum(1, keepdim=True, dtype=torch.float64)
         diagonal.append(middle)
         if step + 1 == steps:
             break

@@ -142,9 +142,9 @@ def eigenvalues(
         ) from error
     rows = torch.linalg.qr(torch.as_tensor(vectors).to(like)).Q.T.contiguous()
     products = hessian(rows)
-    values = (rows.double() * products.double()).sum(1)
+    values = (rows * products).sum(1, dtype=torch.float64)
     order = values.argsort(descending=which == "largest")
-    errors = (products.double() - values[:, None] * rows.double()).norm(dim=1)
+    errors = (products - values[:, None].to(rows.dtype) * rows).norm(dim=1).double()
     return Eigenpairs(values[order].cpu(), rows[order], errors[order].cpu(), made[0] + k)
 
 
@@ -263,7 +263,7 @@ class _Part:
 
 
 def _quotients(hessian: Hessian, rows: Tensor) -> Tensor:
-    return (rows.double() * hessian(rows).double()).sum(1)
+    return (rows * hessian(rows)).sum(1, dtype=torch.float64)
 
 
 def _mean(samples: Tensor) -> Estimate:

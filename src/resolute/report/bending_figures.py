@@ -90,7 +90,8 @@ def draw_norms(networks: Sequence[Mapping[str, Any]]) -> Picture:
         The picture.
     """
     everything = np.concatenate([network["jacobian_norms"] for network in networks])
-    bins = np.linspace(*np.quantile(everything, (0, 0.995)), 41).tolist()
+    low, high = (float(np.quantile(everything, q)) for q in (0, 0.995))
+    bins = np.linspace(low, high, 41).tolist()
     with svg.style():
         figure, axes = panel(216, left=44, right=12)
         for at, network in enumerate(networks):
