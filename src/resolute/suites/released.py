@@ -14,6 +14,7 @@ from resolute.data.pixels import decode
 from resolute.errors import InputError
 from resolute.suites.corruptions import CORRUPTIONS
 from resolute.suites.shift import Shift
+from resolute.untrusted import read_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +49,9 @@ def _read_arrays(
     severity: int,
     images: Images,  # noqa: ARG001 the files' own shape is the only one
 ) -> tuple[Tensor, Tensor]:
-    stored = np.load(folder / f"{corruption}.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    stored, labels = read_array(folder / f"{corruption}.npy"), read_array(folder / "labels.npy")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels.npy holds {labels.dtype} {labels.shape}; wanted are integers in one dimension")
     n = len(labels) // len(SEVERITIES)
     if stored.shape[0] != len(labels) or stored.shape[1:] != (32, 32, 3) or stored.dtype != np.uint8:
         raise InputError(

@@ -12,6 +12,7 @@ import torch
 from resolute.errors import InputError
 from resolute.records import write_atomic
 from resolute.training.config import Epoch
+from resolute.untrusted import check_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,7 @@ def load(out: Path, identity: str, device: torch.device) -> tuple[dict[str, Any]
     if not path.exists():
         return None
     try:
+        check_tensors(path)
         stored = torch.load(path, map_location=device, weights_only=True)
         theirs, state, rows = stored["identity"], stored["state"], [Epoch(**row) for row in stored["log"]]
     except Exception as error:  # a broken archive raises half a dozen unrelated types
