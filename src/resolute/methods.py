@@ -1,12 +1,14 @@
 """Ways to train: what is put into the network before training, and what is done to each batch.
 
-Every method is a value of the one `Method` type and runs in the one training loop. ``"r+fgsm"`` combines two.
+Every method is a value of the one `Method` type and runs in the one training loop. ``"r+fgsm"`` combines two, and
+``"r@eps=0.3@where=both"`` is a variant: ``r`` with settings of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -176,20 +178,26 @@ METHODS: dict[str, Method] = {
 def find(name: str) -> Method:
     """Look a method up, or combine several: ``"r+fgsm"`` prepares as ``r`` does and perturbs batches as ``fgsm``.
 
+    Settings may follow, each after an ``@``: ``"r@eps=0.3@where=both"`` is ``r`` with these and not the comparison's.
+
     Args:
-        name: A name in `METHODS`, or some of them joined by ``+``.
+        name: A name in `METHODS`, or some of them joined by ``+``, with or without settings.
 
     Returns:
         The method, named as asked.
 
     Raises:
-        InputError: If a name is unknown (the nearest known ones are named), or stands there twice, or if two put
-            noise at the same places.
+        InputError: If a name is unknown (the nearest known ones are named), or stands there twice, if two put
+            noise at the same places, or if a setting cannot be read or is out of range.
 
     Example:
         >>> find("r+fgsm").passes
         3
+        >>> find("r@eps=0.3").name
+        'r@eps=0.3'
     """
+    if "@" in name:
+        return _variant(name)
     parts = name.split("+")
     for part in parts:
         if part not in METHODS:
@@ -198,6 +206,63 @@ def find(name: str) -> Method:
     if len(noisy) > 1 or len(set(parts)) < len(parts):
         raise InputError(f"method {name!r}: each may stand there once, and one of them may put noise into the network.")
     return functools.reduce(_combined, [METHODS[part] for part in parts])
+
+
+def settings_of(name: str, settings: Settings) -> Settings:
+    """Tell what a method, or a variant of one, is trained with in a comparison.
+
+    Args:
+        name: As for `find`.
+        settings: The comparison's.
+
+    Returns:
+        Those, with what the variant's name says in their place.
+
+    Raises:
+        InputError: If a setting cannot be read or is out of range.
+
+    Example:
+        >>> settings_of("r@where=input", Settings(eps=0.3)).where
+        'input'
+    """
+    changes: dict[str, float | str] = {}
+    for part in name.split("@")[1:]:
+        key, _, text = part.partition("=")
+        if key not in ("eps", "p", "where", "radius") or not re.fullmatch(r"[\w.*?:\[\]-]+", text) or key in changes:
+            raise InputError(
+                f"method {name!r}: after each @ stands one of eps, p, where and radius, each once, with a value: "
+                "r@eps=0.3@where=both. It becomes the name of a folder, so a radius is a decimal number."
+            )
+        changes[key] = text if key == "where" else _number(name, text)
+    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"method {name!r}: {text!r} is no number.") from None
+
+
+def _variant(name: str) -> Method:
+    settings_of(name, Settings())
+    plain = find(name.partition("@")[0])
+    return dataclasses.replace(
+        plain,
+        name=name,
+        prepare=functools.partial(_prepare_variant, plain=plain, name=name),
+        perturb_batch=functools.partial(_perturb_variant, plain=plain, name=name),
+    )
+
+
+def _prepare_variant(model: nn.Module, settings: Settings, *, plain: Method, name: str) -> nn.Module:
+    return plain.prepare(model, settings_of(name, settings))
+
+
+def _perturb_variant(
+    model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, plain: Method, name: str
+) -> tuple[Tensor, Tensor]:
+    return plain.perturb_batch(model, x, y, settings_of(name, settings))
 
 
 def _combined(first: Method, second: Method) -> Method:

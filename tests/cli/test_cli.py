@@ -33,6 +33,7 @@ FLAGS = {
         "--shift", "--flip", "--no-flip", "--erase", "--eps", "--p", "--where", "--radius", "--suites", "--split",
         "--hold-out", "--train-on-all", "--device", "--devices", "--precision", "--compile", "--no-compile",
         "--channels-last", "--no-channels-last", "--tensorboard", "--no-tensorboard", "--out",
+        "--train-fraction", "--update-bn", "--no-update-bn", "--jobs",
     ],
     "evaluate": [
         "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--suites", "--model", "--weights", "--factory", "--seed",
@@ -82,17 +83,17 @@ def resolute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 class Seen(Exception):
-    def __init__(self, recipe: Recipe, out: Path, command: str) -> None:
+    def __init__(self, recipe: Recipe, out: Path, command: str, jobs: int) -> None:
         super().__init__("seen")
-        self.recipe, self.out, self.command = recipe, out, command
+        self.recipe, self.out, self.command, self.jobs = recipe, out, command, jobs
 
 
 @pytest.fixture
 def asked(resolute: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
     """Call compare on the command line and see what it would be called with in Python."""
 
-    def see(recipe: Recipe, out: Path, *, command: str) -> NoReturn:
-        raise Seen(recipe, out, command)
+    def see(recipe: Recipe, out: Path, *, jobs: int, command: str) -> NoReturn:
+        raise Seen(recipe, out, command, jobs)
 
     monkeypatch.setattr(comparison, "compare", see)
 
@@ -145,29 +146,30 @@ def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> No
 
 def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
     flags = (
-        "--data digits --data-dir there --model wrn-10-1 --methods base,r+fgsm --seeds 2 --epochs 4 -b 32 --lr 0.2 "
-        "--weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
+        "--data digits --data-dir there --model wrn-10-1 --methods base,r+fgsm@eps=0.2 --seeds 2 --epochs 4 -b 32 "
+        "--lr 0.2 --weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
         "--shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 --suites clean,fgsm "
         "--split validation --device cpu --devices 2 --precision bf16-mixed --compile --channels-last --tensorboard "
-        "--out here"
+        "--train-fraction 0.5 --update-bn --jobs 3 --out here"
     )
     seen = asked(*flags.split())
-    assert seen.out == Path("here")
+    assert (seen.out, seen.jobs) == (Path("here"), 3)
     assert seen.command == f"resolute compare {flags}"
     assert seen.recipe == Recipe(
         name="digits",
         data="digits",
         data_dir="there",
         model="wrn-10-1",
-        methods=("base", "r+fgsm"),
+        methods=("base", "r+fgsm@eps=0.2"),
         seeds=(0, 1),
         settings=Settings(eps=0.3, p=0.4, where="input", radius=8 / 255),
         suites=("clean", "fgsm"),
         split="validation",
+        train_fraction=0.5,
         train=TrainConfig(
             epochs=4, batch_size=32, lr=0.2, weight_decay=0.01, schedule="step", milestones=(2, 3), warmup_epochs=0.5,
-            label_smoothing=0.1, ema=0.9, augment=Augment(shift=2, flip=True, erase=0.25), device="cpu", devices=2,
-            precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
+            label_smoothing=0.1, ema=0.9, update_bn=True, augment=Augment(shift=2, flip=True, erase=0.25), device="cpu",
+            devices=2, precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
         ),
     )  # fmt: skip
 
@@ -292,7 +294,7 @@ def test_the_same_command_goes_on_with_a_finished_run(
 ) -> None:
     run = shutil.copytree(finished, Path("run"))
     before = {file: file.read_bytes() for file in run.rglob("*.*") if file.is_file()}
-    monkeypatch.setattr(comparison, "train", None)
+    monkeypatch.setattr(comparison.cell, "train", None)
     answer = resolute("compare", *QUICK, "--out", run)
     assert answer.code == 0
     assert {file: file.read_bytes() for file in run.rglob("*.*") if file.is_file()} == before

@@ -25,7 +25,9 @@ def compare(
     data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
     model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
-    methods: Annotated[str | None, typer.Option(help="Comma-separated; a + joins two: base,fgsm,r,r+fgsm.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated: base,fgsm,r,r+fgsm,r@eps=0.3@where=both.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of paired seeds.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images in a step.")] = None,
@@ -46,12 +48,17 @@ def compare(
     suites: Annotated[str | None, typer.Option(help="Comma-separated: clean,noise,fgsm.")] = None,
     split: Annotated[str | None, typer.Option(help="Judge on test, or on validation to choose settings.")] = None,
     hold_out: Annotated[bool | None, typer.Option("--hold-out/--train-on-all", help="Keep validation out.")] = None,
+    train_fraction: Annotated[float | None, typer.Option(help="Share of each class that is trained on.")] = None,
+    update_bn: Annotated[
+        bool | None, typer.Option("--update-bn/--no-update-bn", help="Estimate BatchNorm anew at the end, noiseless.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes that train together (DDP).")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Layout.")] = None,
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard/--no-tensorboard", help="Also log there.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes on this machine that share the cells and the cores.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/NAME-HASH.")] = None,
 ) -> None:
     """Train every method with paired seeds, judge them on the same images, and say whether they differ.
@@ -59,13 +66,14 @@ def compare(
     Without arguments: base, FGSM and R on scikit-learn's digits, in under two minutes. The same command goes on where
     a killed one stopped.
     """  # noqa: DOC501 the docstring is the command's help
+    given = {name: value for name, value in locals().items() if name not in ("recipe", "jobs") and value is not None}
     from resolute import comparison
     from resolute.report import console_table
 
-    made = _recipe(recipe, {name: value for name, value in locals().items() if name != "recipe" and value is not None})
+    made = _recipe(recipe, given)
     folder = out or comparison.default_folder(made)
     try:
-        summary = comparison.compare(made, folder, command=_command())
+        summary = comparison.compare(made, folder, jobs=jobs, command=_command())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
@@ -95,14 +103,14 @@ def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
 
     settings = same("eps", "p", "where") | ({"radius": parse_radius(flags["radius"])} if "radius" in flags else {})
     train = same("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "device", "devices", "precision")
-    train |= same("compile", "channels_last", "tensorboard") | chosen(
+    train |= same("compile", "channels_last", "tensorboard", "update_bn") | chosen(
         schedule="sched", label_smoothing="smoothing", ema="model_ema"
     )
     if "milestones" in flags:
         train["milestones"] = tuple(_whole(part, "--milestones") for part in flags["milestones"].split(","))
     if augment := same("shift", "flip", "erase"):
         train["augment"] = replace(start.train.augment or Augment(), **augment)
-    whole = same("data", "data_dir", "size", "model", "split", "hold_out")
+    whole = same("data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
     lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}

@@ -7,7 +7,7 @@ from resolute.data.batching import batches, training_batches
 from resolute.data.catalog import DATASETS, data_root, load
 from resolute.data.info import DataInfo, Images
 from resolute.data.seeding import augment_generator, epoch_order
-from resolute.data.splits import SPLITS
+from resolute.data.splits import SPLITS, balanced_part
 
 __all__ = [
     "DATASETS",
@@ -17,6 +17,7 @@ __all__ = [
     "Images",
     "augment",
     "augment_generator",
+    "balanced_part",
     "batches",
     "data_root",
     "epoch_order",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,20 @@ class Images:
     def __len__(self) -> int:
         """Count the images."""
         return len(self.y)
+
+    def part(self, index: Tensor) -> Images:
+        """Take some of the images; their description, mean and deviation included, stays that of the whole set.
+
+        Args:
+            index: int64 [m], positions.
+
+        Returns:
+            Those images, in the order of the index.
+        """
+        if self.stream is None:
+            return dataclasses.replace(self, x=self.x[index], y=self.y[index])
+        stream = dataclasses.replace(self.stream, positions=self.stream.positions[index.numpy()])
+        return dataclasses.replace(self, y=self.y[index], stream=stream)
 
 
 def photographs(

@@ -15,7 +15,7 @@ from resolute.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ORDER, _AUGMENT, _CROP = 0, 1, 2
+_ORDER, _AUGMENT, _CROP, _PART = 0, 1, 2, 3
 """First word of the key: the kinds of draws never share a stream."""
 
 
@@ -69,6 +69,18 @@ def crop_generator(seed: int, epoch: int, position: int) -> torch.Generator:
         A fresh generator on the CPU, a pure function of the arguments.
     """
     return _generator((_CROP, seed, epoch, position), "cpu")
+
+
+def part_generator(seed: int) -> torch.Generator:
+    """Make the generator that draws a part of each class.
+
+    Args:
+        seed: Seed of the run, 0 or more.
+
+    Returns:
+        A fresh generator on the CPU.
+    """
+    return _generator((_PART, seed), "cpu")
 
 
 def _generator(key: tuple[int, ...], device: torch.device | str) -> torch.Generator:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from resolute.data.seeding import part_generator
+from resolute.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -65,6 +68,37 @@ def members(counts: Mapping[str, int], split: str) -> Tensor:
     if len(parts) == 3:
         return torch.cat([parts[name] for name in split.split("+")])
     return of_training(parts["train"], split)
+
+
+def balanced_part(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Draw a share of each class, for training on less.
+
+    With one seed a smaller fraction draws a part of what a larger one draws.
+
+    Args:
+        labels: int64 [n].
+        fraction: Share of each class that is kept, above 0 and up to 1; rounded, and at least one image.
+        seed: Seed of the draw, 0 or more.
+
+    Returns:
+        int64 [m], positions in order.
+
+    Raises:
+        InputError: If the fraction is out of range.
+
+    Examples:
+        >>> labels = torch.arange(40) % 2
+        >>> labels[balanced_part(labels, 0.1, seed=0)].bincount().tolist()
+        [2, 2]
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"train fraction is {fraction}: it is a share of the training images, above 0 and up to 1")
+    kept = []
+    for members_of_class in (torch.nonzero(labels == label)[:, 0] for label in labels.unique()):
+        n = len(members_of_class)
+        order = torch.randperm(n, generator=part_generator(seed))
+        kept.append(members_of_class[order[: max(1, round(fraction * n))]])
+    return torch.cat(kept).sort().values
 
 
 def last_of_each_class(labels: Tensor, n: int) -> Tensor:

@@ -35,6 +35,9 @@ class Recipe:
             looking at the test images.
         hold_out: Keep the validation images out of training and log their error after each epoch.
         train: How each network is trained.
+        train_fraction: Share of each class of the training images that is trained on, above 0 and up to 1; which ones
+            follows from the seed, for all methods alike. An epoch is a pass over them, so that there are fewer steps.
+            Validation images, mean and deviation stay those of the whole set.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Recipe:
     suites: tuple[str, ...] = ("clean", "noise", "fgsm")
     split: Literal["test", "validation"] = "test"
     hold_out: bool = True
+    train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         methods.find_all(self.methods)
@@ -64,6 +68,8 @@ class Recipe:
             raise InputError(f"split is {self.split!r}; it is 'test' or 'validation'.")
         if self.split == "validation" and not self.hold_out:
             raise InputError("networks that are judged on the validation images must not train on them: hold_out=True.")
+        if not 0 < self.train_fraction <= 1:
+            raise InputError(f"train_fraction is {self.train_fraction}; it must be above 0 and at most 1.")
         if not isinstance(self.settings.where, str):
             raise InputError("a recipe's where is text (input, hidden, both or a pattern), since it is kept as JSON.")
 

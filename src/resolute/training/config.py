@@ -41,6 +41,9 @@ class TrainConfig:
         warmup_epochs: Epochs of linear rise from 0 to ``lr``; may be a fraction.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         ema: Decay of an exponential moving average of the weights at each step, which is then what is kept; 0 is off.
+        update_bn: Estimate BatchNorm's statistics anew when training is over, without the method's noise, on one more
+            epoch of the training images as they are augmented, unattacked. They are noisier in training than in
+            evaluation, as with Dropout.
         augment: What is done to training images; None for what is customary for the data set.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         devices: Processes on each machine, one a device; above 1 they train together.
@@ -71,6 +74,7 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
+    update_bn: bool = False
     augment: Augment | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1

@@ -26,6 +26,7 @@ from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig
 from resolute.training.epoch import Job, Moment, Trainee, check_finite, generator_state, memory_format, run_epoch
 from resolute.training.optimizer import make_optimizer
+from resolute.training.statistics import update_statistics
 from resolute.training.stopping import Stopped, held
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ def _run(
             raise Stopped
     if writer:
         writer.close()
+    if job.config.update_bn and (fabric.is_global_zero or launched_outside()):
+        update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
 
 

@@ -1,0 +1,166 @@
+"""One cell of the grid: a training run and its evaluation, from a recipe, a method and a seed alone."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from resolute import counter, methods, models, suites
+from resolute.data import Images, balanced_part, load
+from resolute.evaluation import measure, records
+from resolute.models import checkpoint
+from resolute.places import sites
+from resolute.records import cell_name, write_bits, write_json, write_records
+from resolute.surgery import is_robust
+from resolute.training import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from resolute.recipes import Recipe
+    from resolute.training import Epoch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """The images of a comparison.
+
+    Attributes:
+        train: All that may be trained on.
+        validation: What is held out of training; None if nothing is.
+        test: What the trained networks are judged on.
+    """
+
+    train: Images
+    validation: Images | None
+    test: Images
+
+
+def load_splits(recipe: Recipe) -> Splits:
+    """Load what a recipe trains on and judges on.
+
+    Args:
+        recipe: The recipe.
+
+    Returns:
+        The images.
+    """
+
+    def part(split: str) -> Images:
+        return load(recipe.data, recipe.data_dir, split, recipe.size)
+
+    validation = part("validation") if recipe.hold_out else None
+    test = part("test") if recipe.split == "test" else part("validation")
+    return Splits(part("train" if recipe.hold_out else "train+validation"), validation, test)
+
+
+def check(recipe: Recipe, splits: Splits) -> None:
+    """Refuse a name or a place of the noise now, not when the folder already holds a recipe that cannot be run.
+
+    Args:
+        recipe: The recipe.
+        splits: Its images.
+    """
+    suites.find(recipe.suites, splits.test.info)
+    for method in methods.find_all(recipe.methods):
+        method.prepare(_build(recipe, splits.train, seed=0), recipe.settings)
+
+
+def run_cell(
+    recipe: Recipe,
+    splits: Splits,
+    method: str,
+    seed: int,
+    out: Path,
+    tell: Callable[[str, int, float], None] | None = None,
+) -> bool:
+    """Train and judge one network, unless that is done already, or another process is at it.
+
+    A process holds the lock of its cell, which ends with the process; so any number of processes may go through the
+    cells of one directory, and each cell is run once.
+
+    Args:
+        recipe: What is compared, `resolved`.
+        splits: Its images.
+        method: One of its methods.
+        seed: One of its seeds.
+        out: The run directory.
+        tell: Called after each step with method, seed and the epochs done so far.
+
+    Returns:
+        Whether the cell is finished; False if another process is at it.
+    """
+    cell = out / "cells" / cell_name(method, seed)
+    locks = out / ".locks"
+    locks.mkdir(exist_ok=True)
+    lock = FileLock(locks / cell.name, blocking=False)
+    try:
+        with lock:
+            if not (cell / "records.jsonl").exists():
+                _run(recipe, splits, method, seed, cell, tell)
+            (cell / "checkpoint.pt").unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True
+
+
+def _run(
+    recipe: Recipe, splits: Splits, method: str, seed: int, cell: Path, tell: Callable[[str, int, float], None] | None
+) -> None:
+    model, images = _build(recipe, splits.train, seed), splits.train
+    if recipe.train_fraction < 1:
+        images = images.part(balanced_part(images.y, recipe.train_fraction, seed))
+    log = train(
+        model,
+        images,
+        method=method,
+        settings=recipe.settings,
+        config=recipe.train,
+        seed=seed,
+        validation=splits.validation,
+        out=cell,
+        on_step=functools.partial(tell, method, seed) if tell else None,
+    )
+    bits = measure(model, splits.test, recipe.suites)
+    checkpoint.save(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
+    write_bits(cell / "bits.npz", bits)
+    write_json(cell / "cost.json", _cost(recipe, method, model, log))
+    rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
+    write_records(cell / "records.jsonl", rows)
+
+
+def _build(recipe: Recipe, images: Images, seed: int) -> torch.nn.Module:
+    spec = _spec(recipe, images)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(counter.key(seed, "weights"))
+        return models.build(
+            spec["name"], classes=spec["classes"], shape=spec["shape"], mean=spec["mean"], std=spec["std"]
+        )
+
+
+def _spec(recipe: Recipe, images: Images) -> dict[str, Any]:
+    info = images.info
+    return {
+        "name": recipe.model,
+        "classes": info.classes,
+        "shape": info.shape,
+        "mean": info.mean,
+        "std": info.std,
+        "class_names": info.class_names,
+    }
+
+
+def _cost(recipe: Recipe, method: str, model: torch.nn.Module, log: list[Epoch]) -> dict[str, float]:
+    settled = log[1:] or log
+    return {
+        "step_ms": statistics.median(row.step_ms for row in settled),
+        "passes": methods.find(method).passes,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "sites": len(sites(model, methods.settings_of(method, recipe.settings).where)) if is_robust(model) else 0,
+    }

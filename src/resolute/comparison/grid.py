@@ -1,0 +1,119 @@
+"""Go through the cells of a comparison until all are finished, in this process or in several.
+
+A cell is one training run and its evaluation. It is finished when its records are on disk, which happens last; a
+finished cell is never run again and an unfinished one goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resolute import report
+from resolute.comparison.cell import check, load_splits
+from resolute.comparison.processes import run_cells, run_in_processes
+from resolute.comparison.progress import progress
+from resolute.errors import InputError
+from resolute.recipes import Recipe, to_json
+from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from resolute.data import Images
+
+
+def compare(
+    recipe: Recipe, out: str | Path, *, jobs: int = 1, command: str = "", console: Console | None = None
+) -> report.Summary:
+    """Train and judge every cell of a recipe that has no finished record, then write the report.
+
+    Args:
+        recipe: What to compare.
+        out: The run directory; made if missing. Kill the run at any moment: the same call goes on, and its records
+            are those of an undisturbed run.
+        jobs: Processes that share the cells, each with its share of the cores; above 1 a script must guard its call by
+            ``if __name__ == "__main__"``. Other processes, started by hand, may work in the same directory.
+        command: The command line to quote in the report as the way to run it again.
+        console: Where progress is shown; standard error by default.
+
+    Returns:
+        Errors, differences, verdicts and costs, as the report shows them.
+
+    Raises:
+        InputError: If the data cannot be had, the folder cannot be written or holds another run, or training diverges.
+    """
+    out = Path(out)
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}; it is a number of processes, 1 or more.")
+    splits = load_splits(recipe)
+    recipe = recipe.resolved(splits.test.info)
+    check(recipe, splits)
+    _claim(out, recipe, splits.test, command)
+    with progress(recipe, console) as (tell, finish):
+
+        def finished(method: str, seed: int) -> None:
+            _gather(recipe, out)
+            finish(method, seed)
+
+        if jobs == 1:
+            run_cells(recipe, splits, out, tell, finished)
+        else:
+            run_in_processes(jobs, recipe, out, tell, finished)
+    _gather(recipe, out)
+    report.write_report(out)
+    return report.summarise(report.load_run(out))
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """Name the run directory of a recipe: the same recipe goes on where it stopped, another gets another folder.
+
+    Args:
+        recipe: The recipe.
+
+    Returns:
+        ``runs/NAME-HASH`` below the current folder.
+    """
+    digest = hashlib.sha256(json.dumps(_identity(recipe)).encode()).hexdigest()
+    return Path("runs") / f"{recipe.name}-{digest[:8]}"
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """Everything that the figures depend on: not where the data lies."""
+    stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
+    del stored["data_dir"]
+    return stored
+
+
+def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
+    path = out / "recipe.json"
+    if path.exists():
+        _check_same(out, _identity(recipe), read_json(path))
+    else:
+        # A run that was killed at its first write has left a hidden file.
+        if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+            raise InputError(f"{out} is not empty and holds no run. Choose another folder with --out.")
+        beside = {"data_info": dataclasses.asdict(images.info), "command": command}
+        write_json(path, to_json(recipe) | beside)
+    if not (out / "environment.json").exists():
+        write_json(out / "environment.json", environment())
+
+
+def _check_same(out: Path, ours: dict[str, Any], stored: Any) -> None:
+    theirs = stored if isinstance(stored, dict) else {}
+    differing = [name for name, value in ours.items() if theirs.get(name) != value]
+    if differing:
+        raise InputError(
+            f"{out} holds a run of another recipe: {', '.join(differing)} differ "
+            f"({differing[0]} there: {theirs.get(differing[0])!r}, here: {ours[differing[0]]!r}). "
+            "Choose another folder with --out."
+        )
+
+
+def _gather(recipe: Recipe, out: Path) -> None:
+    """Rebuild the run's records from its finished cells, in the order of the grid."""
+    files = [out / "cells" / cell_name(method, seed) / "records.jsonl" for method, seed in recipe.cells]
+    write_records(out / "records.jsonl", [row for file in files if file.exists() for row in read_records(file)])
