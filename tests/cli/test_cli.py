@@ -147,10 +147,10 @@ def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> No
 def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
     flags = (
         "--data digits --data-dir there --model wrn-10-1 --methods base,r+fgsm@eps=0.2 --seeds 2 --epochs 4 -b 32 "
-        "--lr 0.2 --weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
-        "--shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 --suites clean,fgsm "
-        "--split validation --device cpu --devices 2 --precision bf16-mixed --compile --channels-last --tensorboard "
-        "--train-fraction 0.5 --update-bn --jobs 3 --out here"
+        "--lr 0.2 --weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 "
+        "--model-ema 0.9 --shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 "
+        "--suites clean,fgsm --split validation --device cpu --devices 2 --precision bf16-mixed --compile "
+        "--channels-last --tensorboard --train-fraction 0.5 --update-bn --jobs 3 --out here"
     )
     seen = asked(*flags.split())
     assert (seen.out, seen.jobs) == (Path("here"), 3)

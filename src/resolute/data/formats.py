@@ -15,7 +15,7 @@ import pickletools
 import re
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ def unpacked(path: Path, member: str | None = None) -> bytes:
                 archive = opened.enter_context(zipfile.ZipFile(stream))
                 stream = opened.enter_context(archive.open(member))
             if (member or path.name).endswith(".gz"):
-                stream = opened.enter_context(gzip.GzipFile(fileobj=stream))
+                stream = cast("IO[bytes]", opened.enter_context(gzip.GzipFile(fileobj=stream)))
             return read_stream(stream, MOST_IDX, member or path.name)
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, LookupError, RuntimeError) as error:
         raise ValueError(str(error)) from error
@@ -207,7 +207,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 def _check_pickle(raw: bytes) -> None:
     """Refuse numbers for which the unpickler would take memory before it looks at what is there."""
     for number, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
-        if opcode.name in {"PUT", "BINPUT", "LONG_BINPUT"} and argument > number:
+        if opcode.name in {"PUT", "BINPUT", "LONG_BINPUT"} and (argument or 0) > number:
             raise pickle.UnpicklingError(f"it calls its {number}th part number {argument}")
 
 
