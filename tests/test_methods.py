@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -229,3 +230,50 @@ def test_pgd_trains_on_attacked_images_alone() -> None:
         by_hand = (by_hand.detach() + 0.0125 * grad.sign()).clamp(x - 0.05, x + 0.05).clamp(0, 1)
     torch.testing.assert_close(shown, by_hand, atol=1e-6, rtol=0)
     assert torch.equal(labels, y)
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "r@eps=0.5@where=both": ("r", {"eps": 0.5, "where": "both"}),
+    "r@p=0.9": ("r", {"p": 0.9}),
+    "gaussian@where=input": ("gaussian", {"where": "input"}),
+    "fgsm@radius=0.2": ("fgsm", {"radius": 0.2}),
+    "r+fgsm@eps=0.2@radius=0.1": ("r+fgsm", {"eps": 0.2, "radius": 0.1}),
+    "r@where=[0-4]:input": ("r", {"where": "[0-4]:input"}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
+    plain, changes = VARIANTS[name]
+    x, y = as_float(tiny_images())
+
+    def outcome(method: Method, settings: Settings) -> Tensor:
+        torch.manual_seed(1)
+        model = method.prepare(tiny_network(), settings).train()
+        out: Tensor = model(method.perturb_batch(model, x, y, settings)[0])
+        return out
+
+    variant = pickle.loads(pickle.dumps(methods.find(name)))
+    assert (variant.name, variant.passes) == (name, methods.find(plain).passes)
+    own = outcome(variant, SETTINGS)
+    assert torch.equal(own, outcome(methods.find(plain), dataclasses.replace(SETTINGS, **changes)))
+    assert not torch.equal(own, outcome(methods.find(plain), SETTINGS))
+    assert methods.settings_of(name, SETTINGS) == dataclasses.replace(SETTINGS, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("r@strength=1", "after each @ stands one of eps, p, where and radius"),
+        ("r@0.3", "after each @ stands one of"),
+        ("r@eps=0.1@eps=0.2", "each once"),
+        ("fgsm@radius=8/255", "a radius is a decimal number"),
+        ("r@eps=much", "'much' is no number"),
+        ("r@eps=1.5", "eps is 1.5; it must be at least 0 and below 1"),
+        ("s@eps=0.1", "unknown method 's'"),
+        ("@eps=0.1", "unknown method ''"),
+    ],
+)
+def test_a_variant_that_cannot_be_read_is_refused(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        methods.find(name)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from filelock import FileLock
 
-from resolute import comparison, recipes
-from resolute.data import Augment
+from resolute import comparison, recipes, training
+from resolute.data import Augment, load
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
 from resolute.training import TrainConfig
@@ -131,3 +137,49 @@ def test_methods_of_a_seed_start_from_the_same_weights(tmp_path: Path) -> None:
     comparison.compare(recipe, tmp_path / "run")
     base, r = ((tmp_path / f"run/cells/{m}-seed0/weights.safetensors").read_bytes() for m in ("base", "r"))
     assert base == r
+
+
+def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+    recipe, out = one_epoch(), tmp_path / "run"
+    (out / ".locks").mkdir(parents=True)
+    with ThreadPoolExecutor() as pool, FileLock(out / ".locks/base-seed0"):
+        running = pool.submit(comparison.compare, recipe, out)
+        while not (out / "cells/r-seed0/records.jsonl").exists():
+            assert not running.done()
+            time.sleep(0.05)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=0.7)
+        assert not (out / "cells/base-seed0").exists()
+        shutil.copytree(out / "cells/r-seed0", out / "cells/base-seed0")
+    assert running.result().methods == ("base", "r")
+    copied = (out / "cells/base-seed0/train.csv").read_text()
+    assert copied == (out / "cells/r-seed0/train.csv").read_text(), "finished meanwhile, and not trained again"
+
+
+def test_a_part_of_the_images_is_the_same_for_all_methods_of_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[str, int], Any] = {}
+    train = training.train
+
+    def spy(model: Any, data: Any, **given: Any) -> Any:
+        seen[given["method"], given["seed"]] = data
+        return train(model, data, **given)
+
+    monkeypatch.setattr(comparison.cell, "train", spy)
+    comparison.compare(one_epoch(seeds=(0, 1), train_fraction=0.1), tmp_path / "run")
+    x = {cell: data.x for cell, data in seen.items()}
+    assert torch.equal(x["base", 0], x["r", 0])
+    assert not torch.equal(x["base", 0], x["base", 1])
+    counts = load("digits").y.bincount()
+    assert seen["r", 1].y.bincount().tolist() == [round(0.1 * int(count)) for count in counts]
+
+
+def test_variants_stand_under_their_own_names(tmp_path: Path) -> None:
+    name = "r@eps=0.5@where=both"
+    comparison.compare(one_epoch(methods=("base", "r", name)), tmp_path / "run")
+    own, plain = (tmp_path / f"run/cells/{m}-seed0/weights.safetensors" for m in (name, "r"))
+    assert own.read_bytes() != plain.read_bytes()
+    assert {row.method for row in read_records(tmp_path / "run/records.jsonl")} == {"base", "r", name}
+    sites = [json.loads((tmp_path / f"run/cells/{m}-seed0/cost.json").read_text())["sites"] for m in (name, "r")]
+    assert sites == [2, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cases import tiny_images
 from resolute.data import DataInfo, Images
 from resolute.data.info import photographs
 from resolute.errors import InputError
@@ -46,3 +47,11 @@ def test_images_hold_only_what_fits_their_description() -> None:
         Images(info, x, y.int(), "test")
     with pytest.raises(InputError, match=r"shape \(5,\)"):
         Images(info, x, y[:4], "test")
+
+
+def test_a_part_in_memory() -> None:
+    whole = tiny_images(20)
+    part = whole.part(torch.tensor([3, 7]))
+    assert torch.equal(part.x, whole.x[[3, 7]])
+    assert torch.equal(part.y, whole.y[[3, 7]])
+    assert (part.info, part.split, len(part)) == (whole.info, "train", 2)

@@ -7,7 +7,8 @@ import itertools
 import pytest
 import torch
 
-from resolute.data.splits import members, of_training
+from resolute.data.splits import balanced_part, members, of_training
+from resolute.errors import InputError
 
 UNSPLIT = {"train": 103}
 
@@ -54,3 +55,28 @@ def test_validation_plays_the_test_set_only_where_there_is_no_test() -> None:
     assert chosen(three, "validation") == [20, 21, 22]
     assert chosen(three, "test") == [23, 24]
     assert chosen(three, "train") == list(range(20))
+
+
+def test_a_part_has_its_share_of_each_class_and_lies_within_a_larger_one() -> None:
+    labels = torch.tensor([0] * 100 + [1] * 40 + [5] * 4)[torch.randperm(144)]
+    few, some = balanced_part(labels, 0.1, seed=3), balanced_part(labels, 0.5, seed=3)
+    assert labels[few].bincount().tolist() == [10, 4, 0, 0, 0, 1]
+    assert labels[some].bincount().tolist() == [50, 20, 0, 0, 0, 2]
+    assert set(few.tolist()) < set(some.tolist())
+    assert few.tolist() == sorted(few.tolist())
+    assert balanced_part(labels, 1, seed=3).tolist() == list(range(144))
+
+
+def test_a_part_follows_the_seed_alone() -> None:
+    labels = torch.arange(400) % 4
+    torch.manual_seed(9)
+    first = balanced_part(labels, 0.1, seed=0)
+    torch.manual_seed(8)
+    assert torch.equal(balanced_part(labels, 0.1, seed=0), first)
+    assert not torch.equal(balanced_part(labels, 0.1, seed=1), first)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.01, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(InputError, match="train fraction is"):
+        balanced_part(torch.arange(4), fraction, seed=0)

@@ -52,5 +52,6 @@ def test_the_baseline_keeps_its_colour_to_itself() -> None:
 
 def test_long_names_are_cut() -> None:
     assert short("r+gaussian") == "r+gaussian"
-    assert short("a" * 15) == "a" * 15
-    assert short("a" * 16) == "a" * 14 + "…"
+    assert short("a" * 18) == "a" * 18
+    assert short("a" * 19) == "a" * 17 + "…"
+    assert short("r@eps=0.3@where=input") == "r@0.3@input"

@@ -119,3 +119,11 @@ def test_limits_of_a_partial_run_come_first(make_run: MakeRun, gone: int, said: 
 def test_a_method_with_one_finished_seed_is_named(make_run: MakeRun) -> None:
     text = limits(make_run(unfinished=tuple(("r", seed) for seed in range(1, 5))))
     assert "r: one seed only, so the interval (Wilson) speaks of new images" in text
+
+
+def test_a_variant_speaks_for_its_method(make_run: MakeRun) -> None:
+    folder = make_run(methods=("base", "dropout", "r@eps=0.3"))
+    assert "between r@eps=0.3 and base" in sentence(folder)
+    assert "No control of equal power" not in " ".join(summarise(load_run(folder)).limits)
+    alone = make_run("alone", methods=("base", "r@eps=0.3"))
+    assert "No control of equal power" in " ".join(summarise(load_run(alone)).limits)

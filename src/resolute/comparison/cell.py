@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import statistics
 from dataclasses import dataclass
@@ -100,14 +101,16 @@ def run_cell(
     locks = out / ".locks"
     locks.mkdir(exist_ok=True)
     lock = FileLock(locks / cell.name, blocking=False)
-    try:
-        with lock:
-            if not (cell / "records.jsonl").exists():
-                _run(recipe, splits, method, seed, cell, tell)
-            (cell / "checkpoint.pt").unlink(missing_ok=True)
-    except Timeout:
-        return False
-    return True
+    with contextlib.suppress(Timeout), lock:
+        if not _is_finished(cell):
+            _run(recipe, splits, method, seed, cell, tell)
+    if finished := _is_finished(cell):
+        (cell / "checkpoint.pt").unlink(missing_ok=True)
+    return finished
+
+
+def _is_finished(cell: Path) -> bool:
+    return (cell / "records.jsonl").exists()
 
 
 def _run(

@@ -156,3 +156,18 @@ def listing(names: list[str]) -> str:
     'a, b and c'
     """
     return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
+
+
+def brief(method: str) -> str:
+    """Write a method's name where there is little room: a variant's eps and place as they are, without their names.
+
+    Args:
+        method: As in the records.
+
+    Returns:
+        The name, shorter for a variant.
+
+    >>> brief("r@eps=0.3@where=both"), brief("fgsm")
+    ('r@0.3@both', 'fgsm')
+    """
+    return method.replace("@eps=", "@").replace("@where=", "@")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from resolute.report import svg
+from resolute.report.formats import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ WIDTH = 340
 """Pixels; a phone of 390 shows one panel at about its own size."""
 LETTER = 6.6
 """Width of a letter in pixels, on average."""
-LETTERS = 15
+LETTERS = 18
 """Most letters of a name in a figure."""
 LINE = 13
 """Height of a label in pixels."""
@@ -74,6 +75,7 @@ def short(name: str) -> str:
     Returns:
         Its beginning and an ellipsis, or all of it.
     """
+    name = brief(name)
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 

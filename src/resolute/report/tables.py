@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from resolute.report.formats import NONE, bounds, count, percent, points, signed_bounds, times
+from resolute.report.formats import NONE, bounds, brief, count, percent, points, signed_bounds, times
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,7 +55,7 @@ def console_table(summary: Summary) -> RenderableType:
         name = "time per step" if method == summary.methods[0] else ""
         span = "" if _steady(cost) else f"({times(cost.low)}-{times(cost.high)})"
         passes = "" if math.isnan(cost.passes) else count(round(cost.passes), "gradient pass", "gradient passes")
-        table.add_row(Text(name, "bold"), Text(method), times(cost.ratio), Text(span, "dim"), "", passes)
+        table.add_row(Text(name, "bold"), Text(brief(method)), times(cost.ratio), Text(span, "dim"), "", passes)
     return table
 
 
@@ -70,7 +70,7 @@ def _console_row(entry: Entry, summary: Summary) -> list[Text]:
         change, word = points(entry.comparison.paired.difference.mean), entry.comparison.verdict
     return [
         Text(name, "bold"),
-        Text(entry.method),
+        Text(brief(entry.method)),
         error,
         Text(f"({interval})" if interval else "", "dim"),
         Text(change),

@@ -33,8 +33,14 @@ def headline(run: Run) -> tuple[str, str]:
         Method and suite.
     """
     others = [method for method in run.methods if method != run.baseline]
-    method = "r" if "r" in others else next(iter(others), run.baseline)
+    noisy = [method for method in others if _plain(method) == "r"]
+    method = next(iter([*noisy, *others]), run.baseline)
     return method, "clean" if "clean" in run.suites else run.suites[0]
+
+
+def _plain(method: str) -> str:
+    """A variant's method: ``r`` of ``r@eps=0.3``."""
+    return method.partition("@")[0]
 
 
 def sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
@@ -173,7 +179,8 @@ def _benchmarks(run: Run) -> str:
 
 
 def _controls(run: Run) -> str:
-    if "r" not in run.methods or any(control in run.methods for control in CONTROLS):
+    plain = {_plain(method) for method in run.methods}
+    if "r" not in plain or plain.intersection(CONTROLS):
         return ""
     return (
         f"No control of equal power ({', '.join(CONTROLS)}) was trained: what r does, any noise of its strength might "
