@@ -12,6 +12,7 @@ Every file is written to a neighbour, synced and renamed, so that a reader sees 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -122,7 +123,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose a folder that can be written (--out)."
+            f"cannot write {path}: {error.strerror or error}. "
+            + (
+                "Make room; the same command goes on from here."
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "Choose a folder that can be written (--out)."
+            )
         ) from error
 
 

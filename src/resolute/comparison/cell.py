@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from resolute import counter, methods, models, suites
 from resolute.data import Images, balanced_part, load
+from resolute.errors import InputError
 from resolute.evaluation import measure, records
 from resolute.models import checkpoint
 from resolute.places import sites
@@ -23,6 +24,8 @@ from resolute.training import train
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from filelock import AcquireReturnProxy
 
     from resolute.recipes import Recipe
     from resolute.training import Epoch
@@ -96,12 +99,13 @@ def run_cell(
 
     Returns:
         Whether the cell is finished; False if another process is at it.
+
+    Raises:
+        InputError: If the directory cannot be written or has no locks, or training diverges.
     """
     cell = out / "cells" / cell_name(method, seed)
     locks = out / ".locks"
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / cell.name, blocking=False)
-    with contextlib.suppress(Timeout), lock:
+    with contextlib.suppress(Timeout), _locked(locks, cell.name):
         if not _is_finished(cell):
             _run(recipe, splits, method, seed, cell, tell)
     if finished := _is_finished(cell):
@@ -111,6 +115,21 @@ def run_cell(
 
 def _is_finished(cell: Path) -> bool:
     return (cell / "records.jsonl").exists()
+
+
+def _locked(folder: Path, name: str) -> AcquireReturnProxy:
+    """Take a lock that ends with the process; `Timeout` says that another has it."""
+    lock = FileLock(folder / name, blocking=False, fallback_to_soft=False)  # a soft one outlives a killed process
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock.acquire()
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        raise InputError(
+            f"cannot lock {folder / name}: {error}. Runs in one directory are kept apart by locks: choose, with --out, "
+            "a folder that can be written, on a disk that has them."
+        ) from error
 
 
 def _run(
