@@ -19,13 +19,12 @@ from resolute.models import checkpoint
 from resolute.places import sites
 from resolute.records import cell_name, write_bits, write_json, write_records
 from resolute.surgery import is_robust
-from resolute.training import train
+from resolute.training import rank, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from filelock import AcquireReturnProxy
 
     from resolute.recipes import Recipe
     from resolute.training import Epoch
@@ -113,11 +112,25 @@ def run_cell(
     return finished
 
 
+def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
+    """Train and judge the one network of a recipe, by this process or together with those that torchrun started.
+
+    Args:
+        recipe: A recipe of one cell, `resolved`.
+        splits: Its images.
+        out: Folder of the checkpoint.
+    """
+    [(method, seed)] = recipe.cells
+    with _locked(out / ".locks", "train") if rank() == 0 else contextlib.nullcontext():
+        if not _is_finished(out):
+            _run(recipe, splits, method, seed, out, None)
+
+
 def _is_finished(cell: Path) -> bool:
     return (cell / "records.jsonl").exists()
 
 
-def _locked(folder: Path, name: str) -> AcquireReturnProxy:
+def _locked(folder: Path, name: str) -> AbstractContextManager[object]:
     """Take a lock that ends with the process; `Timeout` says that another has it."""
     lock = FileLock(folder / name, blocking=False, fallback_to_soft=False)  # a soft one outlives a killed process
     try:
@@ -149,7 +162,9 @@ def _run(
         out=cell,
         on_step=functools.partial(tell, method, seed) if tell else None,
     )
-    bits = measure(model, splits.test, recipe.suites)
+    bits = measure(model, splits.test, recipe.suites, sharded=True)
+    if rank():
+        return
     checkpoint.save(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
     write_bits(cell / "bits.npz", bits)
     write_json(cell / "cost.json", _cost(recipe, method, model, log))

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute import report
-from resolute.comparison.cell import check, load_splits
+from resolute.comparison.cell import check, load_splits, run_alone
 from resolute.comparison.processes import run_cells, run_in_processes
 from resolute.comparison.progress import progress
 from resolute.errors import InputError
 from resolute.recipes import Recipe, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
 
+from resolute.training import rank
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from resolute.data import Images
+    from resolute.records import Record
 
 
 def compare(
@@ -66,6 +69,33 @@ def compare(
     _gather(recipe, out)
     report.write_report(out)
     return report.summarise(report.load_run(out))
+
+
+def train_one(recipe: Recipe, out: str | Path, *, command: str = "") -> list[Record]:
+    """Train one network by one method and judge it; over many processes and machines where torchrun started them.
+
+    Args:
+        recipe: A recipe of one method and one seed.
+        out: Folder of the checkpoint; the same call goes on where a killed one stopped.
+        command: The command line, for the folder's description.
+
+    Returns:
+        Its records.
+
+    Raises:
+        InputError: If the recipe has several cells or its data cannot be had, the folder cannot be written or holds
+            another run, or training diverges.
+    """
+    out = Path(out)
+    if len(recipe.cells) != 1:
+        raise InputError(f"{len(recipe.cells)} networks were asked for; compare trains several, and train one.")
+    splits = load_splits(recipe)
+    recipe = recipe.resolved(splits.test.info)
+    check(recipe, splits)
+    if rank() == 0:
+        _claim(out, recipe, splits.test, command)
+    run_alone(recipe, splits, out)
+    return read_records(out / "records.jsonl") if rank() == 0 else []
 
 
 def default_folder(recipe: Recipe) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.distributed as dist
 
 from resolute import counter, suites
 from resolute.attacks import evaluating
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -93,6 +94,7 @@ def measure(
     batch_size: int = 500,
     root: str | Path | None = None,
     on_shift: Callable[[], None] | None = None,
+    sharded: bool = False,
 ) -> dict[Key, NDArray[np.bool_]]:
     """Tell image by image whether a network is right under each shift.
 
@@ -104,6 +106,8 @@ def measure(
         batch_size: Images in a batch.
         root: The folder that holds released corruptions.
         on_shift: Called after each shift.
+        sharded: Whether all processes of torch.distributed's group call this together: each looks at its share of the
+            images, and each gets the answers for all of them.
 
     Returns:
         For each (suite, shift, severity) a boolean array [n], True where the answer is right.
@@ -112,10 +116,24 @@ def measure(
     check_network(model, _floats(images, slice(PROBE), device_of(model)), images.info)
     bits = {}
     for shift in shifts:
-        bits[shift.key] = measure_shift(model, images, shift, seed, batch_size=batch_size)
+        share = (dist.get_rank(), dist.get_world_size()) if sharded and dist.is_initialized() else (0, 1)
+        right = measure_shift(model, images, shift, seed, batch_size=batch_size, share=share)
+        bits[shift.key] = _joined(right, len(images), share[1])
         if on_shift:
             on_shift()
     return bits
+
+
+def _joined(right: NDArray[np.bool_], n: int, world: int) -> NDArray[np.bool_]:
+    """Put the shares of all processes in the order of the images; none is padded, so none is counted twice."""
+    if world == 1:
+        return right
+    shares: list[Any] = [None] * world
+    dist.all_gather_object(shares, right)
+    whole = np.empty(n, dtype=bool)
+    for rank, share in enumerate(shares):
+        whole[rank::world] = share
+    return whole
 
 
 def measure_shift(
@@ -126,6 +144,7 @@ def measure_shift(
     *,
     batch_size: int = 500,
     limit: int | None = None,
+    share: tuple[int, int] = (0, 1),
     on_batch: Callable[[int], None] | None = None,
 ) -> NDArray[np.bool_]:
     """Tell image by image whether a network is right under one shift.
@@ -137,10 +156,11 @@ def measure_shift(
         seed: Seed of the disturbances.
         batch_size: Images in a batch.
         limit: Only the first so many images; None for all.
+        share: ``(rank, world)``: only the images ``rank``, ``rank + world`` and so on.
         on_batch: Called after each batch with the number of its images.
 
     Returns:
-        bool [n], True where the answer is right.
+        bool [n], or of the share, True where the answer is right.
 
     Raises:
         InputError: If the batch size is below 1.
@@ -149,7 +169,8 @@ def measure_shift(
         raise InputError(f"batch size is {batch_size}: it must be 1 or more")
     shown, right = stored(images, shift), []
     with evaluating(model):
-        for index in torch.arange(len(images) if limit is None else min(limit, len(images))).split(batch_size):
+        chosen = torch.arange(len(images) if limit is None else min(limit, len(images)))[share[0] :: share[1]]
+        for index in chosen.split(batch_size):
             x, y = shown_to(model, shown, shift, seed, index)
             right.append(predict(model, x).argmax(1) == y)
             if on_batch:

@@ -122,6 +122,15 @@ def launched_outside() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
+def rank() -> int:
+    """Say which of the processes that train together this is.
+
+    Returns:
+        Its number; 0 where nothing outside has started several.
+    """
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) if launched_outside() else 0
+
+
 def _strategy(config: TrainConfig) -> str:
     if config.devices * config.nodes == 1:
         return "auto"
@@ -205,6 +214,9 @@ def _save(trainee: Trainee, job: Job, log: list[Epoch], moment: Moment | None) -
 def _resume(trainee: Trainee, job: Job) -> tuple[list[Epoch], Moment | None]:
     fabric = trainee.fabric
     stored = files.load(job.out, job.identity, fabric.device) if job.out else None
+    seen = torch.tensor([1.0 + len(stored[1]) if stored else 0.0], device=fabric.device)
+    if float(fabric.all_reduce(seen.clone())) != float(seen):
+        raise InputError(f"not every machine sees the same checkpoint in {job.out}: put it on a disk that all share.")
     if stored is None:
         return [], None
     states, log, within = stored
