@@ -15,6 +15,7 @@ from resolute.cli.disturb import disturb
 from resolute.cli.evaluate import evaluate
 from resolute.cli.list import list_
 from resolute.cli.report import report
+from resolute.cli.train import train
 from resolute.errors import InputError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(compare)
+app.command()(train)
 app.command()(evaluate)
 app.command()(report)
 app.command()(disturb)

@@ -70,10 +70,10 @@ def compare(
     from resolute import comparison
     from resolute.report import console_table
 
-    made = _recipe(recipe, given)
+    made = recipe_of(recipe, given)
     folder = out or comparison.default_folder(made)
     try:
-        summary = comparison.compare(made, folder, jobs=jobs, command=_command())
+        summary = comparison.compare(made, folder, jobs=jobs, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
@@ -82,8 +82,19 @@ def compare(
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
-    """Start from a named recipe, or from what is customary for the data, and apply the flags that were given."""
+def recipe_of(name: str | None, flags: dict[str, Any]) -> Recipe:
+    """Start from a named recipe, or from what is customary for the data, and apply the flags that were given.
+
+    Args:
+        name: Name of the recipe, if one was given.
+        flags: The flags that were given, by their names in Python.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: If the name or a flag cannot be used.
+    """
     from dataclasses import replace
 
     from resolute import recipes
@@ -103,14 +114,14 @@ def _recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
 
     settings = same("eps", "p", "where") | ({"radius": parse_radius(flags["radius"])} if "radius" in flags else {})
     train = same("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "device", "devices", "precision")
-    train |= same("compile", "channels_last", "tensorboard", "update_bn") | chosen(
+    train |= same("nodes", "strategy", "sync_bn", "compile", "channels_last", "tensorboard", "update_bn") | chosen(
         schedule="sched", label_smoothing="smoothing", ema="model_ema"
     )
     if "milestones" in flags:
         train["milestones"] = tuple(_whole(part, "--milestones") for part in flags["milestones"].split(","))
     if augment := same("shift", "flip", "erase"):
         train["augment"] = replace(start.train.augment or Augment(), **augment)
-    whole = same("data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
+    whole = same("baseline", "data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
     lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}
@@ -131,7 +142,12 @@ def _whole(text: str, flag: str) -> int:
     return int(text)
 
 
-def _command() -> str:
+def command_line() -> str:
+    """Quote the command line.
+
+    Returns:
+        What to type to run it again.
+    """
     import shlex
 
     return shlex.join(["resolute", *sys.argv[1:]])

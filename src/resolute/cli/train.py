@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 typer reads it
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from resolute.cli.compare import command, made
+from resolute.cli.compare import command_line, recipe_of
 
 
 def train(
-    data: Annotated[str, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")] = "digits",
+    data: Annotated[str, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images.")] = "digits",
+        str, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
+    ] = "digits",
     data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
     model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
@@ -36,14 +38,19 @@ def train(
 
     The same command goes on where a killed one stopped. On several machines, on each: torchrun --nnodes M
     --nproc-per-node N --rdzv-endpoint HOST:PORT -m resolute train --nodes M --devices N ...
-    """
+    """  # noqa: DOC501 the docstring is the command's help
     from dataclasses import replace
 
     given = {name: value for name, value in locals().items() if name not in ("seed", "out") and value is not None}
     from resolute import comparison
 
-    recipe = replace(made(None, given | {"seeds": 1}, baseline=methods), seeds=(seed,))
+    recipe = replace(recipe_of(None, given | {"seeds": 1, "baseline": methods}), seeds=(seed,))
     folder = out or comparison.default_folder(recipe)
-    for record in comparison.train_one(recipe, folder, command=command()):
+    try:
+        records = comparison.train_one(recipe, folder, command=command_line())
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on from here.")
+        raise typer.Exit(130) from None
+    for record in records:
         where_ = f"{record.suite}, {record.shift} {record.severity:.4g}"
         Console().print(f"{where_}: {100 * record.error:.2f} % wrong of {record.n:,}", highlight=False)

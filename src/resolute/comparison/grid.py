@@ -19,7 +19,6 @@ from resolute.comparison.progress import progress
 from resolute.errors import InputError
 from resolute.recipes import Recipe, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
-
 from resolute.training import rank
 
 if TYPE_CHECKING:
