@@ -13,8 +13,6 @@ from resolute.cli.compare import command_line, recipe_of
 
 def train(
     data: Annotated[str, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images.")] = "digits",
-        str, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
-    ] = "digits",
     data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
     size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
     model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
