@@ -88,13 +88,16 @@ def read_array(path: Path) -> NDArray[Any]:
 
     Raises:
         ValueError: If it is no array of numbers, or shorter than its header announces.
+        OSError: If it cannot be opened.
     """
     import numpy as np
 
     try:
         with np.errstate(over="raise"):
             array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the header is parsed as Python is, and a damaged one raises what that raises
         raise ValueError(f"{path.name} is no array: {error}") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path.name} is no array")  # noqa: TRY004 a file is no argument
