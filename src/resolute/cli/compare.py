@@ -58,7 +58,8 @@ def compare(
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Layout.")] = None,
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard/--no-tensorboard", help="Also log there.")] = None,
-    jobs: Annotated[int, typer.Option(help="Processes on this machine that share the cells and the cores.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Cells at a time: processes on this machine, or tasks of Ray.")] = 1,
+    on: Annotated[str, typer.Option(help="local, ray, or ray://HOST:PORT of a cluster that is running.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/NAME-HASH.")] = None,
 ) -> None:
     """Train every method with paired seeds, judge them on the same images, and say whether they differ.
@@ -66,14 +67,16 @@ def compare(
     Without arguments: base, FGSM and R on scikit-learn's digits, in under two minutes. The same command goes on where
     a killed one stopped.
     """  # noqa: DOC501 the docstring is the command's help
-    given = {name: value for name, value in locals().items() if name not in ("recipe", "jobs") and value is not None}
+    given = {
+        name: value for name, value in locals().items() if name not in ("recipe", "jobs", "on") and value is not None
+    }
     from resolute import comparison
     from resolute.report import console_table
 
     made = recipe_of(recipe, given)
     folder = out or comparison.default_folder(made)
     try:
-        summary = comparison.compare(made, folder, jobs=jobs, command=command_line())
+        summary = comparison.compare(made, folder, jobs=jobs, on=on, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolute import report
 from resolute.comparison.cell import check, load_splits, run_alone
+from resolute.comparison.cluster import check_place, run_on_ray
 from resolute.comparison.processes import run_cells, run_in_processes
 from resolute.comparison.progress import progress
 from resolute.errors import InputError
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 
 
 def compare(
-    recipe: Recipe, out: str | Path, *, jobs: int = 1, command: str = "", console: Console | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    on: str = "local",
+    command: str = "",
+    console: Console | None = None,
 ) -> report.Summary:
     """Train and judge every cell of a recipe that has no finished record, then write the report.
 
@@ -39,6 +46,8 @@ def compare(
             are those of an undisturbed run.
         jobs: Processes that share the cells, each with its share of the cores; above 1 a script must guard its call by
             ``if __name__ == "__main__"``. Other processes, started by hand, may work in the same directory.
+        on: Where the cells run: ``"local"``, in processes of this machine; ``"ray"``, on a cluster of Ray that is this
+            machine; ``"ray://HOST:PORT"``, on one that is running, whose machines share ``out``.
         command: The command line to quote in the report as the way to run it again.
         console: Where progress is shown; standard error by default.
 
@@ -49,6 +58,7 @@ def compare(
         InputError: If the data cannot be had, the folder cannot be written or holds another run, or training diverges.
     """
     out = Path(out)
+    check_place(on)
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it is a number of processes, 1 or more.")
     splits = load_splits(recipe)
@@ -61,7 +71,9 @@ def compare(
             _gather(recipe, out)
             finish(method, seed)
 
-        if jobs == 1:
+        if on != "local":
+            run_on_ray(recipe, out, on, jobs, finished)
+        elif jobs == 1:
             run_cells(recipe, splits, out, tell, finished)
         else:
             run_in_processes(jobs, recipe, out, tell, finished)
