@@ -88,10 +88,12 @@ def test_an_interval_holds_its_estimate(n: int, share: float) -> None:
 
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+COUNTS = st.integers(1, 10**7).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 RECORDS = st.builds(
-    lambda names, seed, severity, n, share: Record(*names[:3], seed, *names[3:], severity, int(share * n), n),
-    st.lists(NAMES, min_size=5, max_size=5), st.integers(0, 2**40), st.floats(0, 1e6), st.integers(1, 10**7),
-    st.floats(0, 1),
+    lambda data, model, method, seed, suite, shift, severity, counts: Record(
+        data, model, method, seed, suite, shift, severity, *counts
+    ),
+    NAMES, NAMES, NAMES, st.integers(0, 2**40), NAMES, NAMES, st.floats(0, 1e6), COUNTS,
 )  # fmt: skip
 
 

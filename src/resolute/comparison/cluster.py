@@ -66,7 +66,8 @@ def _place(on: str, jobs: int) -> dict[str, Any]:
 
 def _go_through(ray: Any, recipe: Recipe, out: Path, jobs: int, finished: Callable[[str, int], None]) -> None:
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_cell)
-    waiting, running = list(recipe.cells), {}
+    waiting = list(recipe.cells)
+    running: dict[Any, tuple[str, int]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
             method, seed = waiting.pop(0)
