@@ -36,9 +36,9 @@ FLAGS = {
         "--train-fraction", "--update-bn", "--no-update-bn", "--jobs", "--on",
     ],
     "train": [
-        "--data", "--data-dir", "--size", "--model", "--method", "--seed", "--epochs", "--batch-size", "-b", "--lr", "--eps",
-        "--where", "--suites", "--device", "--devices", "--nodes", "--strategy", "--sync-bn", "--no-sync-bn", "--precision",
-        "--out",
+        "--data", "--data-dir", "--size", "--model", "--method", "--seed", "--epochs", "--batch-size", "-b", "--lr",
+        "--eps", "--where", "--suites", "--device", "--devices", "--nodes", "--strategy", "--sync-bn", "--no-sync-bn",
+        "--precision", "--out",
     ],
     "evaluate": [
         "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--suites", "--model", "--weights", "--factory", "--seed",
