@@ -182,7 +182,13 @@ def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
 
 def test_the_flags_of_train_reach_its_recipe(resolute: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Recipe] = []
-    monkeypatch.setattr(comparison, "train_one", lambda recipe, out, command: seen.append(recipe) or [])
+
+    def see(recipe: Recipe, _out: Path, *, command: str) -> list[Any]:
+        assert command.startswith("resolute train")
+        seen.append(recipe)
+        return []
+
+    monkeypatch.setattr(comparison, "train_one", see)
     flags = "--method fgsm --seed 3 -b 32 --devices 2 --nodes 2 --sync-bn --suites clean,noise --device cpu"
     assert resolute("train", *flags.split()).code == 0
     [recipe] = seen
