@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test lint types layers tests format lock clean
+.PHONY: demo test lint types layers tests format fuzz soak lock clean
 
 demo: .venv/ready
 	$(BIN)/resolute compare
@@ -29,6 +29,17 @@ tests: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# SECONDS for each reader of a foreign format; findings lie in fuzz/READER.
+SECONDS ?= 60
+fuzz: .venv/ready
+	$(BIN)/uv pip install -q --python $(BIN)/python "atheris>=3.0"
+	PYTHONPATH=tests $(BIN)/python tests/fuzz.py $(SECONDS)
+
+# Trains, kills, resumes and compares for MINUTES; memory, file handles and threads must stay flat.
+MINUTES ?= 60
+soak: .venv/ready
+	PYTHONPATH=tests $(BIN)/python tests/soak.py $(MINUTES)
 
 # Newer versions of everything, tested together; without addresses.
 lock: .venv/ready

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from resolute import records
 from resolute.errors import InputError
 from resolute.records import (
     Record,
     cell_name,
-    environment,
     read_bits,
     read_json,
     read_records,
@@ -242,22 +239,3 @@ def test_bits_that_are_broken_anywhere_are_refused(tmp_path: Path) -> None:
             read = read_bits(path)
             known = read.keys() & wanted.keys()  # a flip may hide a column
             assert all(np.array_equal(read[key], wanted[key]) for key in known), "a flipped bit changed an answer"
-
-
-# The stamp
-
-
-def test_environment_is_json_and_names_versions_but_not_the_machine_or_its_user() -> None:
-    stamp = environment()
-    text = json.dumps(stamp, allow_nan=False)
-    for name in ("resolute", "python", "torch", "numpy", "torchvision", "timm", "lightning-fabric"):
-        assert stamp[name][0].isdigit(), name
-    assert stamp["threads"] >= 1
-    assert stamp["cores"] == os.cpu_count()
-    for private in (platform.node(), str(Path.home()), str(Path.cwd())):
-        assert private not in text
-    assert stamp["platform"].split()[0] == platform.system()
-
-
-def test_a_package_that_is_not_installed_is_said_to_be_so() -> None:
-    assert records._version("no-such-package") == "not installed"

@@ -1,6 +1,6 @@
 """``python -m resolute`` is the command ``resolute``."""
 
-from resolute.cli import main
+from resolute.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -12,19 +12,22 @@ Every file is written to a neighbour, synced and renamed, so that a reader sees 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
+import math
 import os
-import platform
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from resolute.errors import InputError
+from resolute.machine import environment as environment  # noqa: PLC0414 it was here, and is expected here
+from resolute.untrusted import MOST_JSON, check_stored, parse_json, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Bits = Mapping["Key", NDArray[np.bool_]]
+
+MOST_RECORDS = 2**30
+"""Bytes in a file of records, of which each has about 150: those of a thousand cells with 7,000 columns each."""
+
+MOST_BITS = 2**31
+"""Bytes in a file of bits: 50,000 images under 340,000 shifts."""
 
 Key = tuple[str, str, float]
 """``(suite, shift, severity)``: one column of the evaluation, the same for every method and seed."""
@@ -114,7 +123,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose a folder that can be written (--out)."
+            f"cannot write {path}: {error.strerror or error}. "
+            + (
+                "Make room; the same command goes on from here."
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "Choose a folder that can be written (--out)."
+            )
         ) from error
 
 
@@ -146,10 +160,10 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        InputError: If there is no such file or it is not JSON.
+        InputError: If there is no such file, or it is not JSON or over 64 MiB.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_file(path, MOST_JSON))
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
@@ -181,20 +195,30 @@ def read_records(path: Path) -> list[Record]:
         InputError: If the file is missing or a line is not a record.
     """
     try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
-        ) from error
+        lines = read_file(path, MOST_RECORDS).splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path}: {reason}. Is this a run directory of `resolute compare`?") from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(Record(**json.loads(line)))
+            records.append(_record(parse_json(line)))
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{path}, line {number} is not a record ({error}). Delete the cell and run again."
             ) from error
     return records
+
+
+def _record(stored: Any) -> Record:
+    record = Record(**stored)
+    for field in dataclasses.fields(Record):
+        value = getattr(record, field.name)
+        if type(value).__name__ not in ("int" if field.type == "float" else "", field.type):
+            raise TypeError(f"{field.name} is {value!r:.80}; wanted is {field.type}")
+    if not (0 <= record.correct <= record.n and record.n >= 1 and math.isfinite(record.severity)):
+        raise ValueError(f"{record.correct} correct of {record.n} at severity {record.severity}")
+    return record
 
 
 def write_bits(path: Path, bits: Bits) -> None:
@@ -229,54 +253,22 @@ def read_bits(path: Path) -> dict[Key, NDArray[np.bool_]]:
         InputError: If the file is missing or broken.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        raw = read_file(path, MOST_BITS)
+        with ZipFile(io.BytesIO(raw)) as archive:
+            check_stored(archive.infolist(), len(raw))
+        with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
             n = int(stored["n"])
-            return {
-                _key(name): np.unpackbits(stored[name], count=n).astype(bool) for name in stored.files if name != "n"
-            }
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile) as error:
+            return {_key(name): _unpack(stored[name], n) for name in stored.files if name != "n"}
+    except (OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, BadZipFile) as error:
         raise InputError(f"cannot read {path} ({error}). Delete the cell and run again.") from error
+
+
+def _unpack(packed: NDArray[np.uint8], n: int) -> NDArray[np.bool_]:
+    if packed.dtype != np.uint8 or packed.shape != ((n + 7) // 8,):
+        raise ValueError(f"{n:,} bits are announced, and there is {packed.dtype} {packed.shape}")
+    return np.unpackbits(packed, count=n).astype(bool)
 
 
 def _key(name: str) -> Key:
     suite, shift, severity = name.split("/")
     return (suite, shift, float(severity))
-
-
-def environment() -> dict[str, Any]:
-    """Describe the machine and the versions that a measurement was made with.
-
-    Returns:
-        Strings and numbers for JSON: versions, processor, threads, accelerator. No host name, no user, no path.
-    """
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "resolute": _version("resolute"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        **{name: _version(name) for name in ("numpy", "torchvision", "timm", "lightning-fabric")},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
-
-
-def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -35,7 +35,12 @@ FLAGS = {
         "--shift", "--flip", "--no-flip", "--erase", "--eps", "--p", "--where", "--radius", "--suites", "--split",
         "--hold-out", "--train-on-all", "--device", "--devices", "--precision", "--compile", "--no-compile",
         "--channels-last", "--no-channels-last", "--tensorboard", "--no-tensorboard", "--out",
-        "--train-fraction", "--update-bn", "--no-update-bn", "--jobs",
+        "--train-fraction", "--update-bn", "--no-update-bn", "--jobs", "--on",
+    ],
+    "train": [
+        "--data", "--data-dir", "--size", "--model", "--method", "--seed", "--epochs", "--batch-size", "-b", "--lr",
+        "--eps", "--where", "--suites", "--device", "--devices", "--nodes", "--strategy", "--sync-bn", "--no-sync-bn",
+        "--precision", "--out",
     ],
     "evaluate": [
         "[CHECKPOINT]...", "--data", "--data-dir", "--size", "--suites", "--model", "--weights", "--factory", "--seed",
@@ -99,17 +104,17 @@ def resolute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 class Seen(Exception):
-    def __init__(self, recipe: Recipe, out: Path, command: str, jobs: int) -> None:
+    def __init__(self, recipe: Recipe, out: Path, command: str, jobs: int, on: str) -> None:
         super().__init__("seen")
-        self.recipe, self.out, self.command, self.jobs = recipe, out, command, jobs
+        self.recipe, self.out, self.command, self.jobs, self.on = recipe, out, command, jobs, on
 
 
 @pytest.fixture
 def asked(resolute: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
     """Call compare on the command line and see what it would be called with in Python."""
 
-    def see(recipe: Recipe, out: Path, *, jobs: int, command: str) -> NoReturn:
-        raise Seen(recipe, out, command, jobs)
+    def see(recipe: Recipe, out: Path, *, jobs: int, on: str, command: str) -> NoReturn:
+        raise Seen(recipe, out, command, jobs, on)
 
     monkeypatch.setattr(comparison, "compare", see)
 
@@ -168,10 +173,10 @@ def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
         "--weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
         "--shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 --suites clean,fgsm "
         "--split validation --device cpu --devices 2 --precision bf16-mixed --compile --channels-last --tensorboard "
-        "--train-fraction 0.5 --update-bn --jobs 3 --out here"
+        "--train-fraction 0.5 --update-bn --jobs 3 --on ray --out here"
     )
     seen = asked(*flags.split())
-    assert (seen.out, seen.jobs) == (Path("here"), 3)
+    assert (seen.out, seen.jobs, seen.on) == (Path("here"), 3, "ray")
     assert seen.command == f"resolute compare {flags}"
     assert seen.recipe == Recipe(
         name="digits",
@@ -192,6 +197,22 @@ def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
             precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
         ),
     )  # fmt: skip
+
+
+def test_the_flags_of_train_reach_its_recipe(resolute: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Recipe] = []
+
+    def see(recipe: Recipe, _out: Path, *, command: str) -> list[Any]:
+        assert command.startswith("resolute train")
+        seen.append(recipe)
+        return []
+
+    monkeypatch.setattr(comparison, "train_one", see)
+    flags = "--method fgsm --seed 3 -b 32 --devices 2 --nodes 2 --sync-bn --suites clean,noise --device cpu"
+    assert resolute("train", *flags.split()).code == 0
+    [recipe] = seen
+    assert (recipe.cells, recipe.baseline, recipe.suites) == ([("fgsm", 3)], "fgsm", ("clean", "noise"))
+    assert (recipe.train.devices, recipe.train.nodes, recipe.train.sync_bn, recipe.train.batch_size) == (2, 2, True, 32)
 
 
 def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:

@@ -1,8 +1,9 @@
 """Compare in children of one process that has imported everything, and kill the children with SIGKILL.
 
-Run as ``python killed.py FOLDER``. Below FOLDER it leaves ``undisturbed``, ``writes`` (killed at every write, before or
-after the file got its name) and ``moments-N`` (killed at random moments), each gone on with until finished; it prints
-how many children were killed in which way.
+Run as ``python killed.py FOLDER [MOMENTS]``. Below FOLDER it leaves ``undisturbed``, ``writes`` (killed at every write,
+before or after the file got its name) and ``moments-N`` (killed at random moments), each gone on with until finished.
+It prints how many children were killed in which way, and how many of the runs differ from the undisturbed one in any
+byte of their records, weights, bits or descriptions. With MOMENTS above 6, finished runs are deleted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -87,7 +89,17 @@ def die_at_write(number: int) -> Callable[[], None]:
     return prepare
 
 
-def main(folder: Path) -> None:
+FILES = ("weights.safetensors", "bits.npz", "records.jsonl", "model.json")
+
+
+def outcome(out: Path) -> dict[str, bytes]:
+    """Read everything of a run that does not depend on time."""
+    cells = sorted(out.glob("cells/*"))
+    files = [out / "records.jsonl", *(cell / name for cell in cells if cell.is_dir() for name in FILES)]
+    return {str(file.relative_to(out)): file.read_bytes() for file in files}
+
+
+def main(folder: Path, wanted: int = MOMENTS) -> None:
     """Kill and go on, in both ways, and print the counts."""
     torch.set_num_threads(1)
     begin = time.monotonic()
@@ -98,17 +110,26 @@ def main(folder: Path) -> None:
     while was_killed(start(folder / "writes", die_at_write(writes))):
         writes += 1
 
+    expected = outcome(folder / "undisturbed")
+    differing = int(outcome(folder / "writes") != expected)
     rng, moments, runs = random.Random(0), 0, 0
-    while moments < MOMENTS:
-        child = start(folder / f"moments-{runs}")
+    while moments < wanted:
+        out = folder / f"moments-{runs}"
+        child = start(out)
         time.sleep(rng.uniform(0.05, 0.6) * duration)
         os.kill(child, signal.SIGKILL)
         killed = was_killed(child)
-        moments, runs = moments + killed, runs + (not killed)
-    while was_killed(start(folder / f"moments-{runs}")):
-        pass
-    print(json.dumps({"writes": writes - 1, "moments": moments}))
+        moments += killed
+        if killed and moments < wanted:
+            continue
+        while was_killed(start(out)):
+            pass
+        runs, differing = runs + 1, differing + (outcome(out) != expected)
+        if wanted > MOMENTS:
+            print(f"{moments} kills, {runs} runs, {differing} differ", flush=True)
+            shutil.rmtree(out)
+    print(json.dumps({"writes": writes - 1, "moments": moments, "runs": runs, "differing": differing}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -124,7 +124,9 @@ def test_a_pickle_cannot_call_anything(
     tmp_path: Path, content: Any, protocol: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "batch").write_bytes(pickle.dumps(content, protocol))
-    with pytest.raises(ValueError, match=r"batch is no pickle of plain data: it asks for (\w+\.print|_codecs\.encode)"):
+    with pytest.raises(
+        ValueError, match=r"no pickle of plain data: it asks for (\w+\.print|_codecs\.enc|an array of 'O8')"
+    ):
         read_pickle(tmp_path / "batch")
     assert capsys.readouterr().out == ""
 

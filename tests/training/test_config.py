@@ -131,8 +131,10 @@ def test_milestones_count_from_the_beginning_of_training() -> None:
         ("ema", 1.0, "ema is 1.0; it must be at least 0 and below 1."),
         ("ema", -0.5, "ema is -0.5; it must be at least 0 and below 1."),
         ("device", "tpu", "device is 'tpu'; it must be auto, cpu or cuda."),
-        ("devices", 0, "devices is 0; it must be at least 1 and divide batch_size."),
-        ("devices", 3, "devices is 3; it must be at least 1 and divide batch_size."),
+        ("devices", 0, "devices is 0; it must be at least 1, and batch_size a multiple of devices times nodes."),
+        ("devices", 3, "devices is 3; it must be at least 1, and batch_size a multiple of devices times nodes."),
+        ("nodes", 0, "nodes is 0; it must be at least 1."),
+        ("strategy", "dp", "strategy is 'dp'; it must be ddp."),
         ("precision", "16-true", "precision is '16-true'; it must be 32-true or bf16-mixed."),
     ],
 )

@@ -32,7 +32,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     save(tmp_path / "cell")
     stored = files.load(tmp_path / "cell", "this run", CPU)
     assert stored is not None
-    state, rows = stored
+    state, rows, _ = stored
     assert torch.equal(state["model"]["w"], torch.arange(3.0))
     assert rows == ROWS
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resolute import models
 from resolute.errors import InputError
 from resolute.models import checkpoint
-from resolute.records import read_json
+from resolute.untrusted import check_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,15 +61,13 @@ def from_checkpoint(folder: Path, info: DataInfo) -> Subject:
         cells = sorted(path.parent for path in folder.glob(f"cells/*/{checkpoint.SPEC}"))
         hint = f" This is a run: give one of its cells, such as {cells[0]}." if cells else ""
         raise InputError(f"{folder} holds no {checkpoint.SPEC}: a checkpoint is a folder cells/METHOD-seedN.{hint}")
-    spec = read_json(folder / checkpoint.SPEC)
+    spec = checkpoint.read_spec(folder)
     _check_spec(folder, spec, info)
     name = f"{spec['method']}-seed{spec['seed']}" if {"method", "seed"} <= spec.keys() else folder.resolve().name
     return _subject(name, checkpoint.load(folder), str(spec["name"]))
 
 
-def _check_spec(folder: Path, spec: Any, info: DataInfo) -> None:
-    if not isinstance(spec, dict) or not {"name", "classes", "shape"} <= spec.keys():
-        raise InputError(f"{folder / checkpoint.SPEC} does not describe a network. Train it again.")
+def _check_spec(folder: Path, spec: dict[str, Any], info: DataInfo) -> None:
     if spec["classes"] != info.classes or tuple(spec["shape"]) != info.shape:
         raise InputError(
             f"{folder} was trained on {spec['classes']} classes of {_times(spec['shape'])} pixels, and {info.name} has "
@@ -117,20 +115,16 @@ def from_name(name: str, weights: Path, info: DataInfo) -> Subject:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
+        check_tensors(path)
         stored: Any = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except Exception as error:  # a broken file raises whatever its bytes happen to lead to
         raise _unreadable(path, error) from error
     for key in NESTED:
         if isinstance(stored, dict) and isinstance(stored.get(key), dict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import typer
@@ -15,6 +17,7 @@ from resolute.cli.evaluate import evaluate
 from resolute.cli.list import list_
 from resolute.cli.report import report
 from resolute.cli.reproduce import reproduce
+from resolute.cli.train import train
 from resolute.cli.tune import tune
 from resolute.errors import InputError
 
@@ -26,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(compare)
+app.command()(train)
 app.command()(evaluate)
 app.command()(curvature)
 app.command()(report)
@@ -42,3 +46,25 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
+
+
+def run() -> None:
+    """Run the command line as a process of its own; a signal ends it with 128 and its number.
+
+    Raises:
+        SystemExit: If it ends with anything else than 0.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        main()
+    except SystemExit as end:
+        if end.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(end.code or 0))  # at once: a scheduler does not wait until Python has cleared up
+
+
+def _stop(number: int, _frame: object) -> None:
+    Console(stderr=True).print("stopped by a signal; the same command goes on from here.")
+    sys.exit(128 + number)

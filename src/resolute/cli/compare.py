@@ -71,7 +71,8 @@ def compare(
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Layout.")] = None,
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard/--no-tensorboard", help="Also log there.")] = None,
-    jobs: Annotated[int, typer.Option(help="Processes on this machine that share the cells and the cores.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Cells at a time: processes on this machine, or tasks of Ray.")] = 1,
+    on: Annotated[str, typer.Option(help="local, ray, or ray://HOST:PORT of a cluster that is running.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/NAME-HASH.")] = None,
 ) -> None:
     """Train every method with paired seeds, judge them on the same images, and say whether they differ.
@@ -79,14 +80,16 @@ def compare(
     Without arguments: base, FGSM and R on scikit-learn's digits, in under two minutes. The same command goes on where
     a killed one stopped.
     """  # noqa: DOC501 the docstring is the command's help
-    given = {name: value for name, value in locals().items() if name not in ("recipe", "jobs") and value is not None}
+    given = {
+        name: value for name, value in locals().items() if name not in ("recipe", "jobs", "on") and value is not None
+    }
     from resolute import comparison
     from resolute.report import console_table
 
     made = make_recipe(recipe, given)
     folder = out or comparison.default_folder(made)
     try:
-        summary = comparison.compare(made, folder, jobs=jobs, command=command_line())
+        summary = comparison.compare(made, folder, jobs=jobs, on=on, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
@@ -124,14 +127,15 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
 
     settings = same("eps", "p", "where") | ({"radius": parse_radius(flags["radius"])} if "radius" in flags else {})
     train = same("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "device", "devices", "precision")
-    train |= same("compile", "channels_last", "tensorboard", "momentum", "nesterov", "decay_epochs", "update_bn")
+    train |= same("nodes", "strategy", "sync_bn", "compile", "channels_last", "tensorboard", "update_bn")
+    train |= same("momentum", "nesterov", "decay_epochs")
     train |= chosen(optimizer="opt", damping="opt_eps", clip_norm="clip_grad", gamma="decay_rate", lr_floor="min_lr")
     train |= chosen(schedule="sched", label_smoothing="smoothing", ema="model_ema")
     if "milestones" in flags:
         train["milestones"] = tuple(_whole(part, "--milestones") for part in flags["milestones"].split(","))
     if augment := same("shift", "padding", "flip", "erase", "crop", "rotation"):
         train["augment"] = replace(start.train.augment or Augment(), **augment)
-    whole = same("data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
+    whole = same("baseline", "data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
     lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}

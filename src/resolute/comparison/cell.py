@@ -13,15 +13,17 @@ from filelock import FileLock, Timeout
 
 from resolute import counter, methods, models, suites
 from resolute.data import Images, balanced_part, load
+from resolute.errors import InputError
 from resolute.evaluation import measure, records
 from resolute.models import checkpoint
 from resolute.places import sites
 from resolute.records import cell_name, write_bits, write_json, write_records
 from resolute.surgery import is_robust
-from resolute.training import train
+from resolute.training import rank, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from resolute.recipes import Recipe
@@ -96,12 +98,13 @@ def run_cell(
 
     Returns:
         Whether the cell is finished; False if another process is at it.
+
+    Raises:
+        InputError: If the directory cannot be written or has no locks, or training diverges.
     """
     cell = out / "cells" / cell_name(method, seed)
     locks = out / ".locks"
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / cell.name, blocking=False)
-    with contextlib.suppress(Timeout), lock:
+    with contextlib.suppress(Timeout), _locked(locks, cell.name):
         if not is_finished(out, method, seed):
             _run(recipe, splits, method, seed, cell, tell)
     if finished := is_finished(out, method, seed):
@@ -123,6 +126,35 @@ def is_finished(out: Path, method: str, seed: int) -> bool:
     return (out / "cells" / cell_name(method, seed) / "records.jsonl").exists()
 
 
+def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
+    """Train and judge the one network of a recipe, by this process or together with those that torchrun started.
+
+    Args:
+        recipe: A recipe of one cell, `resolved`.
+        splits: Its images.
+        out: Folder of the checkpoint.
+    """
+    [(method, seed)] = recipe.cells
+    with _locked(out / ".locks", "train") if rank() == 0 else contextlib.nullcontext():
+        if not (out / "records.jsonl").exists():
+            _run(recipe, splits, method, seed, out, None)
+
+
+def _locked(folder: Path, name: str) -> AbstractContextManager[object]:
+    """Take a lock that ends with the process; `Timeout` says that another has it."""
+    lock = FileLock(folder / name, blocking=False, fallback_to_soft=False)  # a soft one outlives a killed process
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock.acquire()
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        raise InputError(
+            f"cannot lock {folder / name}: {error}. Runs in one directory are kept apart by locks: choose, with --out, "
+            "a folder that can be written, on a disk that has them."
+        ) from error
+
+
 def _run(
     recipe: Recipe, splits: Splits, method: str, seed: int, cell: Path, tell: Callable[[str, int, float], None] | None
 ) -> None:
@@ -140,7 +172,9 @@ def _run(
         out=cell,
         on_step=functools.partial(tell, method, seed) if tell else None,
     )
-    bits = measure(model, splits.test, recipe.suites)
+    bits = measure(model, splits.test, recipe.suites, sharded=True)
+    if rank():
+        return
     checkpoint.save(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
     write_bits(cell / "bits.npz", bits)
     write_json(cell / "cost.json", _cost(recipe, method, model, log))

@@ -13,23 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute import report
-from resolute.comparison.cell import check, is_finished, load_splits
+from resolute.comparison.cell import check, is_finished, load_splits, run_alone
+from resolute.comparison.cluster import check_place, run_on_ray
 from resolute.comparison.processes import run_cells, run_in_processes
 from resolute.comparison.progress import progress
 from resolute.errors import InputError
 from resolute.recipes import Recipe, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
-from resolute.training import TrainConfig
+from resolute.training import TrainConfig, rank
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from resolute.comparison.cell import Splits
     from resolute.data import Images
+    from resolute.records import Record
 
 
 def compare(
-    recipe: Recipe, out: str | Path, *, jobs: int = 1, command: str = "", console: Console | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    on: str = "local",
+    command: str = "",
+    console: Console | None = None,
 ) -> report.Summary:
     """Train and judge every cell of a recipe that has no finished record, then write the report.
 
@@ -39,6 +47,8 @@ def compare(
             are those of an undisturbed run.
         jobs: Processes that share the cells, each with its share of the cores; above 1 a script must guard its call by
             ``if __name__ == "__main__"``. Other processes, started by hand, may work in the same directory.
+        on: Where the cells run: ``"local"``, in processes of this machine; ``"ray"``, on a cluster of Ray that is this
+            machine; ``"ray://HOST:PORT"``, on one that is running, whose machines share ``out``.
         command: The command line to quote in the report as the way to run it again.
         console: Where progress is shown; standard error by default.
 
@@ -49,18 +59,21 @@ def compare(
         InputError: If the data cannot be had, the folder cannot be written or holds another run, or training diverges.
     """
     out = Path(out)
+    check_place(on)
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it is a number of processes, 1 or more.")
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info)
     check(recipe, splits)
     _claim(out, recipe, splits.test, command)
-    fill(recipe, splits, out, jobs=jobs, console=console)
+    fill(recipe, splits, out, jobs=jobs, on=on, console=console)
     report.write_report(out)
     return report.summarise(report.load_run(out))
 
 
-def fill(recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, console: Console | None = None) -> None:
+def fill(
+    recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, on: str = "local", console: Console | None = None
+) -> None:
     """Train and judge every cell that is not finished.
 
     Args:
@@ -68,6 +81,7 @@ def fill(recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, console: C
         splits: Its images.
         out: The run directory.
         jobs: Processes; no more are started than there are cells to run.
+        on: As in `compare`.
         console: Where progress is shown; standard error by default.
     """
     open_cells = [cell for cell in recipe.cells if not is_finished(out, *cell)]
@@ -77,7 +91,9 @@ def fill(recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, console: C
             _gather(recipe, out)
             finish(method, seed)
 
-        if min(jobs, len(open_cells)) <= 1:
+        if on != "local":
+            run_on_ray(recipe, out, on, jobs, finished)
+        elif min(jobs, len(open_cells)) <= 1:
             run_cells(recipe, splits, out, tell, finished)
         else:
             run_in_processes(min(jobs, len(open_cells)), recipe, out, tell, finished)
@@ -95,6 +111,33 @@ def settle(recipe: Recipe, out: Path, images: Images, command: str) -> None:
     """
     beside = {"data_info": dataclasses.asdict(images.info), "command": command}
     write_json(out / "recipe.json", to_json(recipe) | beside)
+
+
+def train_one(recipe: Recipe, out: str | Path, *, command: str = "") -> list[Record]:
+    """Train one network by one method and judge it; over many processes and machines where torchrun started them.
+
+    Args:
+        recipe: A recipe of one method and one seed.
+        out: Folder of the checkpoint; the same call goes on where a killed one stopped.
+        command: The command line, for the folder's description.
+
+    Returns:
+        Its records.
+
+    Raises:
+        InputError: If the recipe has several cells or its data cannot be had, the folder cannot be written or holds
+            another run, or training diverges.
+    """
+    out = Path(out)
+    if len(recipe.cells) != 1:
+        raise InputError(f"{len(recipe.cells)} networks were asked for; compare trains several, and train one.")
+    splits = load_splits(recipe)
+    recipe = recipe.resolved(splits.test.info)
+    check(recipe, splits)
+    if rank() == 0:
+        _claim(out, recipe, splits.test, command)
+    run_alone(recipe, splits, out)
+    return read_records(out / "records.jsonl") if rank() == 0 else []
 
 
 def default_folder(recipe: Recipe) -> Path:

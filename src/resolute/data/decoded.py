@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resolute.untrusted import MOST_JSON, parse_json, read_array, read_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -67,10 +69,13 @@ def recall(folder: Path, name: str) -> Decoded | None:
         The set, its pixels mapped into memory; None if it was not kept, or not whole.
     """
     try:
-        about = json.loads((folder / name / "about.json").read_text(encoding="utf-8"))
-        x = np.load(folder / name / "x.npy", mmap_mode="r", allow_pickle=False)
-        return Decoded(x, tuple(about["mean"]), tuple(about["std"]))
-    except (OSError, EOFError, ValueError, KeyError):
+        about = parse_json(read_file(folder / name / "about.json", MOST_JSON))
+        x = read_array(folder / name / "x.npy")
+        if x.dtype != np.uint8 or x.ndim != 4:
+            return None
+        mean, std = (tuple(map(float, about[key])) for key in ("mean", "std"))
+        return Decoded(x, mean, std) if len(mean) == len(std) == x.shape[1] else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 

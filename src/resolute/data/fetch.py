@@ -27,6 +27,8 @@ ATTEMPTS = 3
 """Transfers tried from one source; each goes on where the one before broke off."""
 TIMEOUT = 30
 """Seconds without an answer after which a source is given up."""
+MOST = 2**32
+"""Bytes of a download; the largest published file here, SVHN's extra images, has 1.3 billion."""
 _BLOCK = 2**20
 
 
@@ -67,7 +69,7 @@ def fetch(root: Path, file: Download) -> Path:
     mirror = os.environ.get("RESOLUTE_MIRROR")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise InputError(f"RESOLUTE_MIRROR is {mirror!r}: it is an address that begins with http:// or https://")
-    urls = ((f"{mirror.rstrip('/')}/{file.path}",) if mirror else ()) + file.urls
+    urls = ((f"{mirror.rstrip('/')}/{file.path}",) if mirror else ()) + tuple(secured(file.urls))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target.with_name(f"{target.name}.part")) as part:
@@ -77,6 +79,25 @@ def fetch(root: Path, file: Download) -> Path:
     if reasons:
         raise InputError("; ".join(dict.fromkeys(reasons)))
     return target
+
+
+def secured(urls: Sequence[str]) -> Iterator[str]:
+    """Put https before http, which is left for hosts that have nothing else: the checksum decides what is kept.
+
+    Args:
+        urls: Addresses, in the order in which to try.
+
+    Yields:
+        For each that begins with http:// the same with https://, and then itself.
+
+    Examples:
+        >>> list(secured(["http://a.org/x", "https://b.org/x"]))
+        ['https://a.org/x', 'http://a.org/x', 'https://b.org/x']
+    """
+    for url in urls:
+        if url.startswith("http://") and urllib.parse.urlsplit(url).hostname != "127.0.0.1":
+            yield f"https://{url.removeprefix('http://')}"
+        yield url
 
 
 def md5_of(path: Path) -> str:
@@ -168,6 +189,8 @@ def _transfer(url: str, part: Path) -> None:
 
 def _copy(response: IO[bytes], file: IO[bytes], advance: Any) -> None:
     while block := response.read(_BLOCK):
+        if file.tell() + len(block) > MOST:
+            raise OSError(f"it sends more than {MOST:,} bytes, which no published file has")
         file.write(block)
         advance(len(block))
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from resolute.data.fetch import Download, fetch, verify
-from resolute.data.formats import read_batches, read_idx, read_mat, unpacked
+from resolute.data.formats import MOST_PICKLED, read_batches, read_idx, read_mat, unpacked
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
+
+
+MOST_MEMBERS = 100
+"""Members of an archive of batches; CIFAR's have 9 and 5."""
 
 
 class Host(Protocol):
@@ -161,7 +166,7 @@ class CIFAR:
             archive = Download(kind.filename, kind.tgz_md5, (kind.url,))
             wanted = f"{kind.filename}, or the folder {kind.base_folder} that it holds"
             [packed] = _obtain(self.title, root, root, [archive], wanted)
-            _unpack(packed, folder)
+            _unpack(packed, folder, [name for name, _ in batches])
         chosen = kind.train_list if part == "train" else kind.test_list
         files = [folder / name for name, _ in chosen]
         for file, (_, md5) in zip(files, chosen, strict=True):
@@ -198,18 +203,35 @@ def _obtain(title: str, root: Path, folder: Path, files: Sequence[Download], wan
         ) from error
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive beside its folder and move the whole: a try that breaks off leaves nothing to trip over."""
+def _unpack(archive: Path, folder: Path, names: Sequence[str]) -> None:
+    """Unpack files of an archive beside its folder and move the whole: a try that breaks off leaves nothing."""
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
             with tarfile.open(archive) as opened:
-                opened.extractall(scratch, filter="data")
+                members = list(_wanted(opened, {f"{folder.name}/{name}" for name in names}))
+                opened.extractall(scratch, members, filter="data")
             fresh = Path(scratch) / folder.name
+            _check_whole(fresh, names)
             folder.mkdir(exist_ok=True)
             for file in fresh.iterdir():
                 file.replace(folder / file.name)
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{archive} cannot be unpacked into {folder} ({error})") from error
+
+
+def _check_whole(folder: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing[:5])}")
+
+
+def _wanted(opened: tarfile.TarFile, names: set[str]) -> Iterator[tarfile.TarInfo]:
+    """Choose members by name: regular files of bounded size, whatever else the archive holds."""
+    for number, member in enumerate(opened):
+        if member.size > MOST_PICKLED or number > MOST_MEMBERS:
+            raise ValueError(f"its member {number}, {member.name[:80]!r}, announces {member.size:,} bytes")
+        if member.name in names and member.isreg():
+            yield member
 
 
 def _check_grey(x: Tensor, y: Tensor, classes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ import torch
 
 from resolute.data.encoded import Encoded, listed
 from resolute.data.folder import ORDER, PARTS, check_parts
-from resolute.data.rows import Rows, reading
+from resolute.data.rows import Rows, checked, reading
 from resolute.errors import InputError
+from resolute.untrusted import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,13 +101,27 @@ def _columns(file: Path) -> Columns:
 
     with reading(file):
         schema = pq.read_schema(file)
-    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    features = {name: described[name] for name in schema.names if name in described}
+    features = _features(file, schema)
     image = _the_one(file, "image", _described(features, "Image") or [f.name for f in schema if _holds_images(f.type)])
     class_labels = _described(features, "ClassLabel")
     label = _the_one(file, "label", class_labels or [f.name for f in schema if _holds_labels(f.type)])
     names = features[label].get("names") if class_labels else None
     return Columns(image, label, tuple(names) if names else None)
+
+
+def _features(file: Path, schema: Any) -> dict[str, Any]:
+    """Read the description that Hugging Face's library writes: a dictionary for each column."""
+    try:
+        stored = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+        described = stored.get("info", {}).get("features", {})
+        found = {name: described[name] for name in schema.names if name in described}
+        names = [feature.get("names") or [] for feature in found.values() if feature.get("_type") == "ClassLabel"]
+        damaged = [name for own in names for name in (own if isinstance(own, list) else [own]) if type(name) is not str]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{file} has a damaged description of its columns ({error}): fetch it again") from error
+    if damaged:
+        raise InputError(f"{file} describes a class by {damaged[0]!r:.60}, which is no name: fetch it again")
+    return found
 
 
 def _described(features: dict[str, Any], kind: str) -> list[str]:
@@ -148,7 +162,10 @@ def _labels(file: Path, column: str) -> list[int | str]:
     import pyarrow.parquet as pq
 
     with reading(file):
+        wanted = checked(file).num_rows
         values: list[int | str | None] = pq.read_table(file, columns=[column]).column(column).to_pylist()
+    if len(values) != wanted:
+        raise InputError(f"{file} announces {wanted:,} rows and holds {len(values):,}: fetch it again")
     missing = sum(value is None for value in values)
     if missing or not values:
         state = f"{missing} of {len(values)} rows without a label" if values else "no rows"

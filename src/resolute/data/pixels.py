@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 Blob = Path | bytes | None
 """A compressed image: its file, its content, or nothing where a row holds none."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is opened. Pillow knows more, and would call another program (Ghostscript) for some, whatever the suffix."""
+MOST_PIXELS = 89_478_485
+"""Pixels of an image: where Pillow begins to warn of decompression bombs, 256 MiB of RGB."""
 _ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held; 5 to 8 swap width and height."""
 
@@ -136,7 +141,23 @@ def _opened(blob: Blob) -> Image:
 
     if not blob:
         raise ValueError("it holds no bytes")
-    return Image.open(io.BytesIO(blob) if isinstance(blob, bytes) else blob)
+    if isinstance(blob, Path) and blob.exists() and not blob.is_file():
+        raise ValueError("it is no regular file")
+    try:
+        image = Image.open(io.BytesIO(blob) if isinstance(blob, bytes) else blob, formats=_formats())
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"it announces too many pixels ({error})") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it announces {image.width:,} x {image.height:,} pixels; {MOST_PIXELS:,} are the most")
+    return image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _orientation(image: Image) -> int:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from resolute.data.pixels import Blob
 
 
+LEAST_IMAGE = 8
+"""Bytes of a file for each image in it, at least; the smallest PNG file has 67, and rows may share one."""
+INFLATION = 100
+"""How many times its size a file may unfold to: compressed images hardly do."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """Compressed images that are rows of parquet files; see :class:`~resolute.data.encoded.Blobs`.
@@ -47,12 +53,10 @@ class Rows:
         Returns:
             The rows of all files.
         """
-        import pyarrow.parquet as pq
-
         sizes = []
         for number, path in enumerate(paths):
             with reading(path):
-                metadata = pq.read_metadata(path)
+                metadata = checked(path)
             sizes += [(number, k, metadata.row_group(k).num_rows) for k in range(metadata.num_row_groups)]
         groups = np.array(sizes, dtype=np.int64)
         groups[:, 2] = groups[:, 2].cumsum()
@@ -82,8 +86,12 @@ class Rows:
 
         for path in self.paths:
             with reading(path), pq.ParquetFile(path) as opened:
+                left = opened.metadata.num_rows
                 for batch in opened.iter_batches(CHUNK, columns=[self.column]):
+                    left -= len(batch)
+                    _check_rows(path, left >= 0)
                     yield _content(batch.column(0)).to_pylist()
+                _check_rows(path, left == 0)
 
     def describe(self, i: int) -> str:
         """Name an image, for messages.
@@ -110,6 +118,38 @@ class Rows:
     def _find(self, i: int) -> tuple[int, int]:
         k = int(np.searchsorted(self.groups[:, 2], i, side="right"))
         return k, i - (int(self.groups[k - 1, 2]) if k else 0)
+
+
+def checked(path: Path) -> Any:
+    """Read a file's footer, and refuse one that announces more than the file can hold.
+
+    Args:
+        path: The file.
+
+    Returns:
+        pyarrow's description of it.
+
+    Raises:
+        InputError: If it announces more rows than images fit in, or pages that unfold as images do not.
+    """
+    import pyarrow.parquet as pq
+
+    metadata, size = pq.read_metadata(path), path.stat().st_size
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    rows = [group.num_rows for group in groups]
+    unfolded = sum(
+        max(0, group.column(k).total_uncompressed_size) for group in groups for k in range(group.num_columns)
+    )
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows or metadata.num_rows * LEAST_IMAGE > size:
+        raise InputError(f"{path} announces {metadata.num_rows:,} images in {size:,} bytes: it is damaged, or a trap")
+    if unfolded > INFLATION * size:
+        raise InputError(f"{path} would unfold from {size:,} to {unfolded:,} bytes, as images do not: delete it")
+    return metadata
+
+
+def _check_rows(path: Path, holds: bool) -> None:
+    if not holds:
+        raise InputError(f"{path} holds another number of images than it announces: delete it and fetch it again")
 
 
 @functools.lru_cache(maxsize=2)
@@ -143,6 +183,6 @@ def reading(file: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file} cannot be read as parquet ({reason}): delete it and fetch it again") from error

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PREFETCH = 2
 """Batches that each worker prepares ahead."""
 MOST_WORKERS = 16
+PATIENCE = 300.0
+"""Seconds without a batch after which the workers count as hanging."""
 
 
 class Blobs(Protocol):
@@ -136,11 +138,29 @@ def decode_batches(stream: Stream, order: Tensor, batch_size: int, crop: Crop | 
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin,
         generator=torch.Generator(),  # Without one of its own, it draws from torch's global generator.
+        timeout=PATIENCE if workers else 0,
     )
-    for batch in loader:
+    answers = iter(loader)
+    while (batch := _next(answers, stream.place)) is not None:
         if isinstance(batch, str):
             raise InputError(batch)
         yield batch
+
+
+def _next(answers: Iterator[Any], place: str) -> Any:
+    """Wait for the next batch; say in words why none comes."""
+    try:
+        return next(answers, None)
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        if "timed out" in str(error):
+            what = f"gave nothing for {PATIENCE:.0f} s: is {place} on a disk that hangs?"
+        else:
+            what = f"was killed ({str(error).splitlines()[0]}): is the memory full? RESOLUTE_WORKERS=N starts fewer."
+        raise InputError(
+            f"a process that decodes photographs {what} The last checkpoint is kept; the same command goes on from it."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.distributed as dist
 
 from resolute import counter, suites
 from resolute.attacks import evaluating
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -93,6 +94,7 @@ def measure(
     batch_size: int = 500,
     root: str | Path | None = None,
     on_shift: Callable[[], None] | None = None,
+    sharded: bool = False,
 ) -> dict[Key, NDArray[np.bool_]]:
     """Tell image by image whether a network is right under each shift.
 
@@ -104,6 +106,8 @@ def measure(
         batch_size: Images in a batch.
         root: The folder that holds released corruptions.
         on_shift: Called after each shift.
+        sharded: Whether all processes of torch.distributed's group call this together: each looks at its share of the
+            images, and each gets the answers for all of them.
 
     Returns:
         For each (suite, shift, severity) a boolean array [n], True where the answer is right.
@@ -114,10 +118,25 @@ def measure(
     check_network(model, x, images.info)
     bits = {}
     for shift in shifts:
-        bits[shift.key] = measure_shift(model, images, shift, seed, batch_size=batch_size)
+        shared = sharded and dist.is_initialized() and not shift.block  # images of a block stay together
+        share = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
+        right = measure_shift(model, images, shift, seed, batch_size=batch_size, share=share)
+        bits[shift.key] = _joined(right, len(images), share[1])
         if on_shift:
             on_shift()
     return bits
+
+
+def _joined(right: NDArray[np.bool_], n: int, world: int) -> NDArray[np.bool_]:
+    """Put the shares of all processes in the order of the images; none is padded, so none is counted twice."""
+    if world == 1:
+        return right
+    shares: list[Any] = [None] * world
+    dist.all_gather_object(shares, right)
+    whole = np.empty(n, dtype=bool)
+    for rank, share in enumerate(shares):
+        whole[rank::world] = share
+    return whole
 
 
 def measure_shift(
@@ -128,6 +147,7 @@ def measure_shift(
     *,
     batch_size: int = 500,
     limit: int | None = None,
+    share: tuple[int, int] = (0, 1),
     on_batch: Callable[[int], None] | None = None,
 ) -> NDArray[np.bool_]:
     """Tell image by image whether a network is right under one shift.
@@ -139,10 +159,11 @@ def measure_shift(
         seed: Seed of the disturbances.
         batch_size: Images in a batch; where the shift has a block, that many.
         limit: Only the first so many images; None for all.
+        share: ``(rank, world)``: only the images ``rank``, ``rank + world`` and so on.
         on_batch: Called after each batch with the number of its images.
 
     Returns:
-        bool [n], True where the answer is right.
+        bool [n], or of the share, True where the answer is right.
 
     Raises:
         InputError: If the batch size is below 1.
@@ -150,7 +171,8 @@ def measure_shift(
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}: it must be 1 or more")
     size = shift.block or batch_size
-    order, right = torch.arange(len(images) if limit is None else min(limit, len(images))), []
+    order = torch.arange(len(images) if limit is None else min(limit, len(images)))[share[0] :: share[1]]
+    right: list[Tensor] = []
     shown = _batches(stored(images, shift), order, size, device_of(model))
     with evaluating(model):
         for index, (x, y) in zip(order.split(size), shown, strict=True):

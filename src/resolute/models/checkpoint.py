@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from resolute import models
 from resolute.errors import InputError
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 SPEC = "model.json"
+MOST_CLASSES = 100_000
+"""ImageNet-21k has 21,841."""
+_HUGE = r"^[^/]*\d{4}|\d{5}"
+"""Depths and widths of our own networks have three digits at most; in timm's names are numbers such as 1280."""
+SIDE = 2048
+"""Pixels of a side, and channels, that a stored network may ask for."""
 
 
 def save(model: nn.Module, folder: Path, spec: dict[str, Any]) -> None:
@@ -48,10 +57,65 @@ def load(folder: Path) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    spec = read_json(folder / SPEC)
+    spec = read_spec(folder)
+    arguments = {"classes": spec["classes"], "shape": tuple(spec["shape"])}
     try:
-        model = models.build(spec["name"], classes=spec["classes"], shape=tuple(spec["shape"]))
+        _check_size(folder, str(spec["name"]), arguments)
+        model = models.build(spec["name"], **arguments)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load the network in {folder}: {error}. Train it again.") from error
     return model.eval()
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of its network, and check it against what `save` writes.
+
+    Args:
+        folder: Where it is.
+
+    Returns:
+        ``name``, ``classes``, ``shape`` and whatever else was kept.
+
+    Raises:
+        InputError: If the file is missing, or a value is missing, of another type or out of range.
+    """
+    spec = read_json(folder / SPEC)
+    reason = _wrong(spec) if isinstance(spec, dict) else "it holds no names and values"
+    if reason:
+        raise InputError(f"{folder / SPEC} does not describe a network: {reason}. Train it again.")
+    return dict(spec)
+
+
+def _wrong(spec: dict[str, Any]) -> str:
+    name, classes, shape = (spec.get(key) for key in ("name", "classes", "shape"))
+    names = spec.get("class_names") or []
+    good = {
+        "name": isinstance(name, str) and not re.search(_HUGE, name) and len(name) < 200,
+        "classes": type(classes) is int and 2 <= classes <= MOST_CLASSES,
+        "shape": isinstance(shape, list) and len(shape) == 3 and all(type(k) is int and 0 < k <= SIDE for k in shape),
+        "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "method": isinstance(spec.get("method", ""), str),
+        "seed": type(spec.get("seed", 0)) is int,
+    }
+    if all(good.values()) and names and len(names) != classes:
+        return f"it names {len(names)} of {classes} classes"
+    return ", ".join(f"{key} is {spec.get(key)!r:.60}" for key, holds in good.items() if not holds)
+
+
+def _check_size(folder: Path, name: str, arguments: dict[str, Any]) -> None:
+    """Refuse a network whose weights are not those of the file, before it takes any memory."""
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 it is no dict
+    if not any(arguments["classes"] in shape for shape in stored.values()):
+        raise ValueError(f"none of its weights is of {arguments['classes']:,} classes")
+    try:
+        with torch.device("meta"):
+            wanted = {key: tuple(part.shape) for key, part in models.build(name, **arguments).state_dict().items()}
+    except InputError:  # some networks cannot be built without numbers: what is wrong is told as they are built
+        return
+    differing = [key for key in sorted(wanted.keys() | stored.keys()) if wanted.get(key) != stored.get(key)]
+    if differing:
+        raise ValueError(f"{len(differing)} of its weights are not those of {name}, such as {differing[0]}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from resolute.records import Key
 
+MOST_CELLS = 1_000_000
 CURVES = ("lr", "loss", "train_error", "validation_error")
 
 
@@ -127,6 +128,8 @@ def load_run(folder: Path) -> Run:
         baseline = str(recipe["baseline"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'recipe.json'} is not a recipe of `resolute compare` ({error!r}).") from error
+    if any({"/", "\\", "\0"} & set(method) for method in methods) or len(methods) * len(seeds) > MOST_CELLS:
+        raise InputError(f"{folder / 'recipe.json'} names methods by paths, or over {MOST_CELLS:,} cells.")
     grid = [(method, seed) for method in methods for seed in seeds]
     cells = {
         (method, seed): cell

@@ -14,6 +14,7 @@ from resolute.data.streaming import Stream, worker_count
 from resolute.errors import InputError
 from resolute.suites.corruptions import CORRUPTIONS
 from resolute.suites.shift import Shift
+from resolute.untrusted import read_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,9 @@ class Release(NamedTuple):
 
 
 def _read_arrays(folder: Path, corruption: str, severity: int, images: Images) -> Images:
-    stored = np.load(folder / f"{corruption}.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    stored, labels = read_array(folder / f"{corruption}.npy"), read_array(folder / "labels.npy")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels.npy holds {labels.dtype} {labels.shape}; wanted are integers in one dimension")
     n = len(labels) // len(SEVERITIES)
     if stored.shape[0] != len(labels) or stored.shape[1:] != (32, 32, 3) or stored.dtype != np.uint8:
         raise InputError(

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from resolute.training.config import Epoch, TrainConfig, learning_rate
-from resolute.training.loop import train
+from resolute.training.loop import rank, train
 
-__all__ = ["Epoch", "TrainConfig", "learning_rate", "train"]
+__all__ = ["Epoch", "TrainConfig", "learning_rate", "rank", "train"]

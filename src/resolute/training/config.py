@@ -46,7 +46,10 @@ class TrainConfig:
             evaluation, as with Dropout.
         augment: What is done to training images; None for what is customary for the data set.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        devices: Processes, one a device; above 1 they train together by DistributedDataParallel.
+        devices: Processes on each machine, one a device; above 1 they train together.
+        nodes: Machines that train together; torchrun or SLURM starts the processes on each.
+        strategy: How processes train together: ``"ddp"``, each with the whole network, or ``"fsdp"``, each with a part.
+        sync_bn: Take BatchNorm's statistics over the batches of all devices, which are GPUs.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
         compile: Compile the network with torch.compile.
         channels_last: Keep weights and images with their channels last in memory: LeNet's step on a CPU takes 0.6 of
@@ -75,6 +78,9 @@ class TrainConfig:
     augment: Augment | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
+    nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sync_bn: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False
     channels_last: bool = False
@@ -97,7 +103,12 @@ class TrainConfig:
             "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and below 1"),
             "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
             "device": (self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda"),
-            "devices": (self.devices >= 1 and self.batch_size % self.devices == 0, "at least 1 and divide batch_size"),
+            "nodes": (self.nodes >= 1, "at least 1"),
+            "devices": (
+                self.devices >= 1 and self.batch_size % max(1, self.devices * self.nodes) == 0,
+                "at least 1, and batch_size a multiple of devices times nodes",
+            ),
+            "strategy": (self.strategy == "ddp", "ddp"),
             "precision": (self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
         }
         for name, (good, want) in wanted.items():

@@ -12,6 +12,7 @@ import torch
 from resolute.errors import InputError
 from resolute.records import write_atomic
 from resolute.training.config import Epoch
+from resolute.untrusted import check_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 
 
-def save(out: Path, identity: str, state: dict[str, Any], log: list[Epoch]) -> None:
+def save(
+    out: Path, identity: str, state: dict[str, Any], log: list[Epoch], within: dict[str, Any] | None = None
+) -> None:
     """Write the checkpoint and ``train.csv``, each atomically.
 
     Args:
@@ -27,10 +30,11 @@ def save(out: Path, identity: str, state: dict[str, Any], log: list[Epoch]) -> N
         identity: What a run must agree in to go on from this checkpoint.
         state: State dicts of network, optimizer and average.
         log: The epochs so far.
+        within: Where the next epoch is, if it has begun.
     """
     rows = [dataclasses.asdict(row) for row in log]
     buffer = io.BytesIO()
-    torch.save({"identity": identity, "state": state, "log": rows}, buffer)
+    torch.save({"identity": identity, "state": state, "log": rows, "within": within}, buffer)
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
     writer.writeheader()
@@ -39,7 +43,9 @@ def save(out: Path, identity: str, state: dict[str, Any], log: list[Epoch]) -> N
     write_atomic(out / CHECKPOINT, buffer.getvalue())
 
 
-def load(out: Path, identity: str, device: torch.device) -> tuple[dict[str, Any], list[Epoch]] | None:
+def load(
+    out: Path, identity: str, device: torch.device
+) -> tuple[dict[str, Any], list[Epoch], dict[str, Any] | None] | None:
     """Read the checkpoint of a run that was interrupted, by torch's safe unpickler only.
 
     Args:
@@ -48,7 +54,7 @@ def load(out: Path, identity: str, device: torch.device) -> tuple[dict[str, Any]
         device: Where its tensors go.
 
     Returns:
-        State dicts and epochs as given to `save`; None if there is no checkpoint.
+        State dicts, epochs and place in the next one as given to `save`; None if there is no checkpoint.
 
     Raises:
         InputError: If the checkpoint is of another run, or is none.
@@ -57,14 +63,16 @@ def load(out: Path, identity: str, device: torch.device) -> tuple[dict[str, Any]
     if not path.exists():
         return None
     try:
+        check_tensors(path)
         stored = torch.load(path, map_location=device, weights_only=True)
         theirs, state, rows = stored["identity"], stored["state"], [Epoch(**row) for row in stored["log"]]
+        within = stored["within"]
     except Exception as error:  # a broken archive raises half a dozen unrelated types
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} is no checkpoint ({reason}). Delete it: this run then starts anew.") from error
     if theirs != identity:
         raise InputError(f"{path} is of another run: {theirs}. Choose another folder (--out).")
-    return state, rows
+    return state, rows, within
 
 
 def tensorboard(out: Path) -> Any:

@@ -1,0 +1,155 @@
+"""Every reader of a foreign format with a small good file; to a bad one it says `ValueError` or `OSError`."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import pickle
+import struct
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from resolute import models
+from resolute.assessment import from_name
+from resolute.data.formats import read_idx, read_mat, read_pickle, unpacked
+from resolute.data.info import photographs
+from resolute.data.parquet import open_parquet
+from resolute.data.pixels import decode, peek
+from resolute.models import checkpoint
+from resolute.records import Record, read_bits, read_records, write_bits, write_records
+from resolute.report import load_run
+from resolute.training import log
+from resolute.untrusted import read_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHAPE = (1, 8, 8)
+INFO = photographs("x", SHAPE, (0.5,), (0.5,), tuple("abcd"))
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader: what it reads, and a good file of its format."""
+
+    read: Callable[[Path], Any]
+    good: Callable[[], bytes]
+    name: str = "file"
+
+
+def _made(write: Callable[[Path], Any], name: str = "file") -> Callable[[], bytes]:
+    def good() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder, name))
+            return Path(folder, name).read_bytes()
+
+    return good
+
+
+def _image(kind: str) -> Callable[[], bytes]:
+    def good() -> bytes:
+        stream = io.BytesIO()
+        Image.fromarray(PIXELS[0]).save(stream, kind)
+        return stream.getvalue()
+
+    return good
+
+
+def _decode(path: Path) -> None:
+    content = path.read_bytes()
+    try:
+        peek(content)
+        decode(content, SHAPE)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # the loaders collect whatever Pillow raises
+        raise ValueError(error) from error
+
+
+def _zipped() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("m.gz", gzip.compress(bytes(64)))
+    return stream.getvalue()
+
+
+def _parquet(path: Path) -> None:
+    blobs, labels = [_image("PNG")(), _image("JPEG")()] * 4, [0, 1] * 4
+    pq.write_table(pa.table({"image": blobs, "label": labels}), path)
+
+
+def _read_parquet(path: Path) -> None:
+    encoded = open_parquet(path.parent)
+    list(encoded.blobs.chunks())
+    encoded.blobs.read(0)
+
+
+def _spec(path: Path) -> None:
+    (path.parent / "weights.safetensors").write_bytes(WEIGHTS)
+    checkpoint.load(path.parent)
+
+
+def _weights_of(path: Path) -> None:
+    (path.parent / "model.json").write_text(json.dumps({"name": "lenet", "classes": 4, "shape": SHAPE}))
+    checkpoint.load(path.parent)
+
+
+def _recipe(path: Path) -> None:
+    cell = path.parent / "cells/base-seed0"
+    cell.mkdir(parents=True, exist_ok=True)
+    write_bits(cell / "bits.npz", {("clean", "clean", 0.0): np.ones(9, bool)})
+    write_records(cell / "records.jsonl", [RECORD])
+    (path.parent / "environment.json").write_text("{}")
+    load_run(path.parent)
+
+
+RECORD = Record("digits", "lenet", "base", 0, "clean", "clean", 0.0, 9, 9)
+IDX = struct.pack(">iiii", 0x803, 2, 3, 3) + bytes(18), struct.pack(">ii", 0x801, 2) + bytes(2)
+LENET = models.build("lenet", classes=4, shape=SHAPE)
+WEIGHTS = _made(lambda p: checkpoint.save(LENET, p.parent, {}), "weights.safetensors")()
+RECIPE = {"methods": ["base"], "seeds": [0], "baseline": "base", "data": "digits", "train": {"epochs": 1}}
+MAT = {"X": PIXELS.transpose(1, 2, 3, 0), "y": np.array([[1], [2], [3], [10]], dtype=np.uint8)}
+CIFAR = {"data": PIXELS.reshape(4, -1), "labels": [0, 1, 2, 3]}
+
+READERS: dict[str, Reader] = {
+    "idx": Reader(lambda p: read_idx(p.read_bytes(), IDX[1]), lambda: IDX[0]),
+    "gzip": Reader(unpacked, lambda: gzip.compress(IDX[0]), "x.gz"),
+    "zip": Reader(lambda p: unpacked(p, "m.gz"), _zipped),
+    "mat": Reader(read_mat, _made(lambda p: savemat(p, MAT, do_compression=True), "x.mat"), "x.mat"),
+    "mat-plain": Reader(read_mat, _made(lambda p: savemat(p, MAT), "x.mat"), "x.mat"),
+    "pickle": Reader(read_pickle, lambda: pickle.dumps(CIFAR, 4)),
+    "npy": Reader(read_array, _made(lambda p: np.save(p, PIXELS), "x.npy"), "x.npy"),
+    "npz": Reader(read_bits, _made(lambda p: write_bits(p, {("a", "b", 0.1): np.ones(99, bool)})), "bits.npz"),
+    "records": Reader(read_records, _made(lambda p: write_records(p, [RECORD] * 3))),
+    "recipe": Reader(_recipe, lambda: json.dumps(RECIPE).encode(), "recipe.json"),
+    "model": Reader(_spec, lambda: json.dumps({"name": "lenet", "classes": 4, "shape": SHAPE}).encode(), "model.json"),
+    "safetensors": Reader(_weights_of, lambda: WEIGHTS, "weights.safetensors"),
+    "torch": Reader(lambda p: from_name("lenet", p, INFO), _made(lambda p: torch.save(LENET.state_dict(), p)), "w.pth"),
+    "checkpoint": Reader(
+        lambda p: log.load(p.parent, "x", torch.device("cpu")),
+        _made(lambda p: log.save(p.parent, "x", {"model": {"w": torch.ones(3)}}, []), "checkpoint.pt"), "checkpoint.pt",
+    ),
+    "parquet": Reader(_read_parquet, _made(_parquet), "train-0.parquet"),
+    **{kind.lower(): Reader(_decode, _image(kind)) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")},
+}  # fmt: skip
+
+
+def attempt(reader: Reader, content: bytes, folder: Path) -> None:
+    """Read some bytes; anything but a value, `ValueError` or `OSError` comes through."""
+    path = folder / reader.name
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError, OSError):
+        reader.read(path)
