@@ -16,7 +16,7 @@ from resolute.records import Record, write_records
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL = ("--images", 4, "--steps", 3, "--probes", 2, "--top", 2, "--surface", 3, "--device", "cpu")
+SMALL = ("--images", 2, "--steps", 3, "--probes", 2, "--top", 2, "--surface", 3, "--device", "cpu")
 
 
 @pytest.fixture
@@ -82,12 +82,12 @@ def test_what_it_writes_is_what_the_functions_give(
     assert code == 0, told
     (network,) = json.loads((out / "curvature.json").read_text())["networks"]
     images = load("digits")
-    data = list(batches(images, 4, order=epoch_order(len(images), 0, 0)[:4]))
+    data = list(batches(images, 2, order=epoch_order(len(images), 0, 0)[:2]))
     true = eigenvalues(Hessian(checkpoint.load(cells[0]).double(), cross_entropy, data), 2)
     assert network["top"] == pytest.approx(true.values.tolist(), rel=1e-6)
     assert network["surface"] is None
-    assert network["quantities"]["parameter-top"]["n"] == 4  # micro-batches
-    assert torch.tensor(network["jacobian_norms"]).shape == (4,)
+    assert network["quantities"]["parameter-top"]["n"] == 2  # micro-batches
+    assert torch.tensor(network["jacobian_norms"]).shape == (2,)
 
 
 def test_the_noise_sounds_if_it_is_asked_for(
