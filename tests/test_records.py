@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_the_old_file_alone(
         with pytest.raises(wanted) as caught:
             write_atomic(path, "new, and longer")
     if wanted is InputError:
-        assert str(caught.value).startswith(f"cannot write {path}: No space left on device. Choose a folder")
+        assert str(caught.value).startswith(f"cannot write {path}: No space left on device. Make room; the same")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
