@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "selu": nn.SELU,
     "gelu": nn.GELU,
     "gelu by tanh": lambda: nn.GELU(approximate="tanh"),
+    "gelu of timm": timm.layers.GELU,
+    "gelu by tanh of timm": timm.layers.GELUTanh,
     "silu": nn.SiLU,
     "silu in place": lambda: nn.SiLU(inplace=True),
     "mish": nn.Mish,

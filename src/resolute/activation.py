@@ -34,6 +34,12 @@ _GRADIENTS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Tensor]] = {
 }
 """Derivatives in x of activations that have the sign of x wherever they are not 0: keeping x is enough for both."""
 
+_TIMM_GRADIENTS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "GELU": lambda _, grad, x: _aten.gelu_backward(grad, x, approximate="none"),
+    "GELUTanh": lambda _, grad, x: _aten.gelu_backward(grad, x, approximate="tanh"),
+}
+"""The same for classes of timm.layers.activations, by name: to import timm takes seconds."""
+
 _COPY_FIRST = {nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish}
 """In place these keep a copy of x for backward, not the result: the result may be overwritten again."""
 
@@ -57,9 +63,10 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     slope = _SLOPES[own](module) if own in _SLOPES else -1.0
     if slope >= 0:
         return noisy(x, eps, level, slope, inplace)
-    if inplace or own not in _GRADIENTS or not kernels.serves(x):
+    known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
+    if inplace or known is None or not kernels.serves(x):
         return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
-    value, gradient = functools.partial(own.forward, module), functools.partial(_GRADIENTS[own], module)
+    value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
     out: Tensor = _Activated.apply(x, signs.draw_seed(x), eps, level, value, gradient)
     return out
 
