@@ -141,7 +141,15 @@ def smallest_members(only: str) -> dict[str, str]:
 def train(name: str) -> dict[str, Any]:
     """Run one training pass of two images with noise, and one with the same seed but without it."""
     torch.manual_seed(0)
-    model = timm.create_model(name, drop_rate=0.0, drop_path_rate=0.0).train()
+    model = timm.create_model(name).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0
+    for weight in model.parameters():
+        if not weight.any():  # a last layer of zeros hides everything before it
+            nn.init.normal_(weight, std=0.1)
     x = torch.rand(2, *model.default_cfg["input_size"])
     losses: list[float] = []
     for eps in (0.0, 0.1):
