@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +13,16 @@ import pytest
 
 from resolute.errors import InputError
 from resolute.records import read_bits
-from resolute.report import html, write_report
+from resolute.report import page, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     MakeRun = Callable[..., Path]
 
 VOID = {"meta", "link", "br"}
-TEMPLATE = Path(html.__file__).with_name("template.html")
+STYLE = page.TEMPLATES / "style.css"
 
 
 class Page(HTMLParser):
@@ -176,9 +176,9 @@ def test_unusual_runs_have_a_report(make_run: MakeRun, changes: dict[str, object
 
 
 def test_how_it_was_made_is_all_there(folder: Path, text: str) -> None:
-    for page in (text, (folder / "report.md").read_text(encoding="utf-8")):
+    for written in (text, (folder / "report.md").read_text(encoding="utf-8")):
         for part in ("resolute compare --data digits", "A processor", "cosine", "0, 1, 2, 3, 4", "431,080", "SHA-256"):
-            assert part in page
+            assert part in written
 
 
 def test_a_run_started_from_python_quotes_no_command(make_run: MakeRun) -> None:
@@ -214,7 +214,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_text_is_legible_in_light_and_dark() -> None:
-    blocks = re.findall(r":root \{(.*?)\}", TEMPLATE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r":root \{(.*?)\}", STYLE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
         colours = dict(re.findall(r"--(\w+): (#\w+);", block))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.records import read_json, write_atomic, write_json
-from resolute.report import formats, svg
-from resolute.report.bending import QUANTITIES, by_method, compare_methods, interval, load_survey, relate
-from resolute.report.bending_figures import draw_density, draw_eigenvalues, draw_norms, draw_surfaces
+from resolute.report import formats, page, svg
+from resolute.report.curvature import QUANTITIES, by_method, compare_methods, interval, load_survey, relate
+from resolute.report.curvature_figures import draw_density, draw_eigenvalues, draw_norms, draw_surfaces
 from resolute.report.panel import mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import RenderableType
 
-    from resolute.report.bending import Comparison
+    from resolute.report.curvature import Comparison
 
 ERRORS = "errors.json"
 """Network name to suite to error: what the records beside the checkpoints say; written by the survey."""
@@ -62,25 +62,13 @@ def render(found: Mapping[str, Any], comparisons: Sequence[Comparison], related:
     Returns:
         The page. Text from the files is escaped.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["p_value"] = formats.p_value
-    style = (folder / "template.html").read_text(encoding="utf-8").partition("<style>\n")[2].partition("</style>")[0]
     networks = found["networks"]
     drawn = _first_of_each(networks)
     methods = by_method(networks)
     colours = {network["name"]: svg.VARIABLES[mark(_colour(network, drawn, methods))] for network in networks}
-    return environment.get_template("bending.html").render(
+    return page.render(
+        "curvature.html",
         **found,
-        style=style,
         quantities=QUANTITIES,
         cell=cell,
         comparisons=comparisons,
@@ -92,7 +80,25 @@ def render(found: Mapping[str, Any], comparisons: Sequence[Comparison], related:
         effect=batch_effect(networks),
         panels=[draw_density(drawn), draw_eigenvalues(drawn), draw_norms(drawn)],
         surfaces=draw_surfaces(drawn),
+        facts=facts(found),
     )
+
+
+def facts(found: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
+    """List how a survey was made.
+
+    Args:
+        found: What `load_survey` returned.
+
+    Returns:
+        For each heading the names and values.
+    """
+    plan = [(name.replace("_", " "), value) for name, value in found["stamp"]["plan"].items()]
+    networks = [
+        (f"{one['name']}, {one['architecture']}, {one['parameters']:,} parameters", one["sha256"][:16])
+        for one in found["networks"]
+    ]
+    return {"Survey": plan + networks, "Machine and versions": list(found["environment"].items())}
 
 
 def _first_of_each(networks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolute.records import write_atomic
-from resolute.report import formats, svg
+from resolute.report import page, svg
 from resolute.report.figures import colour_of, draw_curves, draw_headline, draw_seeds, draw_severities
 from resolute.report.made import facts
 from resolute.report.panel import mark
@@ -16,6 +14,8 @@ from resolute.report.summary import summarise
 from resolute.report.tables import escape, markdown_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resolute.report.run import Run
     from resolute.report.summary import Summary
 
@@ -52,27 +52,8 @@ def render_html(run: Run, summary: Summary) -> str:
     Returns:
         The page. Text from the run is escaped.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "bounds": formats.bounds,
-        "count": formats.count,
-        "typeset": _typeset,
-        "p_value": formats.p_value,
-        "percent": formats.percent,
-        "points": lambda number: _typeset(formats.points(number)),
-        "severity": formats.severity,
-        "signed_bounds": lambda interval: _typeset(formats.signed_bounds(interval)),
-        "times": formats.times,
-    }
-    return environment.get_template("template.html").render(
+    return page.render(
+        "run.html",
         run=run,
         summary=summary,
         colours={method: svg.VARIABLES[mark(colour_of(run, method))] for method in run.methods},
@@ -112,9 +93,3 @@ def render_markdown(run: Run, summary: Summary) -> str:
 def _command(run: Run) -> str:
     command = " ".join(str(run.recipe.get("command") or "").split())
     return f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
-
-
-def _typeset(text: str) -> str:
-    """Set minus signs, and keep signs and their numbers on one line."""
-    text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
-    return re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<] )|(?<=\bp [=<]) ", "\N{NO-BREAK SPACE}", text)

@@ -6,16 +6,17 @@ import csv
 import dataclasses
 import io
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.records import write_atomic, write_json
-from resolute.report import formats, svg
+from resolute.report import formats, page, svg
 from resolute.report.figures import UNITS, Picture
 from resolute.report.judged import ATTACKS, load_judged
 from resolute.report.panel import label_ends, line, margin, mark, panel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resolute.report.judged import Judged, Row
 
 
@@ -190,28 +191,24 @@ def render(judged: Judged) -> str:
     Returns:
         The page. Text from the run is escaped.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "bounds": formats.bounds,
-        "percent": formats.percent,
-        "p_value": formats.p_value,
-        "points": formats.points,
-        "severity": formats.severity,
-        "signed_bounds": formats.signed_bounds,
-    }
-    style = (folder / "template.html").read_text(encoding="utf-8").partition("<style>\n")[2].partition("</style>")[0]
-    return environment.get_template("judged.html").render(
+    return page.render(
+        "evaluation.html",
         judged=judged,
-        style=style,
         colours={name: svg.VARIABLES[mark(at)] for at, name in enumerate(judged.networks)},
         curves=draw_curves_of(judged),
+        facts=facts(judged),
     )
+
+
+def facts(judged: Judged) -> dict[str, list[tuple[str, Any]]]:
+    """List how an evaluation was made.
+
+    Args:
+        judged: The evaluation.
+
+    Returns:
+        For each heading the names and values.
+    """
+    own = [(name, judged.stamp[name]) for name in ("data", "split", "n", "seed", "images_sha256")]
+    networks = [(f"{one['name']}, {one['architecture']}", one["sha256"][:16]) for one in judged.stamp["networks"]]
+    return {"Evaluation": own + networks, "Machine and versions": list(judged.environment.items())}
