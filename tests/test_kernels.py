@@ -1,4 +1,4 @@
-"""The kernels against op.multiply, bit for bit; the Triton one by its interpreter, without a GPU."""
+"""The kernels against the reference, bit for bit; the Triton one by its interpreter, without a GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute import kernels, op, signs
-from resolute.kernels import cpu, plain
+from resolute import kernels, signs
+from resolute.kernels import cpu, plain, reference
+from resolute.op import perturb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +35,6 @@ def values(n: int, dtype: torch.dtype) -> Tensor:
     return torch.where(torch.rand(n) < 0.2, edges[torch.randint(5, (n,))], x).to(dtype)
 
 
-def never(*arguments: object) -> None:
-    raise AssertionError("there is a kernel for this")
-
-
 def check_same(actual: Tensor, wanted: Tensor, rtol: float = 0) -> None:
     torch.testing.assert_close(actual, wanted, rtol=rtol, atol=0, equal_nan=True)
 
@@ -49,7 +46,7 @@ def check_kernel(
     for y in (src, ref):
         out = torch.empty_like(ref)
         kernel.multiply(y, ref, out, SEED, 0.3, signs.level(p), slope, start)
-        check_same(out, op.multiply(y, ref, SEED, 0.3, signs.level(p), slope, start), rtol)
+        check_same(out, reference.product(y, ref, SEED, 0.3, signs.level(p), slope, start), rtol)
     kernel.multiply(ref, ref, ref, SEED, 0.3, signs.level(p), slope, start)
     check_same(ref, out)
 
@@ -65,6 +62,16 @@ def triton_kernel(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where the kernel is not what works."""
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("there is a kernel for this")
+
+    monkeypatch.setattr(reference, "multiply", never)
 
 
 @pytest.fixture
@@ -138,24 +145,26 @@ def test_positions_beyond_32_bits_count_in_triton(triton_kernel: ModuleType) -> 
 
 
 @has_build
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_signs_do_not_hang_on_the_number_of_threads(threads: int) -> None:
     x, before = torch.randn(100_001), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        g = kernels.multiply(x, x, SEED, 0.3, signs.level(0.3), 1.0, False, never)
+        g = kernels.multiply(x, x, SEED, 0.3, signs.level(0.3), 1.0, False)
     finally:
         torch.set_num_threads(before)
-    check_same(g, op.multiply(x, x, SEED, 0.3, signs.level(0.3)))
+    check_same(g, reference.product(x, x, SEED, 0.3, signs.level(0.3)))
 
 
 @has_build
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("inplace", [False, True])
 def test_layouts_that_differ_and_have_gaps_meet_in_the_memory_order_of_ref(inplace: bool) -> None:
     ref = torch.randn(4, 6, 8, 10).to(memory_format=torch.channels_last)[:, ::2, 1:]
     src = torch.randn(4, 9, 10, 3).permute(0, 3, 1, 2)[:, :, 1:8]
-    wanted = op.multiply(src, ref, SEED, 0.3, signs.level(0.5))
-    out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace, never)
+    wanted = reference.product(src, ref, SEED, 0.3, signs.level(0.5))
+    out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace)
     check_same(out, wanted)
     assert (out is src) == inplace
 
@@ -195,11 +204,7 @@ def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("slope", SLOPES)
 def test_pieces_are_the_truth_bit_for_bit(dtype: torch.dtype, slope: float) -> None:
-    n = op._PIECE + 1025
-    src, ref = values(n, dtype), values(n, dtype)
-    out = torch.empty_like(ref)
-    op._in_pieces(src, ref, out, SEED, 0.3, signs.level(0.3), slope)
-    check_same(out, op.multiply(src, ref, SEED, 0.3, signs.level(0.3), slope))
+    check_kernel(reference, reference._PIECE + 1025, dtype, 0.3, slope, start=1024)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -208,8 +213,8 @@ def test_without_a_compiler_it_works_and_says_so_once(monkeypatch: pytest.Monkey
     monkeypatch.delenv("CXX", raising=False)
     x = torch.randn(100, requires_grad=True)
     with pytest.warns(RuntimeWarning, match=r"No kernel could be built .* Install g\+\+, or name a C\+\+ compiler"):
-        g = op.perturb(x, 0.25)
-    again = op.perturb(x, 0.25)
+        g = perturb(x, 0.25)
+    again = perturb(x, 0.25)
     for out in (g, again):
         torch.testing.assert_close((out - x).abs(), 0.25 * x.abs())
         (grad,) = torch.autograd.grad(out.sum(), x)

@@ -64,7 +64,7 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     if slope >= 0:
         return noisy(x, eps, level, slope, inplace)
     known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    if inplace or known is None or not kernels.serves(x):
+    if inplace or known is None or not kernels.serves(x) or signs.rank() is not None:
         return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
     value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
     out: Tensor = _Activated.apply(x, signs.draw_seed(x), eps, level, value, gradient)

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from resolute import kernels, signs
 from resolute.errors import InputError
+from resolute.kernels import reference
 
-_PIECE = 2**17
-"""Elements that plain operations work on at a time: 0.5 MiB of float32."""
 _RESOLUTION = {
     dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 }
@@ -85,13 +84,30 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
             return x
         if 0 < eps < _RESOLUTION.get(x.dtype, 0):
             _warn_lost(x.dtype)
+    if (rank := signs.rank()) is not None:
+        return _of_rank(rank, x, eps, level, slope, inplace)
     if not x.requires_grad and kernels.serves(x):
-        return kernels.multiply(x, x, signs.draw_seed(x), float(eps), level, slope, inplace, _in_pieces)
+        return kernels.multiply(x, x, signs.draw_seed(x), float(eps), level, slope, inplace)
     overwrites = inplace and kernels.serves(x)
-    keeps_output = inplace or slope == 0
-    function = _Eager if kernels.unobserved(x) else _Noisy
-    out: Tensor = function.apply(x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites)
+    out = _apply(x, eps, level, slope, inplace or slope == 0, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
+
+
+def _of_rank(rank: int, x: Tensor, eps: float | Tensor, level: int, slope: float, inplace: bool) -> Tensor:
+    """Do what `noisy` does under `signs.sharded`: each sample in blocks of its own, after those of lower ranks."""
+    samples = x.flatten(1) if x.ndim > 1 else x.reshape(-1, 1)
+    n = samples.shape[1]
+    blocks = nn.functional.pad(samples, (0, -n % signs.BLOCK))
+    out = _apply(blocks, eps, level, slope, slope == 0, False, rank * blocks.numel())[:, :n].reshape(x.shape)
+    return x.copy_(out) if inplace else out
+
+
+def _apply(
+    x: Tensor, eps: float | Tensor, level: int, slope: float, keeps_output: bool, overwrites: bool, start: int = 0
+) -> Tensor:
+    function = _Eager if kernels.unobserved(x) else _Noisy
+    out: Tensor = function.apply(x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites, start)
+    return out
 
 
 class Perturb(nn.Module):
@@ -153,47 +169,6 @@ def check(eps: float, p: float = 0.5) -> None:
         raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
 
 
-def multiply(
-    src: Tensor,
-    ref: Tensor,
-    seed: Tensor,
-    eps: float | Tensor,
-    level: int,
-    slope: float = 1.0,
-    start: int | Tensor = 0,
-) -> Tensor:
-    """Multiply by dg/dx = 1 + eps * l(x) at x = ``ref``, through a (leaky) rectifier.
-
-    With ``src`` = ``ref`` = x it is g(rectified x), since g(x) / x = dg/dx; with the gradient of g as ``src`` it is the
-    gradient of x. ``ref`` may also be g: it has the signs of x.
-
-    Args:
-        src: Floating point, any shape.
-        ref: Of the shape and dtype of ``src``; the signs follow its memory.
-        seed: int64, 0-d.
-        eps: Strength.
-        level: Probability of the sign +1, in steps of 2**-16.
-        slope: Factor of ``src`` where ``ref`` is not above 0.
-        start: Position of the first element in memory, a multiple of 1024.
-
-    Returns:
-        Like ``src``; half precision is computed in float32 and rounded once.
-    """
-    wide = torch.promote_types(ref.dtype, torch.float32)
-    strides = torch.empty_like(ref, device="meta").stride()
-    order = sorted(range(ref.ndim), key=lambda d: strides[d], reverse=True)
-    plus = signs.draw(seed, ref.numel(), level, start).view([ref.shape[d] for d in order])
-    plus = plus.permute([order.index(d) for d in range(ref.ndim)])
-    value, one = src.to(wide), torch.ones((), dtype=wide, device=ref.device)
-    strength = (one * eps).to(wide).reshape(())
-    if slope == 0:
-        return (value.masked_fill(ref <= 0, 0) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
-    factor = torch.where(plus == ref.signbit(), one - strength, one + strength).masked_fill(ref == 0, 1)
-    if slope != 1:
-        value = torch.where(ref <= 0, value * slope, value)
-    return (value * factor).to(src.dtype)
-
-
 def run(
     src: Tensor,
     ref: Tensor,
@@ -204,35 +179,25 @@ def run(
     inplace: bool = False,
     start: int | Tensor = 0,
 ) -> Tensor:
-    """Do what `multiply` does, by a kernel where there is one and nobody looks into it.
+    """Do what `kernels.reference.product` does, by a kernel where there is one and nobody looks into it.
 
     Args:
-        src: As in `multiply`.
-        ref: As in `multiply`.
-        seed: As in `multiply`.
-        eps: As in `multiply`.
-        level: As in `multiply`.
-        slope: As in `multiply`.
+        src: As there, like all that follow.
+        ref: What the signs belong to.
+        seed: int64, 0-d.
+        eps: Strength.
+        level: Probability of the sign +1, in steps of 2**-16.
+        slope: Factor of ``src`` where ``ref`` is not above 0.
         inplace: Write into ``src``.
-        start: As in `multiply`; 0 for a kernel.
+        start: Position of the first element; a number for a kernel.
 
     Returns:
-        As in `multiply`; ``src`` itself if in place.
+        As there; ``src`` itself if in place.
     """
     if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
-        return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, _in_pieces)
-    out = multiply(src, ref, seed, eps, level, slope, start)
+        return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, int(start))
+    out = reference.product(src, ref, seed, eps, level, slope, start)
     return src.copy_(out) if inplace else out
-
-
-def _in_pieces(src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float) -> None:
-    """Do what a kernel does by `multiply`, on the CPU in pieces whose intermediate results stay in the caches."""
-    n = ref.numel()
-    flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
-    size = _PIECE if ref.device.type == "cpu" else n
-    for start in range(0, n, size):
-        part = slice(start, start + size)
-        flat_out[part] = multiply(flat_src[part], flat_ref[part], seed, eps, level, slope, start)
 
 
 @functools.cache
@@ -258,12 +223,13 @@ class _Noisy(torch.autograd.Function):
         slope: float,
         keeps_output: bool,  # noqa: ARG004
         overwrites: bool,
+        start: int,
     ) -> Tensor:
-        return run(x, x, seed, eps, level, slope, overwrites)
+        return run(x, x, seed, eps, level, slope, overwrites, start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites = inputs
+        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start = inputs
         if overwrites:
             ctx.mark_dirty(x)
         ctx.save_for_backward(output if keeps_output else x, seed)
@@ -273,9 +239,9 @@ class _Noisy(torch.autograd.Function):
         ref, seed = ctx.saved_tensors
         # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
         # forward can compute them, and keeps words or a mask.
-        start = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
-        out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=start)
-        return out, None, None, None, None, None, None
+        nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
+        out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=ctx.start + nothing)
+        return out, None, None, None, None, None, None, None
 
 
 class _Eager(torch.autograd.Function):

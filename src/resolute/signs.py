@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from resolute import counter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LANES = 32
 """Words that lie side by side; each serves one bit to 32 rows of as many elements."""
 
 _PLANES = 16
 """Binary digits of p: it is rounded to a multiple of 2**-16."""
+
+BLOCK = _LANES**2
+"""Signs are drawn in blocks of so many elements."""
+
+_rank: int | None = None
+
+
+@contextlib.contextmanager
+def sharded(rank: int) -> Iterator[None]:
+    """Within, number elements as if the batches of all processes lay one after the other in one tensor.
+
+    Processes whose generators are in the same state, each with as many samples, then draw the signs that one process
+    draws with the whole batch, also under `sharded`. Each sample begins a block of its own, so that one whose elements
+    do not fill blocks is copied. Not for threads that train side by side in one process.
+
+    Args:
+        rank: How many processes' samples come before those of this one.
+
+    Yields:
+        Nothing.
+    """
+    global _rank
+    before, _rank = _rank, rank
+    try:
+        yield
+    finally:
+        _rank = before
+
+
+def rank() -> int | None:
+    """Tell whether and where a batch stands among those of other processes.
+
+    Returns:
+        The rank that `sharded` was given; None outside of it.
+    """
+    return _rank
 
 
 def draw_seed(x: Tensor) -> Tensor:
@@ -33,7 +75,7 @@ def draw(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
         seed: int64, 0-d.
         n: Number of elements.
         level: Probability of True, in steps of 2**-16.
-        start: Position of the first one, a multiple of 1024.
+        start: Position of the first one, a multiple of `BLOCK`.
 
     Returns:
         bool of shape [n] on the device of ``seed``: True for +1.
@@ -60,7 +102,7 @@ def words(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Tensor:
     """
     if level in {0, 1 << _PLANES}:
         return torch.full((n,), -int(level > 0), dtype=torch.int32, device=seed.device)
-    blocks = -(-n // _LANES**2)
+    blocks = -(-n // BLOCK)
     lanes = start // _LANES + torch.arange(blocks * _LANES, device=seed.device)
     last = (level & -level).bit_length() - 1
     planes = torch.arange(_PLANES - 1 - last, -1, -1, device=seed.device) << 32

@@ -39,7 +39,8 @@ FLAGS = {
     ],
     "train": [
         "--data", "--data-dir", "--size", "--model", "--method", "--seed", "--epochs", "--batch-size", "-b", "--lr",
-        "--eps", "--where", "--suites", "--device", "--devices", "--nodes", "--strategy", "--sync-bn", "--no-sync-bn",
+        "--eps", "--where", "--suites", "--device", "--devices", "--nodes", "--strategy",
+        "--global-noise", "--no-global-noise", "--sync-bn", "--no-sync-bn",
         "--precision", "--out",
     ],
     "evaluate": [

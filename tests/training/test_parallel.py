@@ -11,6 +11,7 @@ from ranks import watched
 from resolute import train
 from resolute.data import Augment, epoch_order
 from resolute.errors import InputError
+from resolute.methods import Settings
 from resolute.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -34,9 +35,20 @@ def test_two_processes_train_as_one_with_the_same_batches(tmp_path: Path) -> Non
     for step in range(6):
         parts = [torch.load(tmp_path / f"{rank}-{step}.pt") for rank in (0, 1)]
         order = epoch_order(50, 3, step // 3)[16 * (step % 3) : 16 * (step % 3) + 16]
-        assert torch.equal(torch.stack([part["y"] for part in parts], 1).flatten(), images.y[order])
+        assert torch.equal(torch.cat([part["y"] for part in parts]), images.y[order])
         assert not torch.equal(parts[0]["noise"], parts[1]["noise"])
     assert not (tmp_path / "0-6.pt").exists()
+
+
+@pytest.mark.slow
+def test_global_noise_is_what_one_process_draws() -> None:
+    images, losses = tiny_images(48), []
+    for config in (TWO, CONFIG):
+        model = tiny_network()
+        config = dataclasses.replace(config, global_noise=True)
+        log = train(model, images, method="r", settings=Settings(0.5, 0.3, "both"), config=config)
+        losses.append([row.loss for row in log])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.slow

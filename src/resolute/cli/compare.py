@@ -127,7 +127,9 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
 
     settings = same("eps", "p", "where") | ({"radius": parse_radius(flags["radius"])} if "radius" in flags else {})
     train = same("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "device", "devices", "precision")
-    train |= same("nodes", "strategy", "sync_bn", "compile", "channels_last", "tensorboard", "update_bn")
+    train |= same(
+        "nodes", "strategy", "global_noise", "sync_bn", "compile", "channels_last", "tensorboard", "update_bn"
+    )
     train |= same("momentum", "nesterov", "decay_epochs")
     train |= chosen(optimizer="opt", damping="opt_eps", clip_norm="clip_grad", gamma="decay_rate", lr_floor="min_lr")
     train |= chosen(schedule="sched", label_smoothing="smoothing", ema="model_ema")

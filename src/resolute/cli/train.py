@@ -28,6 +28,9 @@ def train(
     devices: Annotated[int | None, typer.Option(help="Processes on each machine that train together.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines; torchrun or SLURM starts the processes.")] = None,
     strategy: Annotated[str | None, typer.Option(help="ddp.")] = None,
+    global_noise: Annotated[
+        bool | None, typer.Option("--global-noise/--no-global-noise", help="R's noise as one process would draw it.")
+    ] = None,
     sync_bn: Annotated[bool | None, typer.Option("--sync-bn/--no-sync-bn", help="BatchNorm over all GPUs.")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; by default runs/NAME-HASH.")] = None,

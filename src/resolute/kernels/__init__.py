@@ -1,7 +1,7 @@
 """How the equation runs fast: one pass over memory, on the CPU in C++ and on the GPU in Triton.
 
-`op.multiply` is the truth that both agree with, bit for bit. They see plain tensors alone: what torch.compile,
-functorch or a dispatch mode has to look into runs on PyTorch's own operations in op.py.
+`reference.product` is the truth that both agree with, bit for bit. They see plain tensors alone: what torch.compile,
+functorch or a dispatch mode has to look into runs on PyTorch's own operations.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
 
-from resolute.kernels import cpu, plain
+from resolute.kernels import cpu, plain, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
-
-    Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, float, int, float], None]
 
 _PLAIN = {Tensor, nn.Parameter}
 
@@ -53,9 +50,9 @@ def serves(x: Tensor) -> bool:
 
 
 def multiply(
-    src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool, otherwise: Kernel
+    src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool, start: int = 0
 ) -> Tensor:
-    """Do what `op.multiply` does, in one pass where there is a kernel.
+    """Do what `reference.product` does, in one pass where there is a kernel.
 
     Args:
         src: What is multiplied, of the shape and dtype of ``ref``.
@@ -65,7 +62,7 @@ def multiply(
         level: Probability of the sign +1, times 2**16.
         slope: Factor of ``src`` where ``ref`` is not above 0.
         inplace: Write into ``src``.
-        otherwise: What works where there is no kernel for the device or the dtype.
+        start: Position of the first element, a multiple of 1024.
 
     Returns:
         ``src`` or a new tensor with the memory format of ``ref``.
@@ -78,8 +75,8 @@ def multiply(
         out = dense_src
     if out.numel():
         kernel = _kernel(ref.is_cuda)
-        work = kernel.multiply if kernel is not None and ref.dtype in kernel.DTYPES else otherwise
-        work(dense_src, dense_ref, out, seed, eps, level, slope)
+        work = kernel.multiply if kernel is not None and ref.dtype in kernel.DTYPES else reference.multiply
+        work(dense_src, dense_ref, out, seed, eps, level, slope, start)
     return src.copy_(out) if inplace and out is not src else out
 
 

@@ -1,4 +1,4 @@
-// The equation on the CPU in one pass over memory. op.multiply is the truth that this agrees with, bit for bit.
+// The equation on the CPU in one pass over memory. reference.product is the truth that this agrees with, bit for bit.
 #include <cstdint>
 #include <cstring>
 

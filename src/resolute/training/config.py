@@ -49,6 +49,8 @@ class TrainConfig:
         devices: Processes on each machine, one a device; above 1 they train together.
         nodes: Machines that train together; torchrun or SLURM starts the processes on each.
         strategy: How processes train together: ``"ddp"``, each with the whole network, or ``"fsdp"``, each with a part.
+        global_noise: Draw R's noise by the place in the whole batch, so that any number of processes draws what one
+            would; other noise, Dropout's say, is then the same in every process. By default each draws its own.
         sync_bn: Take BatchNorm's statistics over the batches of all devices, which are GPUs.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
         compile: Compile the network with torch.compile.
@@ -80,6 +82,7 @@ class TrainConfig:
     devices: int = 1
     nodes: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    global_noise: bool = False
     sync_bn: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False

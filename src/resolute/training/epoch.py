@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from resolute import counter
+from resolute import counter, signs
 from resolute.attacks import evaluating
 from resolute.data import Images, batches, epoch_order, training_batches
 from resolute.errors import InputError
@@ -131,10 +132,10 @@ def run_epoch(
     """
     fabric, config = trainee.fabric, job.config
     rank, world = fabric.global_rank, fabric.world_size
-    _seed(trainee, counter.key(job.seed, "epoch", epoch, rank), begun)
+    _seed(trainee, counter.key(job.seed, "epoch", epoch, 0 if config.global_noise else rank), begun)
     size = min(config.batch_size, len(job.data) // world * world)
     steps = len(job.data) // size
-    order = epoch_order(len(job.data), job.seed, epoch)[: steps * size][rank::world]
+    order = epoch_order(len(job.data), job.seed, epoch)[: steps * size].view(steps, world, -1)[:, rank].flatten()
     policy = config.augment or job.data.info.augment
     trainee.wrapped.train()
     zero = torch.zeros((), device=fabric.device)
@@ -147,7 +148,8 @@ def run_epoch(
     for step, (x, y) in enumerate(walk, now.step):
         rate = learning_rate(config, epoch + step / steps)
         objective.tell_progress(trainee.model, (epoch + step / steps) / config.epochs)
-        step_loss, step_wrong = _step(trainee, job, x, y, rate)
+        with signs.sharded(rank) if config.global_noise else contextlib.nullcontext():
+            step_loss, step_wrong = _step(trainee, job, x, y, rate)
         now.step, now.loss, now.wrong = step + 1, now.loss + step_loss, now.wrong + step_wrong
         if on_step:
             on_step(epoch + now.step / steps)
