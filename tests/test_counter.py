@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,14 @@ def test_words_are_those_of_plain_integers(seed: int) -> None:
     words = counter.words(torch.tensor(seed), torch.tensor(counters))
     assert words.dtype == torch.int64
     assert words.tolist() == [reference.word(seed, c) for c in counters]
+
+
+@pytest.mark.parametrize("above", [0, 3, 2**31])
+def test_words_of_numpy_are_those_of_plain_integers(above: int) -> None:
+    low = [0, 1, 2**31, 2**32 - 1, *(random.getrandbits(32) for _ in range(50))]
+    words = counter.hashed(np.array(SEEDS)[:, None], np.array(low, dtype=np.uint32), above)
+    assert words.dtype == np.uint32
+    assert words.tolist() == [[reference.word(seed, (above << 32) + c) for c in low] for seed in SEEDS]
 
 
 def test_seeds_and_counters_broadcast() -> None:

@@ -9,7 +9,6 @@ from torch import nn
 
 from resolute import perturb, robustify, signs
 
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 

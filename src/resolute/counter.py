@@ -61,6 +61,48 @@ def mix(h: _Word) -> _Word:
     return h ^ (h >> 15)
 
 
+def hashed(seeds: NDArray[Any], positions: NDArray[Any], above: int = 0) -> NDArray[Any]:
+    """Do what `words` does in NumPy's words of 32 bits: a fourth of the time on a CPU.
+
+    Args:
+        seeds: int64; its shape broadcasts with that of ``positions``. At least one dimension.
+        positions: uint32, the lower halves of the counters.
+        above: Their common upper half.
+
+    Returns:
+        uint32 of the broadcast shape.
+
+    Example:
+        >>> import numpy as np
+        >>> hashed(np.array([1]), np.arange(3, dtype=np.uint32)).tolist()
+        [2822576212, 2516546248, 332160792]
+    """
+    low, high = (seeds & _WORD).astype("uint32"), (seeds >> 32 & _WORD).astype("uint32")
+    high = mix_in_place(high ^ mix_in_place(low + _ODD))
+    low = mix_in_place(low ^ high)
+    first = mix_in_place((positions ^ low) + _ODD)
+    second = mix_in_place((first ^ high) + (mix(above) + _ODD & _WORD))
+    second += first
+    return second
+
+
+def mix_in_place(h: NDArray[Any]) -> NDArray[Any]:
+    """Do what `mix` does, in place.
+
+    Args:
+        h: uint32.
+
+    Returns:
+        ``h``.
+    """
+    h ^= h >> 16
+    h *= 0x21F0AAAD
+    h ^= h >> 15
+    h *= 0xD35A2D97
+    h ^= h >> 15
+    return h
+
+
 def key(seed: int, *parts: int | float | str) -> int:
     """Derive a seed for one purpose from the seed of a run.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resolute.counter import mix
+from resolute.counter import mix, mix_in_place
 
 DTYPES = {torch.float32}
 _PIECE = 2**17
@@ -61,10 +61,10 @@ def _words(seed: int, n: int, level: int, start: int) -> Tensor:
     high = mix((seed >> 32 & _WORD) ^ mix(seed + _ODD))
     low = mix(seed & _WORD ^ high)
     blocks, lane = -(-n // _LANES**2), start // _LANES
-    first = mix((np.arange(lane, lane + blocks * _LANES).astype(np.uint32) ^ low) + _ODD)
+    first = mix_in_place((np.arange(lane, lane + blocks * _LANES).astype(np.uint32) ^ low) + _ODD)
     keyed, drawn, undecided = first ^ high, np.zeros_like(first), np.full_like(first, _WORD)
     for plane in range(16 - ((level & -level).bit_length() - 1)):
-        bits = mix(keyed + (mix(plane) + _ODD & _WORD)) + first
+        bits = mix_in_place(keyed + (mix(plane) + _ODD & _WORD)) + first
         if level >> 15 - plane & 1:
             drawn |= undecided & bits
             undecided &= ~bits

@@ -78,15 +78,9 @@ def pixelate(x: Tensor, seeds: Tensor, kept: float) -> Tensor:  # noqa: ARG001 n
     Returns:
         Like x.
     """
-    values = (255 * x.to(torch.float64)).round()
-    small = [max(1, int(size * kept)) for size in x.shape[2:]]
-    rows, columns = (filters.box_matrix(*pair).to(x.device) for pair in zip(small, x.shape[2:], strict=True))
-    values = (values @ columns.T + 0.5).floor()
-    values = (rows @ values + 0.5).floor()
-    for axis, (size, given) in enumerate(zip(x.shape[2:], small, strict=True), start=2):
-        nearest = filters.box_matrix(size, given).argmax(1).to(x.device)
-        values = values.index_select(axis, nearest)
-    return values.to(torch.float32) / 255
+    height, width = x.shape[2:]
+    small = filters.box((255 * x).round().to(torch.int32), (max(1, int(height * kept)), max(1, int(width * kept))))
+    return filters.box(small, (height, width)) / 255
 
 
 def jpeg_compression(x: Tensor, seeds: Tensor, quality: int) -> Tensor:  # noqa: ARG001 nothing is drawn

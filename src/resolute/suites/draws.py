@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-BLOCK = 2**14
+BLOCK = 2**15
 """Numbers that are made at once, so that what lies between stays in the processor's cache."""
 
 
@@ -29,7 +29,7 @@ def words(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     Returns:
         int64 [m, n] in [0, 2**32).
     """
-    return _in_blocks(seeds, n, lambda own, at: counter.words(own, at + (stream << 32)))
+    return _in_blocks(seeds, n, lambda own, at: _words(own, at, stream).to(torch.int64))
 
 
 def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
@@ -43,7 +43,7 @@ def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     Returns:
         float64 [m, n] above 0 and below 1.
     """
-    return _in_blocks(seeds, n, lambda own, at: _share(own, at + (stream << 32)))
+    return _in_blocks(seeds, n, lambda own, at: _share(own, at, stream))
 
 
 def between(low: float, high: float, seeds: Tensor, stream: int = 0) -> Tensor:
@@ -89,15 +89,22 @@ def normal(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
     """
 
     def transformed(own: Tensor, at: Tensor) -> Tensor:
-        at = at + (stream << 32)
-        radius, angle = _share(own, at).log_().mul_(-2).sqrt_(), _share(own, at + n).mul_(2 * math.pi)
+        radius = _share(own, at, stream).log_().mul_(-2).sqrt_()
+        angle = _share(own, at + n, stream).mul_(2 * math.pi)
         return radius.mul_(angle.cos_()).to(torch.float32)
 
     return _in_blocks(seeds, n, transformed)
 
 
-def _share(seeds: Tensor, positions: Tensor) -> Tensor:
-    return counter.words(seeds, positions).to(torch.float64).add_(0.5).div_(2**32)
+def _words(seeds: Tensor, positions: Tensor, stream: int) -> Tensor:
+    """Draw words of uint32 on a CPU, where NumPy's 32 bits are faster, and of int64 elsewhere."""
+    if seeds.is_cpu:
+        return torch.from_numpy(counter.hashed(seeds.numpy(), positions.numpy().astype("uint32"), stream))
+    return counter.words(seeds, positions + (stream << 32))
+
+
+def _share(seeds: Tensor, positions: Tensor, stream: int) -> Tensor:
+    return _words(seeds, positions, stream).to(torch.float64).add_(0.5).mul_(2**-32)
 
 
 def _in_blocks(seeds: Tensor, n: int, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -208,23 +208,34 @@ def zoom_blur(x: Tensor, factors: Sequence[float]) -> Tensor:
     return total / (len(factors) + 1)
 
 
-def box_matrix(size: int, given: int) -> Tensor:
-    """Write Pillow's resizing with its box filter as a matrix; its weights have 22 bits, as Pillow's for bytes.
+def box(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize with Pillow's box filter, to bytes after the columns and after the rows, as it does.
 
     Args:
-        size: Pixels wanted.
-        given: Pixels given.
+        values: int32 [n, C, H, W] in 0..255.
+        size: Height and width wanted.
 
     Returns:
-        float64 [size, given].
+        int32 [n, C, height, width] in 0..255.
     """
+    for axis in (3, 2):
+        begin, end = _boxes(size[axis - 2], values.shape[axis]).to(values.device)
+        if bool((end - begin == 1).all()):
+            values = values.index_select(axis, begin)
+            continue
+        sums = F.pad(values.cumsum(axis, dtype=torch.int32), (1, 0) if axis == 3 else (0, 0, 1, 0))
+        sums = sums.index_select(axis, end) - sums.index_select(axis, begin)
+        weights = (2**22 / (end - begin)).round().to(torch.int32)  # of 22 bits, as Pillow's for bytes
+        values = (sums * (weights if axis == 3 else weights[:, None]) + 2**21) >> 22
+    return values
+
+
+def _boxes(size: int, given: int) -> Tensor:
+    """Say which pixels each pixel wanted is the mean of: int64 [2, size], first and one after the last."""
     scale = given / size
     stretch = max(scale, 1.0)
-    matrix = np.zeros((size, given))
-    for i in range(size):
-        centre = (i + 0.5) * scale
-        low, high = max(int(centre - 0.5 * stretch + 0.5), 0), min(int(centre + 0.5 * stretch + 0.5), given)
-        at = (np.arange(low, high) - centre + 0.5) / stretch
-        weights = ((at > -0.5) & (at <= 0.5)).astype(np.float64)
-        matrix[i, low:high] = np.round(2**22 * weights / weights.sum()) / 2**22
-    return torch.from_numpy(matrix)
+    centre = (np.arange(size) + 0.5) * scale
+    at = (np.arange(given) - centre[:, None] + 0.5) / stretch
+    inside = (at > -0.5) & (at <= 0.5)
+    begin = inside.argmax(1)
+    return torch.from_numpy(np.stack([begin, begin + inside.sum(1)]))

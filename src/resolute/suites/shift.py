@@ -76,8 +76,14 @@ def _apply(
     check(x, seeds)
     size = max(1, PART.get(x.device.type, 2**26) // x[0].numel())
     with torch.no_grad():
-        parts = zip(x.split(size), seeds.split(size), strict=True)
-        return torch.cat([change(part.to(torch.float32), own).clamp(0, 1).to(x.dtype) for part, own in parts])
+        out = torch.empty_like(x)
+        for part, own, to in zip(x.split(size), seeds.split(size), out.split(size), strict=True):
+            changed = change(part.to(torch.float32), own)
+            if to.dtype == changed.dtype:
+                torch.clamp(changed, 0, 1, out=to)
+            else:
+                to.copy_(changed.clamp(0, 1))
+        return out
 
 
 def check(x: Tensor, seeds: Tensor) -> None:
