@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,3 +28,17 @@ def _note(model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, folder:
 def watched(folder: Path) -> Method:
     """Train as base does; leave in ``folder`` a file RANK-STEP.pt with images, labels and noise of each step."""
     return Method("watched", METHODS["base"].prepare, functools.partial(_note, folder=folder), 1, "base, watched")
+
+
+def _ask_to_stop(model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, folder: Path) -> tuple[Tensor, Tensor]:
+    if torch.distributed.get_rank() == 0:
+        step = len(list(folder.glob("step-*")))
+        (folder / f"step-{step}").touch()
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+    return x, y
+
+
+def stopped(folder: Path) -> Method:
+    """Train as r does; process 0 leaves a file for each step in ``folder``, and is asked to stop in its fifth."""
+    return Method("stopped", METHODS["r"].prepare, functools.partial(_ask_to_stop, folder=folder), 1, "r, stopped")

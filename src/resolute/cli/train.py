@@ -27,7 +27,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes on each machine that train together.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines; torchrun or SLURM starts the processes.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="ddp.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to share out the weights.")] = None,
     global_noise: Annotated[
         bool | None, typer.Option("--global-noise/--no-global-noise", help="R's noise as one process would draw it.")
     ] = None,

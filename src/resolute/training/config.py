@@ -48,7 +48,8 @@ class TrainConfig:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         devices: Processes on each machine, one a device; above 1 they train together.
         nodes: Machines that train together; torchrun or SLURM starts the processes on each.
-        strategy: How processes train together: ``"ddp"``, each with the whole network, or ``"fsdp"``, each with a part.
+        strategy: How processes train together: ``"ddp"``, each with the whole network, or ``"fsdp"``, each with a
+            part of every weight, its gradient and its momentum (FSDP2); to judge, a whole copy is filled.
         global_noise: Draw R's noise by the place in the whole batch, so that any number of processes draws what one
             would; other noise, Dropout's say, is then the same in every process. By default each draws its own.
         sync_bn: Take BatchNorm's statistics over the batches of all devices, which are GPUs.
@@ -111,7 +112,10 @@ class TrainConfig:
                 self.devices >= 1 and self.batch_size % max(1, self.devices * self.nodes) == 0,
                 "at least 1, and batch_size a multiple of devices times nodes",
             ),
-            "strategy": (self.strategy == "ddp", "ddp"),
+            "strategy": (
+                self.strategy == "ddp" or (self.strategy == "fsdp" and self.devices * self.nodes > 1 and not self.ema),
+                "ddp, or fsdp over several devices and without a moving average of the weights",
+            ),
             "precision": (self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
         }
         for name, (good, want) in wanted.items():

@@ -17,6 +17,7 @@ from resolute.data import Images, batches, epoch_order, training_batches
 from resolute.errors import InputError
 from resolute.models import objective
 from resolute.training.config import Epoch, TrainConfig, learning_rate
+from resolute.training.sharding import WholeModel, WholeOptimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ class Trainee:
         wrapped: The same, as the strategy wraps it: what is called in training.
         optimizer: Its optimizer.
         ema: The average of its weights, where there is one.
+        whole: Where the network is sharded: a plain one like it, which `gather` fills.
     """
 
     fabric: Any
@@ -74,17 +76,25 @@ class Trainee:
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None
+    whole: nn.Module | None
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Everything that has a state beyond (seed, epoch)."""
+        """Everything that has a state beyond (seed, epoch); where the network is sharded, each process must ask."""
+        if self.whole is not None:
+            return {"model": WholeModel(self.model), "optimizer": WholeOptimizer(self.model, self.optimizer)}
         parts = {"model": self.model, "optimizer": self.optimizer, "ema": self.ema}
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def kept(self) -> nn.Module:
         """The network that training is for: the average of the weights where there is one."""
-        return self.ema.module if self.ema else self.model
+        return self.ema.module if self.ema else self.whole or self.model
+
+    def gather(self) -> None:
+        """Bring `kept` up to date, in each process, where the network is sharded."""
+        if self.whole is not None:
+            self.whole.load_state_dict(WholeModel(self.model).state_dict())
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +170,8 @@ def run_epoch(
     mean_loss, train_error = (float(total) / steps for total in means)
     trained = time.perf_counter()
     check_finite(mean_loss, job, epoch)
+    if job.validation is not None:
+        trainee.gather()
     error = _validation_error(trainee, job.validation)
     rate, seconds = learning_rate(config, epoch + (steps - 1) / steps), time.perf_counter() - start
     return Epoch(epoch + 1, rate, mean_loss, train_error, error, 1000 * (trained - start) / steps, seconds)
@@ -223,7 +235,8 @@ def _step(trainee: Trainee, job: Job, x: Tensor, y: Tensor, rate: float) -> tupl
     x = x.contiguous(memory_format=memory_format(job.config))
     with trainee.fabric.autocast():
         x, y = job.method.perturb_batch(trainee.compiled, x, y, job.settings)
-    outputs = trainee.wrapped(x)
+    with trainee.fabric.autocast():
+        outputs = trainee.wrapped(x)
     loss = objective.loss(trainee.model, x, y, outputs, job.config.label_smoothing)
     trainee.optimizer.zero_grad()
     trainee.fabric.backward(loss)

@@ -8,6 +8,7 @@ never stopped, and methods with the same seed meet the same images in the same o
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import os
@@ -26,6 +27,7 @@ from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig
 from resolute.training.epoch import Job, Moment, Trainee, check_finite, generator_state, memory_format, run_epoch
 from resolute.training.optimizer import make_optimizer
+from resolute.training.sharding import shard
 from resolute.training.statistics import update_statistics
 from resolute.training.stopping import Stopped, held
 
@@ -139,7 +141,7 @@ def _strategy(config: TrainConfig) -> str:
             f"nodes is {config.nodes}, and nothing has started this process on each of them. Use srun, or on "
             f"each: torchrun --nnodes {config.nodes} --nproc-per-node {config.devices} --rdzv-endpoint HOST:PORT ..."
         )
-    return config.strategy if launched_outside() else f"{config.strategy}_spawn"
+    return "ddp" if launched_outside() else "ddp_spawn"
 
 
 def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, result: Path) -> None:
@@ -183,6 +185,7 @@ def _run(
             raise Stopped
     if writer:
         writer.close()
+    trainee.gather()
     if job.config.update_bn and (fabric.is_global_zero or launched_outside()):
         update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
@@ -206,8 +209,8 @@ def _save(trainee: Trainee, job: Job, log: list[Epoch], moment: Moment | None) -
         check_finite(float(numbers[:, 0].sum()), job, len(log))
         noise = fabric.all_gather(generator_state(fabric.device)).reshape(fabric.world_size, -1).cpu()
         within = {"step": moment.step, "numbers": numbers, "noise": noise}
+    state = {name: part.state_dict() for name, part in trainee.parts.items()}
     if fabric.is_global_zero:
-        state = {name: part.state_dict() for name, part in trainee.parts.items()}
         files.save(job.out, job.identity, state, log, within)
 
 
@@ -245,16 +248,16 @@ def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> Trainee:
     if config.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(memory_format=memory_format(config))
-    compiled: Any = torch.compile(model) if config.compile else model
-    optimizer = make_optimizer(config, model.parameters())
-    wrapped, optimizer = fabric.setup(compiled, optimizer)
+    if config.strategy == "fsdp":
+        whole = model.to(fabric.device)
+        model = shard(copy.deepcopy(whole), fabric.device, fabric.world_size)
+        compiled: Any = torch.compile(model) if config.compile else model
+        return Trainee(fabric, model, compiled, compiled, make_optimizer(config, model.parameters()), None, whole)
+    compiled = torch.compile(model) if config.compile else model
+    wrapped, optimizer = fabric.setup(compiled, make_optimizer(config, model.parameters()))
     ema = None
     if config.ema:
         from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-        ema = AveragedModel(
-            model,
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema),
-            use_buffers=True,
-        )
-    return Trainee(fabric, model, compiled, wrapped, optimizer, ema)
+        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+    return Trainee(fabric, model, compiled, wrapped, optimizer, ema, None)
