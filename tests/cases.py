@@ -1,4 +1,4 @@
-"""Small networks and data that several tests share. A new entry in a table of the package needs a line here."""
+"""Small networks, data and a recipe that tests share. A new entry in a table of the package needs a line here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import nn
 
 from resolute.data import Augment, DataInfo, Images
 from resolute.models.layers import Normalize
+from resolute.recipes import Recipe
+from resolute.training import TrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +48,17 @@ LARGE = (
 FIRST_LOSS_OFF = {"mobilenet-v1": 10.0, "resnet110-sd": 2.0}
 """How far from ln(classes) the first loss may be: timm starts MobileNet's classifier wide for few classes, and the
 residuals of a deep network that normalises none of their sums add up."""
+
+TINY = Recipe(
+    name="tiny",
+    data="digits",
+    model="lenet",
+    train=TrainConfig(epochs=1, batch_size=64, device="cpu"),
+    methods=("base", "r"),
+    seeds=(0, 1),
+    suites=("clean",),
+)
+"""A comparison of seconds."""
 
 
 def tiny_info(classes: int = 3, shape: tuple[int, int, int] = (1, 6, 6), policy: Augment | None = None) -> DataInfo:

@@ -1,4 +1,4 @@
-"""Networks that surgery is tested on: a new line in `NETWORKS` is tested everywhere."""
+"""Networks that surgery is tested on, and what is read from them. A new line in `NETWORKS` is tested everywhere."""
 
 from __future__ import annotations
 
@@ -68,3 +68,18 @@ NETWORKS: dict[str, Network] = {
     "timm convnext_atto": Network(lambda: _timm("convnext_atto"), (3, 32, 32), 12),
     "timm mobilenetv3_small_050": Network(lambda: _timm("mobilenetv3_small_050"), (3, 32, 32), 33),
 }
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 2))
+
+
+def strengths(module: nn.Module, x: Tensor | None = None) -> set[float]:
+    """Tell by which shares of itself a module that is the identity on ones moves them."""
+    x = torch.ones(500) if x is None else x
+    return {round(abs(move), 6) for move in (module(x) - x).flatten().tolist()}
+
+
+def skeleton(model: nn.Module) -> list[Any]:
+    """List all that unrobustify has to bring back."""
+    return [(name, id(module), type(module), list(vars(module))) for name, module in model.named_modules()]

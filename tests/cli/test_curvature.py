@@ -1,62 +1,46 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from resolute import cli, models
 from resolute.curvature import Hessian, cross_entropy, eigenvalues
 from resolute.data import batches, epoch_order, load
 from resolute.models import checkpoint
 from resolute.records import Record, write_records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from cli.conftest import Call
 
 SMALL = ("--images", 2, "--steps", 3, "--probes", 2, "--top", 2, "--surface", 3, "--device", "cpu")
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> list[Path]:
-    info = load("digits").info
-    spec = {"name": "lenet", "classes": 10, "shape": info.shape}
+def cells(saved: Callable[[str, int], Path]) -> list[Path]:
+    """Base and R with two seeds each, and what they were judged."""
     folders = []
     for seed in (0, 1):
         for method in ("base", "r"):
-            model = models.build("lenet", classes=10, shape=info.shape)
-            folders.append(tmp_path / f"run/cells/{method}-seed{seed}")
-            checkpoint.save(model, folders[-1], spec | {"method": method, "seed": seed})
+            folders.append(saved(method, seed))
             right = 50 + len(folders)
             row = Record("digits", "lenet", method, seed, "clean", "clean", 0.0, right, 100)
             write_records(folders[-1] / "records.jsonl", [row])
     return folders
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["resolute", "curvature", *map(str, words)])
-    code: object = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    assert isinstance(code, int)
-    out, err = capsys.readouterr()
-    return code, out, " ".join(err.split())
-
-
-def test_cells_are_measured_compared_and_reported(
-    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
     words = (*cells, *SMALL, "--out", out)
-    code, shown, told = call(monkeypatch, capsys, *words)
-    assert code == 0, told
-    assert shown.splitlines()[-1] == f"report: {out / 'report.html'}"
-    assert "base-seed0: largest eigenvalues done" in told
-    assert told.endswith("0 s left")
+    answer = resolute("curvature", *words)
+    assert answer.code == 0, answer.message
+    assert answer.out.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert "base-seed0: largest eigenvalues done" in answer.message
+    assert answer.message.endswith("0 s left")
     result = json.loads((out / "curvature.json").read_text())
     names = [network["name"] for network in result["networks"]]
     assert names == ["base-seed0", "r-seed0", "base-seed1", "r-seed1"]
@@ -67,19 +51,17 @@ def test_cells_are_measured_compared_and_reported(
     assert page.count("<svg") == 3 + 2 * 2
     assert "Methods over paired seeds" in page
     written = (out / "networks/r-seed1.json").stat().st_mtime_ns
-    assert call(monkeypatch, capsys, *words)[:2] == (0, shown)
+    assert resolute("curvature", *words)[:2] == (0, answer.out)
     assert (out / "networks/r-seed1.json").stat().st_mtime_ns == written
-    code, _, told = call(monkeypatch, capsys, *words, "--steps", 4)
-    assert code == 2
-    assert "another survey: plan differ" in told
+    answer = resolute("curvature", *words, "--steps", 4)
+    assert answer.code == 2
+    assert "another survey: plan differ" in answer.message
 
 
-def test_what_it_writes_is_what_the_functions_give(
-    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_it_writes_is_what_the_functions_give(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
-    code, _, told = call(monkeypatch, capsys, cells[0], *SMALL, "--surface", 0, "--double", "--out", out)
-    assert code == 0, told
+    answer = resolute("curvature", cells[0], *SMALL, "--surface", 0, "--double", "--out", out)
+    assert answer.code == 0, answer.message
     (network,) = json.loads((out / "curvature.json").read_text())["networks"]
     images = load("digits")
     data = list(batches(images, 2, order=epoch_order(len(images), 0, 0)[:2]))
@@ -90,14 +72,12 @@ def test_what_it_writes_is_what_the_functions_give(
     assert torch.tensor(network["jacobian_norms"]).shape == (2,)
 
 
-def test_the_noise_sounds_if_it_is_asked_for(
-    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_noise_sounds_if_it_is_asked_for(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     found = []
     for words in ((), ("--eps", 0.5, "--where", "both", "--draws", 1)):
         out = tmp_path / f"out{len(words)}"
-        code, _, told = call(monkeypatch, capsys, cells[0], *SMALL, "--surface", 0, *words, "--out", out)
-        assert code == 0, told
+        answer = resolute("curvature", cells[0], *SMALL, "--surface", 0, *words, "--out", out)
+        assert answer.code == 0, answer.message
         found.append(json.loads((out / "curvature.json").read_text())["networks"][0]["quantities"])
     assert found[1]["input-jacobian"]["value"] > 1.05 * found[0]["input-jacobian"]["value"]
 
@@ -111,9 +91,7 @@ def test_the_noise_sounds_if_it_is_asked_for(
         (("--split", "tests"), "did you mean 'test'"),
     ],
 )
-def test_a_mistake_is_told(
-    words: tuple[object, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, told = call(monkeypatch, capsys, *words)
-    assert code == 2
-    assert message in told
+def test_a_mistake_is_told(words: tuple[object, ...], message: str, resolute: Call) -> None:
+    answer = resolute("curvature", *words)
+    assert answer.code == 2
+    assert message in answer.message

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,48 +8,29 @@ import pytest
 import torch
 from PIL import Image
 
-from resolute import cli, counter
+from resolute import counter
 from resolute.cli.disturb import Tile, draw, picture_rows
 from resolute.data import load
 from resolute.suites import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from cli.conftest import Call
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-@pytest.fixture
-def resolute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Call the command in this process: the exit code, and what was said."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["resolute", "disturb", *map(str, arguments)])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert isinstance(code, int)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return call
-
-
 @pytest.mark.parametrize("kind", MAGIC)
-def test_a_picture_is_written_the_same_each_time(resolute: Callable[..., tuple[int, str]], kind: str) -> None:
+def test_a_picture_is_written_the_same_each_time(resolute: Call, kind: str) -> None:
     for name in ("one", "two"):
-        code, said = resolute("--out", f"there/{name}.{kind}")
-        assert code == 0
-        assert said.strip() == f"picture: there/{name}.{kind}"
+        answer = resolute("disturb", "--out", f"there/{name}.{kind}")
+        assert answer == (0, f"picture: there/{name}.{kind}\n", "")
     one, two = (Path(f"there/{name}.{kind}").read_bytes() for name in ("one", "two"))
     assert one == two
     assert one.startswith(MAGIC[kind])
 
 
-def test_labels_are_text_in_svg(resolute: Callable[..., tuple[int, str]]) -> None:
-    resolute("--out", "figure.svg")
+def test_labels_are_text_in_svg(resolute: Call) -> None:
+    resolute("disturb", "--out", "figure.svg")
     text = Path("figure.svg").read_text()
     for label in ("original", "random horizontal flip", "random five-crop", "severity 0.25"):
         assert f">{label}</text>" in text
@@ -112,12 +92,11 @@ def test_a_drawing_shows_the_pixels() -> None:
         (["--out", "file/figure.png"], "cannot write file/figure.png"),
     ],
 )
-def test_a_mistake_ends_with_one_message(
-    resolute: Callable[..., tuple[int, str]], arguments: list[str], message: str
-) -> None:
+def test_a_mistake_ends_with_one_message(resolute: Call, arguments: list[str], message: str) -> None:
     Path("file").touch()
-    code, said = resolute(*arguments)
-    assert code == 2
-    assert said.startswith("error: ")
-    assert message in said
-    assert "Traceback" not in said
+    answer = resolute("disturb", *arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert "Traceback" not in answer.err

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from resolute import cli, models
-from resolute.data import load
-from resolute.models import checkpoint
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cli.conftest import Call
 
 ANSWERS = """
 import torch
@@ -32,69 +34,45 @@ def flat(): return Answers(lambda logits: logits, pixels=192)
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> list[Path]:
-    info = load("digits").info
-    spec = {"name": "lenet", "classes": 10, "shape": info.shape, "class_names": list(info.class_names)}
-    folders = [tmp_path / f"run/cells/base-seed{seed}" for seed in (0, 1)]
-    for seed, folder in enumerate(folders):
-        model = models.build("lenet", classes=10, shape=info.shape)
-        checkpoint.save(model, folder, spec | {"method": "base", "seed": seed})
-    return folders
+def cells(saved: Callable[[str, int], Path]) -> list[Path]:
+    return [saved("base", seed) for seed in (0, 1)]
 
 
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object, command: str = "evaluate"
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["resolute", command, *map(str, words)])
-    code: object = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    assert isinstance(code, int)
-    out, err = capsys.readouterr()
-    return code, out, " ".join(err.split())
-
-
-def test_two_checkpoints_are_judged_and_compared(
-    cells: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_checkpoints_are_judged_and_compared(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
     words = (*cells, "--suites", "clean,disturbances,fgsm", "--limit", 50, "--device", "cpu", "--out", out)
-    code, shown, told = call(monkeypatch, capsys, *words)
-    assert code == 0
-    lines = shown.splitlines()
+    answer = resolute("evaluate", *words)
+    assert answer.code == 0
+    lines = answer.out.splitlines()
     assert max(map(len, lines[:-1])) <= 80
     assert lines[-1] == f"report: {out / 'report.html'}"
-    assert {"base-seed0", "base-seed1", "random-crop", "fgsm"} <= set(shown.split())
-    assert "s left" in told
-    assert "passed" in shown
+    assert {"base-seed0", "base-seed1", "random-crop", "fgsm"} <= set(answer.out.split())
+    assert "s left" in answer.message
+    assert "passed" in answer.out
     results = json.loads((out / "results.json").read_text())
     assert results["command"].startswith("resolute evaluate ")
     assert results["n"] == 50
     assert set(results["details"][0]["pairs"]) == {"base-seed1"}
     written = (out / "report.html").read_bytes()
-    assert call(monkeypatch, capsys, *words)[:2] == (0, shown)
+    assert resolute("evaluate", *words)[:2] == (0, answer.out)
     assert (out / "report.html").read_bytes() == written
     (out / "report.html").unlink()
     (out / "results.csv").unlink()
-    assert call(monkeypatch, capsys, out, command="report")[:2] == (0, shown)
+    assert resolute("report", out)[:2] == (0, answer.out)
     assert (out / "report.html").read_bytes() == written
     assert (out / "results.csv").exists()
 
 
-def test_fifteen_corruptions_have_their_mean(
-    cells: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fifteen_corruptions_have_their_mean(cells: list[Path], resolute: Call) -> None:
     words = (cells[0], "--suites", "corruptions", "--limit", 20, "--device", "cpu", "--out", "out")
-    code, shown, _ = call(monkeypatch, capsys, *words)
-    assert code == 0
+    answer = resolute("evaluate", *words)
+    assert answer.code == 0
     results = json.loads(Path("out/results.json").read_text())
     [benchmark] = results["benchmarks"]
     [mean] = [row for row in results["table"] if (row["suite"], row["shift"]) == ("corruptions", "mean")]
     figure = benchmark["figures"]["base-seed0"]["mean error"]["mean"]
     assert figure == pytest.approx(mean["errors"]["base-seed0"]["mean"])
-    assert f"base-seed0: mean error {100 * figure:.2f} %" in " ".join(shown.split())
+    assert f"base-seed0: mean error {100 * figure:.2f} %" in " ".join(answer.out.split())
     assert f"mean error {100 * figure:.2f} %" in Path("out/report.html").read_text()
 
 
@@ -117,17 +95,13 @@ def test_fifteen_corruptions_have_their_mean(
     ],
 )
 def test_a_mistake_ends_with_its_message_and_code_2(
-    cells: list[Path],
-    words: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    cells: list[Path], words: list[str], message: str, resolute: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("answers.py").write_text(ANSWERS)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.syspath_prepend(".")
     monkeypatch.delitem(sys.modules, "answers", raising=False)
-    code, _, told = call(monkeypatch, capsys, *[cells[0] if word == "CELL" else word for word in words])
-    assert code == 2
-    assert told.startswith("error: ")
-    assert message in told
+    answer = resolute("evaluate", *[cells[0] if word == "CELL" else word for word in words])
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert message in answer.message

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from typer.testing import CliRunner
 
 from resolute.cli import app
-from resolute.models import facts
+from resolute.data import DATASETS
+from resolute.methods import METHODS
+from resolute.models import ABSENT, MODELS, facts
 from resolute.paper import ROWS
+from resolute.recipes import RECIPES, SOURCES
+from resolute.suites import SUITES
+
+if TYPE_CHECKING:
+    from cli.conftest import Call
 
 NAMES = ("lenet", "capsnet-decoder", "shufflenet-v1-2x", "condensenet-g8-condensed")
 
@@ -58,3 +67,42 @@ def test_recipes_of_the_papers_rows_are_listed() -> None:
     assert set(ROWS) <= lines.keys()
     assert "base and r: wrn-28-10-drop30 on cifar10, 300 epochs of batch 128, sgd" in lines["5-r-w-resnet-cifar10"]
     assert "quoted: no FGSM- or R- row" in lines["2-senet"]
+
+
+def test_list_shows_everything(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "SIZES", {})
+    tables: dict[str, list[str]] = {
+        "models": [*MODELS, *ABSENT],
+        "data": [*DATASETS, "PATH"],
+        "methods": [*METHODS, "A+B"],
+        "suites": list(SUITES),
+        "recipes": [*RECIPES, *SOURCES],
+    }
+    everything = resolute("list")
+    assert everything.code == 0
+    for kind, names in tables.items():
+        answer = resolute("list", kind)
+        assert answer.code == 0
+        assert answer.out.partition("\n\n")[0] in everything.out
+        rows = answer.out.partition("\n\n")[0].splitlines()
+        assert rows[0].strip() == kind
+        for name in names:
+            [row] = [row for row in rows if row.split(" ")[0] == name]
+            assert len(row.split()) >= 3
+
+
+def test_every_deviation_from_a_source_is_listed(resolute: Call) -> None:
+    words = " ".join(resolute("list", "recipes").out.split())
+    for source in SOURCES.values():
+        for text in (source.where, *source.deviations):
+            assert all(word in words for word in text.split())
+    assert resolute("list", "recipes").out.count("No deviation is known.") == sum(
+        not source.deviations for source in SOURCES.values()
+    )
+
+
+def test_list_refuses_what_it_does_not_know(resolute: Call) -> None:
+    answer = resolute("list", "modles")
+    assert answer.code == 2
+    assert "modles" in answer.err
+    assert "Traceback" not in answer.err

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +7,7 @@ import pytest
 import torch
 
 from cases import tiny_images, tiny_info, tiny_network
-from resolute import cli, models
+from resolute import models
 from resolute.paper import ROWS
 from resolute.records import read_records
 from resolute.reproduction import run as running
@@ -17,78 +15,56 @@ from resolute.reproduction import run as running
 if TYPE_CHECKING:
     from torch import nn
 
+    from cli.conftest import Call
+
 ROOT = Path(__file__).parents[2]
-Said = tuple[int, str, str]
-Call = Callable[..., Said]
 
 
-@pytest.fixture
-def reproduce(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Call the command: exit code, output, and what was said on standard error in one line."""
-
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["resolute", "reproduce", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert isinstance(code, int)
-        out, err = capsys.readouterr()
-        return code, out, " ".join(err.split())
-
-    return call
-
-
-def test_without_arguments_all_rows_are_shown(reproduce: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_arguments_all_rows_are_shown(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    code, out, _ = reproduce()
-    assert code == 0
-    lines = out.splitlines()
+    answer = resolute("reproduce")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
     for row in ROWS.values():
         assert any(line.split()[: len(row.name.split())] == row.name.split() for line in lines)
-    assert "42 rows: " in out
+    assert "42 rows: " in answer.out
     assert max(map(len, lines)) <= 158
 
 
-def test_a_table_alone(reproduce: Call, tmp_path: Path) -> None:
-    code, out, _ = reproduce("--table", 2, "--results", tmp_path)
-    assert code == 0
-    assert "4 rows: 0 measured, 3 run and are not measured and 1 quoted." in out
-    line = next(line for line in out.splitlines() if "R-NASNet-A" in line and "FGSM" not in line)
+def test_a_table_alone(resolute: Call, tmp_path: Path) -> None:
+    answer = resolute("reproduce", "--table", 2, "--results", tmp_path)
+    assert answer.code == 0
+    assert "4 rows: 0 measured, 3 run and are not measured and 1 quoted." in answer.out
+    line = next(line for line in answer.out.splitlines() if "R-NASNet-A" in line and "FGSM" not in line)
     assert line.split()[:5] == ["R-NASNet-A", "83.00", "96.50", "+0.30", "+0.30"]
 
 
-def test_a_measurement_stands_beside_the_claim(reproduce: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_stands_beside_the_claim(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    _, out, _ = reproduce("--table", 4)
-    [line] = [line for line in out.splitlines() if line.split()[:1] == ["R-LeNet"]]
+    answer = resolute("reproduce", "--table", 4)
+    [line] = [line for line in answer.out.splitlines() if line.split()[:1] == ["R-LeNet"]]
     claimed, measured = line.split()[2:4]
     assert claimed == "0.28"
     assert 0.2 < float(measured) < 0.8
 
 
-def test_a_row_is_run_with_its_base_and_shown_as_no_measurement(reproduce: Call, tmp_path: Path) -> None:
+def test_a_row_is_run_with_its_base_and_shown_as_no_measurement(resolute: Call, tmp_path: Path) -> None:
     arguments = ("--table", 4, "--row", "R-LeNet", "--scale", "smoke", "--device", "cpu", "--out", tmp_path)
-    code, out, err = reproduce(*arguments)
-    assert code == 0, err
+    answer = resolute("reproduce", *arguments)
+    assert answer.code == 0, answer.message
     folder = tmp_path / "4-r-lenet-smoke"
     assert {record.method for record in read_records(folder / "records.jsonl")} == {"base", "r"}
-    assert "A smoke run: everything ran, on a few images; nothing was measured." in out
-    assert str(folder) in out
+    assert "A smoke run: everything ran, on a few images; nothing was measured." in answer.out
+    assert str(folder) in answer.out
     times = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/weights.safetensors")}
-    assert reproduce(*arguments)[0] == 0
+    assert resolute("reproduce", *arguments).code == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/weights.safetensors")} == times
-    _, shown, _ = reproduce("--results", tmp_path)
-    assert "42 rows: 0 measured" in shown
+    assert "42 rows: 0 measured" in resolute("reproduce", "--results", tmp_path).out
 
 
-def test_the_page_is_written(reproduce: Call, tmp_path: Path) -> None:
-    code, _, _ = reproduce("--results", tmp_path, "--write", tmp_path / "tables.md")
-    assert code == 0
+def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
+    answer = resolute("reproduce", "--results", tmp_path, "--write", tmp_path / "tables.md")
+    assert answer.code == 0
     assert (tmp_path / "tables.md").read_text().startswith("# The paper's tables")
 
 
@@ -106,13 +82,13 @@ def test_the_page_is_written(reproduce: Call, tmp_path: Path) -> None:
         (("--results", "nowhere"), "there is no folder nowhere"),
     ],
 )
-def test_mistakes_end_with_a_message_and_code_2(arguments: tuple[object, ...], message: str, reproduce: Call) -> None:
-    code, _, err = reproduce(*arguments)
-    assert code == 2
-    assert message in err
+def test_mistakes_end_with_a_message_and_code_2(arguments: tuple[object, ...], message: str, resolute: Call) -> None:
+    answer = resolute("reproduce", *arguments)
+    assert answer.code == 2
+    assert message in answer.message
 
 
-def test_published_weights_are_judged_once(reproduce: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_are_judged_once(resolute: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def build(name: str, **how: Any) -> nn.Module:
@@ -123,12 +99,12 @@ def test_published_weights_are_judged_once(reproduce: Call, tmp_path: Path, monk
     monkeypatch.setattr(models, "build", build)
     monkeypatch.setattr(running, "load", lambda *_: images)
     for _ in range(2):
-        code, out, err = reproduce("--row", "SENet", "--out", tmp_path)
-        assert code == 0, err
+        answer = resolute("reproduce", "--row", "SENet", "--out", tmp_path)
+        assert answer.code == 0, answer.message
     assert asked == [{"name": "senet-154", "classes": 3, "pretrained": True, "shape": (3, 8, 8)}]
     [record] = read_records(tmp_path / "2-senet-weights/records.jsonl")
     with torch.no_grad():
         answers = tiny_network(shape=(3, 8, 8)).eval()(images.x / 255).argmax(1)
     assert record.correct == int((answers == images.y).sum())
-    assert f"SENet: top-1 error {100 * record.error:.2f} % of 20 images" in out
-    assert "published weights" in reproduce("--table", 2, "--results", tmp_path)[1]
+    assert f"SENet: top-1 error {100 * record.error:.2f} % of 20 images" in answer.out
+    assert "published weights" in resolute("reproduce", "--table", 2, "--results", tmp_path).out

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resolute import cli, recipes, tuning
+from resolute import recipes, tuning
 from resolute.cli.tune import PASSED_ON
 from resolute.tuning import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cli.conftest import Call
 
 pytest.importorskip("optuna")
 
@@ -23,22 +25,7 @@ class Seen(Exception):
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
-    """Call the command line in this process."""
-
-    def run(line: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["resolute", *shlex.split(line)])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return run
-
-
-@pytest.fixture
-def asked(call: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Plan, Path]]:
+def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Plan, Path]]:
     """See what tune would be called with in Python."""
 
     def see(plan: Plan, out: Path, *, command: str) -> NoReturn:
@@ -48,7 +35,7 @@ def asked(call: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def ask(line: str) -> tuple[Plan, Path]:
         with pytest.raises(Seen) as caught:
-            call(line)
+            resolute(*line.split())
         plan, out, command = caught.value.args
         assert command == f"resolute {line}"
         return plan, out
@@ -78,17 +65,15 @@ def test_every_flag_arrives(asked: Callable[[str], tuple[Plan, Path]]) -> None:
     assert out == Path("here")
 
 
-def test_the_command_for_the_test_set_can_be_run(
-    call: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_for_the_test_set_can_be_run(resolute: Call) -> None:
     shared = "--epochs 1 --device cpu --train-fraction 0.9 --no-update-bn"
-    assert call(f"tune {shared} --trials 1 --seeds 1 --eps 0.3 --where both --out run") == 0
-    shown = capsys.readouterr().out
-    assert "eps 0.3, p 0.5 at both" in " ".join(shown.split())
-    assert "curve: run/curve.png" in shown
-    final = shown.split("on the test set: ")[1].strip()
+    answer = resolute(*f"tune {shared} --trials 1 --seeds 1 --eps 0.3 --where both --out run".split())
+    assert answer.code == 0
+    assert "eps 0.3, p 0.5 at both" in " ".join(answer.out.split())
+    assert "curve: run/curve.png" in answer.out
+    final = answer.out.split("on the test set: ")[1].strip()
     assert final.startswith("resolute compare --epochs 1 --train-fraction 0.9 --no-update-bn --device cpu --methods ")
-    assert call(f"{final.removeprefix('resolute ')} --suites clean --out final") == 0
+    assert resolute(*shlex.split(final)[1:], "--suites", "clean", "--out", "final").code == 0
     assert Path("final/report.html").exists()
 
 
@@ -110,16 +95,14 @@ def test_the_flags_of_both_commands_have_one_name() -> None:
         ("tune --model lenett", "did you mean 'lenet'"),
     ],
 )
-def test_a_mistake_ends_with_one_message(
-    call: Callable[[str], int], capsys: pytest.CaptureFixture[str], line: str, message: str
-) -> None:
-    assert call(line) == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+def test_a_mistake_ends_with_one_message(resolute: Call, line: str, message: str) -> None:
+    answer = resolute(*line.split())
+    assert answer.code == 2
+    assert message in answer.message
 
 
-def test_without_optuna_it_is_said_how_to_get_it(
-    call: Callable[[str], int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_optuna_it_is_said_how_to_get_it(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert call("tune") == 2
-    assert "pip install 'resolute[tune]'" in " ".join(capsys.readouterr().err.split())
+    answer = resolute("tune")
+    assert answer.code == 2
+    assert "pip install 'resolute[tune]'" in answer.message

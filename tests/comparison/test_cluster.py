@@ -11,21 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from resolute import comparison, recipes
+from cases import TINY
+from resolute import comparison
 from resolute.comparison import cluster
 from resolute.errors import InputError
 from resolute.records import read_records
-from resolute.training import TrainConfig
 
-TINY = recipes.Recipe(
-    name="tiny",
-    data="digits",
-    model="lenet",
-    train=TrainConfig(epochs=2, batch_size=64, device="cpu"),
-    methods=("base", "r"),
-    seeds=(0, 1),
-    suites=("clean",),
-)
+LONGER = replace(TINY, train=replace(TINY.train, epochs=2))
 
 
 def workers() -> list[int]:
@@ -56,20 +48,20 @@ def test_a_cluster_runs_every_cell_once_although_a_worker_is_killed(tmp_path: Pa
     pytest.importorskip("ray")
     killed: list[int] = []
     threading.Thread(target=kill_one, args=(killed,), daemon=True).start()
-    comparison.compare(TINY, tmp_path / "cluster", on="ray", jobs=2)
+    comparison.compare(LONGER, tmp_path / "cluster", on="ray", jobs=2)
     assert len(killed) == 1
-    comparison.compare(TINY, tmp_path / "alone")
+    comparison.compare(LONGER, tmp_path / "alone")
     rows = read_records(tmp_path / "cluster/records.jsonl")
-    assert [(row.method, row.seed) for row in rows] == TINY.cells
+    assert [(row.method, row.seed) for row in rows] == LONGER.cells
     assert rows == read_records(tmp_path / "alone/records.jsonl")
-    for method, seed in TINY.cells:
+    for method, seed in LONGER.cells:
         weights = f"cells/{method}-seed{seed}/weights.safetensors"
         assert (tmp_path / "cluster" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
 
 
 def test_another_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--on got 'rya'; it is local, ray, or ray://HOST:PORT"):
-        comparison.compare(replace(TINY), tmp_path / "run", on="rya")
+        comparison.compare(TINY, tmp_path / "run", on="rya")
     assert not (tmp_path / "run").exists()
 
 

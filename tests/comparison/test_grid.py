@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,27 +18,21 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from resolute import comparison, recipes, training
+from cases import TINY
+from resolute import comparison, training
 from resolute.data import Augment, load
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
 from resolute.training import TrainConfig
 
-TINY = recipes.Recipe(
-    name="tiny",
-    data="digits",
-    model="lenet",
-    train=TrainConfig(epochs=3, batch_size=64),
-    methods=("base", "r"),
-    seeds=(0, 1),
-    suites=("clean", "noise"),
-)
+if TYPE_CHECKING:
+    from resolute.recipes import Recipe
+
 SAME = ["weights.safetensors", "bits.npz", "records.jsonl", "model.json"]
 
 
-def one_epoch(**changes: object) -> recipes.Recipe:
-    train = replace(TINY.train, epochs=1)
-    return replace(TINY, **{"train": train, "seeds": (0,), "suites": ("clean",), **changes})  # type: ignore[arg-type]
+def one_seed(**changes: object) -> Recipe:
+    return replace(TINY, **{"seeds": (0,), **changes})  # type: ignore[arg-type]
 
 
 def outcome(out: Path) -> dict[str, bytes]:
@@ -61,7 +55,7 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path)
 
 
 def test_a_finished_run_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = one_epoch()
+    recipe = one_seed()
     comparison.compare(recipe, tmp_path / "run")
     before, page = outcome(tmp_path / "run"), (tmp_path / "run/report.html").read_bytes()
     monkeypatch.setattr(comparison.cell, "train", None)
@@ -71,7 +65,7 @@ def test_a_finished_run_trains_nothing_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_missing_cell_is_the_only_one_run_again(tmp_path: Path) -> None:
-    recipe = one_epoch()
+    recipe = one_seed()
     comparison.compare(recipe, tmp_path / "run")
     before = outcome(tmp_path / "run")
     times = (tmp_path / "run/cells/base-seed0/train.csv").read_text()
@@ -82,7 +76,7 @@ def test_a_missing_cell_is_the_only_one_run_again(tmp_path: Path) -> None:
 
 
 def test_records_stand_in_the_order_of_the_grid_and_count_the_bits(tmp_path: Path) -> None:
-    comparison.compare(replace(one_epoch(), seeds=(1, 0)), tmp_path / "run")
+    comparison.compare(replace(TINY, seeds=(1, 0)), tmp_path / "run")
     rows = read_records(tmp_path / "run/records.jsonl")
     assert [(row.method, row.seed) for row in rows] == [("base", 1), ("r", 1), ("base", 0), ("r", 0)]
     for row in rows:
@@ -92,7 +86,7 @@ def test_records_stand_in_the_order_of_the_grid_and_count_the_bits(tmp_path: Pat
 
 
 def test_the_stored_recipe_is_complete(tmp_path: Path) -> None:
-    comparison.compare(one_epoch(), tmp_path / "run", command="resolute compare")
+    comparison.compare(one_seed(), tmp_path / "run", command="resolute compare")
     stored = json.loads((tmp_path / "run/recipe.json").read_text())
     assert stored["settings"]["radius"] == 0.1
     assert stored["train"]["augment"] == asdict(Augment())
@@ -100,10 +94,10 @@ def test_the_stored_recipe_is_complete(tmp_path: Path) -> None:
 
 
 def test_another_recipe_is_kept_out_of_a_run_directory(tmp_path: Path) -> None:
-    comparison.compare(one_epoch(), tmp_path / "run")
+    comparison.compare(one_seed(), tmp_path / "run")
     before = outcome(tmp_path / "run")
     with pytest.raises(InputError, match=r"another recipe: train differ .*--out"):
-        comparison.compare(one_epoch(train=TrainConfig(epochs=1, lr=0.01)), tmp_path / "run")
+        comparison.compare(one_seed(train=TrainConfig(epochs=1, lr=0.01)), tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
 
@@ -118,7 +112,7 @@ def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
         file = Path(f"photos/class{i % 2}/{i:02}.png")
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
-    recipe = one_epoch(data="photos", suites=("clean",), train=replace(TINY.train, epochs=1, batch_size=4))
+    recipe = one_seed(data="photos", train=replace(TINY.train, batch_size=4))
     comparison.compare(recipe, tmp_path / "run")
     before = outcome(tmp_path / "run")
     Path("photos/class1").rename("photos/dog")
@@ -130,7 +124,7 @@ def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("words")
     with pytest.raises(InputError, match="not empty and holds no run"):
-        comparison.compare(one_epoch(), tmp_path)
+        comparison.compare(one_seed(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -144,19 +138,19 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 )
 def test_a_wrong_name_leaves_no_run_directory(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        comparison.compare(one_epoch(**changes), tmp_path / "run")
+        comparison.compare(one_seed(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_methods_of_a_seed_start_from_the_same_weights(tmp_path: Path) -> None:
-    recipe = one_epoch(methods=("base", "r"), train=replace(TINY.train, epochs=1, lr=1e-30, weight_decay=0.0))
+    recipe = one_seed(train=replace(TINY.train, lr=1e-30, weight_decay=0.0))
     comparison.compare(recipe, tmp_path / "run")
     base, r = ((tmp_path / f"run/cells/{m}-seed0/weights.safetensors").read_bytes() for m in ("base", "r"))
     assert base == r
 
 
 def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
-    recipe, out = one_epoch(), tmp_path / "run"
+    recipe, out = one_seed(), tmp_path / "run"
     (out / ".locks").mkdir(parents=True)
     with ThreadPoolExecutor() as pool, FileLock(out / ".locks/base-seed0"):
         running = pool.submit(comparison.compare, recipe, out)
@@ -183,7 +177,7 @@ def test_a_part_of_the_images_is_the_same_for_all_methods_of_a_seed(
         return train(model, data, **given)
 
     monkeypatch.setattr(comparison.cell, "train", spy)
-    comparison.compare(one_epoch(seeds=(0, 1), train_fraction=0.1), tmp_path / "run")
+    comparison.compare(replace(TINY, train_fraction=0.1), tmp_path / "run")
     x = {cell: data.x for cell, data in seen.items()}
     assert torch.equal(x["base", 0], x["r", 0])
     assert not torch.equal(x["base", 0], x["base", 1])
@@ -193,7 +187,7 @@ def test_a_part_of_the_images_is_the_same_for_all_methods_of_a_seed(
 
 def test_variants_stand_under_their_own_names(tmp_path: Path) -> None:
     name = "r@eps=0.5@where=both"
-    comparison.compare(one_epoch(methods=("base", "r", name)), tmp_path / "run")
+    comparison.compare(one_seed(methods=("base", "r", name)), tmp_path / "run")
     own, plain = (tmp_path / f"run/cells/{m}-seed0/weights.safetensors" for m in (name, "r"))
     assert own.read_bytes() != plain.read_bytes()
     assert {row.method for row in read_records(tmp_path / "run/records.jsonl")} == {"base", "r", name}
@@ -202,11 +196,11 @@ def test_variants_stand_under_their_own_names(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    comparison.compare(one_epoch(), tmp_path / "run")
+    comparison.compare(one_seed(), tmp_path / "run")
     stored = json.loads((tmp_path / "run/recipe.json").read_text())
     del stored["train_fraction"], stored["train"]["update_bn"]
     (tmp_path / "run/recipe.json").write_text(json.dumps(stored))
     monkeypatch.setattr(comparison.cell, "train", None)
-    comparison.compare(one_epoch(), tmp_path / "run")
+    comparison.compare(one_seed(), tmp_path / "run")
     with pytest.raises(InputError, match="another recipe: train_fraction differ"):
-        comparison.compare(one_epoch(train_fraction=0.5), tmp_path / "run")
+        comparison.compare(one_seed(train_fraction=0.5), tmp_path / "run")

@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute import comparison, recipes
+from cases import TINY
+from resolute import comparison
 from resolute.comparison import processes
 from resolute.errors import InputError
-from resolute.training import TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-TINY = recipes.Recipe(
-    name="tiny",
-    data="digits",
-    model="lenet",
-    train=TrainConfig(epochs=1, batch_size=64, device="cpu"),
-    methods=("base", "r"),
-    seeds=(0, 1),
-    suites=("clean",),
-)
 
 
 @pytest.fixture(autouse=True)

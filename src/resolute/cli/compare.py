@@ -9,6 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from resolute.cli.flags import (
+    BatchSize,
+    Compile,
+    DataDir,
+    Device,
+    Epochs,
+    Eps,
+    LearningRate,
+    Model,
+    Precision,
+    RecipeData,
+    Size,
+    TrainFraction,
+    UpdateBatchNorm,
+    WeightDecay,
+    Where,
+)
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,25 +36,23 @@ def compare(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A name of `list recipes`; else what fits --data.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
-    ] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
-    model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
+    data: RecipeData = None,
+    data_dir: DataDir = None,
+    size: Size = None,
+    model: Model = None,
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated: base,fgsm,r,r+fgsm,r@eps=0.3@where=both.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of paired seeds.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images in a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     opt: Annotated[str | None, typer.Option(help="sgd, adam or rmsprop.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of SGD and RMSProp; Adam's first beta.")] = None,
     nesterov: Annotated[bool | None, typer.Option("--nesterov/--no-nesterov", help="SGD's momentum.")] = None,
     opt_eps: Annotated[float | None, typer.Option(help="What Adam and RMSProp add before they divide.")] = None,
     clip_grad: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0 is off.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty.")] = None,
+    weight_decay: WeightDecay = None,
     sched: Annotated[str | None, typer.Option(help="cosine, linear, step, exponential, staircase.")] = None,
     milestones: Annotated[str | None, typer.Option(help="Epochs of the step schedule, comma-separated.")] = None,
     decay_rate: Annotated[float | None, typer.Option(help="Factor of step, exponential and staircase.")] = None,
@@ -54,21 +69,19 @@ def compare(
     rotation: Annotated[
         float | None, typer.Option(help="Augmentation: random rotation by up to so many degrees.")
     ] = None,
-    eps: Annotated[float | None, typer.Option(help="Strength of the noise, at least 0 and below 1.")] = None,
+    eps: Eps = None,
     p: Annotated[float | None, typer.Option(help="Probability of the sign +1.")] = None,
-    where: Annotated[str | None, typer.Option(help="input, hidden, both, or a pattern over module names.")] = None,
+    where: Where = None,
     radius: Annotated[str | None, typer.Option(help="Budget of FGSM training, in pixel units: 0.1 or 8/255.")] = None,
     suites: Annotated[str | None, typer.Option(help="Comma-separated: clean,noise,fgsm.")] = None,
     split: Annotated[str | None, typer.Option(help="Judge on test, or on validation to choose settings.")] = None,
     hold_out: Annotated[bool | None, typer.Option("--hold-out/--train-on-all", help="Keep validation out.")] = None,
-    train_fraction: Annotated[float | None, typer.Option(help="Share of each class that is trained on.")] = None,
-    update_bn: Annotated[
-        bool | None, typer.Option("--update-bn/--no-update-bn", help="Estimate BatchNorm anew at the end, noiseless.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    train_fraction: TrainFraction = None,
+    update_bn: UpdateBatchNorm = None,
+    device: Device = None,
     devices: Annotated[int | None, typer.Option(help="Processes that train together (DDP).")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
-    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
+    precision: Precision = None,
+    compile: Compile = None,  # noqa: A002
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last", help="Layout.")] = None,
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard/--no-tensorboard", help="Also log there.")] = None,
     jobs: Annotated[int, typer.Option(help="Cells at a time: processes on this machine, or tasks of Ray.")] = 1,

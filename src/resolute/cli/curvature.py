@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from resolute.cli.evaluate import load_subjects
+from resolute.cli.flags import Data, DataDir, DeviceName, Factory, FolderSize, NamedModel, Weights
 
 
 def curvature(
@@ -19,16 +20,14 @@ def curvature(
             metavar="[CHECKPOINT]...", help="Folders cells/METHOD-seedN; equal seeds are compared in pairs."
         ),
     ] = None,
-    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = "digits",
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    size: FolderSize = None,
     split: Annotated[str, typer.Option(help="train, validation or test: what the loss is taken over.")] = "train",
     images: Annotated[int, typer.Option(help="Number of images, drawn at random.")] = 1000,
-    model: Annotated[str | None, typer.Option(help="Or a network by name, with --weights: timm/NAME.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Its weights: .safetensors, or .pth of tensors.")] = None,
-    factory: Annotated[
-        str | None, typer.Option(help="Or package.module:function, which returns a network; this runs your code.")
-    ] = None,
+    model: NamedModel = None,
+    weights: Weights = None,
+    factory: Factory = None,
     top: Annotated[int, typer.Option(help="Largest eigenvalues to find.")] = 5,
     steps: Annotated[int, typer.Option(help="Lanczos steps of the spectral density.")] = 30,
     probes: Annotated[int, typer.Option(help="Random vectors of the spectral density.")] = 4,
@@ -40,7 +39,7 @@ def curvature(
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images at a time: bounds the memory.")] = 250,
     double: Annotated[bool, typer.Option("--double", help="Measure in float64.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of images, vectors and draws.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceName = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/curvature-HASH.")] = None,
 ) -> None:
     """Measure how the loss of trained networks bends, by their inputs and by their parameters.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
+from resolute.cli.flags import Data, DataDir, DisturbanceSeed, FolderSize
 from resolute.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class Tile(NamedTuple):
 
 
 def disturb(
-    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = "digits",
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    size: FolderSize = None,
     suites: Annotated[
         str, typer.Option(help="Comma-separated: disturbances,everyday,corruptions,...")
     ] = "disturbances",
@@ -46,7 +47,7 @@ def disturb(
     levels: Annotated[
         str | None, typer.Option(help="Which severities of each, comma-separated, from 1; else the strongest.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the disturbances.")] = 0,
+    seed: DisturbanceSeed = 0,
     out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("disturbances.png"),
 ) -> None:
     """Draw test images and each disturbance of them, side by side (Figure 1 of the paper).

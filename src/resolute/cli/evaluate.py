@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from resolute.cli.flags import Data, DataDir, DeviceName, DisturbanceSeed, Factory, FolderSize, NamedModel, Weights
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,21 +22,19 @@ def evaluate(
         list[Path] | None,
         typer.Argument(metavar="[CHECKPOINT]...", help="Folders cells/METHOD-seedN; a second is compared in pairs."),
     ] = None,
-    data: Annotated[str, typer.Option(help="digits, mnist, or a folder of images or parquet files.")] = "digits",
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that a folder's images are brought to.")] = None,
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    size: FolderSize = None,
     suites: Annotated[
         str, typer.Option(help="Comma-separated: clean,disturbances,corruptions,attacks; see `list suites`.")
     ] = "clean,disturbances",
-    model: Annotated[str | None, typer.Option(help="Or a network by name, with --weights: timm/NAME.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Its weights: .safetensors, or .pth of tensors.")] = None,
-    factory: Annotated[
-        str | None, typer.Option(help="Or package.module:function, which returns a network; this runs your code.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the disturbances.")] = 0,
+    model: NamedModel = None,
+    weights: Weights = None,
+    factory: Factory = None,
+    seed: DisturbanceSeed = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images in a batch.")] = 500,
     limit: Annotated[int | None, typer.Option(help="Only the first so many test images.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceName = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/evaluate-HASH.")] = None,
 ) -> None:
     """Judge trained networks on clean, disturbed, corrupted and attacked test images.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from resolute.cli.flags import Compile, DataDir, Device, Precision
+
 if TYPE_CHECKING:
     from resolute.paper import Row
 
@@ -25,11 +27,11 @@ def reproduce(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Judge published weights instead of training; for base rows.")
     ] = False,
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
+    data_dir: DataDir = None,
     seeds: Annotated[int | None, typer.Option(help="Number of paired seeds; by default the recipe's.", min=1)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
-    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,  # noqa: A002
+    device: Device = None,
+    precision: Precision = None,
+    compile: Compile = None,  # noqa: A002
     out: Annotated[Path, typer.Option(help="Folder of the runs, one below it for each row.")] = Path("runs/reproduce"),
     results: Annotated[
         Path | None, typer.Option(help="Folder of runs to read; by default experiments/results, else what is packaged.")

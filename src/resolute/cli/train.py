@@ -9,22 +9,23 @@ import typer
 from rich.console import Console
 
 from resolute.cli.compare import command_line, make_recipe
+from resolute.cli.flags import DataDir, Device, Epochs, Eps, Model, Precision, Size, Where
 
 
 def train(
     data: Annotated[str, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images.")] = "digits",
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
-    model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
+    data_dir: DataDir = None,
+    size: Size = None,
+    model: Model = None,
     methods: Annotated[str, typer.Option("--method", help="base, fgsm, r, ...; a + joins two.")] = "r",
     seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and noise.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images in a step, over all.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; it is not scaled by devices.")] = None,
-    eps: Annotated[float | None, typer.Option(help="Strength of the noise, at least 0 and below 1.")] = None,
-    where: Annotated[str | None, typer.Option(help="input, hidden, both, or a pattern over module names.")] = None,
+    eps: Eps = None,
+    where: Where = None,
     suites: Annotated[str, typer.Option(help="What the network is judged by, comma-separated.")] = "clean",
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Device = None,
     devices: Annotated[int | None, typer.Option(help="Processes on each machine that train together.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines; torchrun or SLURM starts the processes.")] = None,
     strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to share out the weights.")] = None,
@@ -32,7 +33,7 @@ def train(
         bool | None, typer.Option("--global-noise/--no-global-noise", help="R's noise as one process would draw it.")
     ] = None,
     sync_bn: Annotated[bool | None, typer.Option("--sync-bn/--no-sync-bn", help="BatchNorm over all GPUs.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
+    precision: Precision = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; by default runs/NAME-HASH.")] = None,
 ) -> None:
     """Train one network by one method and judge it; over several devices and machines if asked.

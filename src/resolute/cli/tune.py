@@ -10,6 +10,20 @@ import typer
 from rich.console import Console
 
 from resolute.cli.compare import command_line, make_recipe
+from resolute.cli.flags import (
+    BatchSize,
+    DataDir,
+    Device,
+    Epochs,
+    LearningRate,
+    Model,
+    Precision,
+    RecipeData,
+    Size,
+    TrainFraction,
+    UpdateBatchNorm,
+    WeightDecay,
+)
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,20 +41,16 @@ def tune(
         str | None, typer.Argument(metavar="[RECIPE]", help="digits, mnist or images; else what fits --data.")
     ] = None,
     method: Annotated[str, typer.Option(help="What is tuned: r, gaussian, additive or dropout.")] = "r",
-    data: Annotated[
-        str | None, typer.Option(help="digits, mnist, cifar10, ..., or a folder of images or parquet.")
-    ] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Folder that holds named data sets.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels that images of many sizes are brought to.")] = None,
-    model: Annotated[str | None, typer.Option(help="lenet, wrn-D-K, timm/NAME or torchvision/NAME.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Images in a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty.")] = None,
-    train_fraction: Annotated[float | None, typer.Option(help="Share of each class that is trained on.")] = None,
-    update_bn: Annotated[
-        bool | None, typer.Option("--update-bn/--no-update-bn", help="Estimate BatchNorm anew at the end, noiseless.")
-    ] = None,
+    data: RecipeData = None,
+    data_dir: DataDir = None,
+    size: Size = None,
+    model: Model = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    train_fraction: TrainFraction = None,
+    update_bn: UpdateBatchNorm = None,
     suites: Annotated[str, typer.Option(help="Whose mean validation error is lowered, comma-separated.")] = "clean",
     eps: Annotated[str | None, typer.Option(help="Strengths to try first, comma-separated: 0.1,0.3.")] = None,
     where: Annotated[str | None, typer.Option(help="Places to try, comma-separated: input,hidden,both.")] = None,
@@ -48,8 +58,8 @@ def tune(
     seeds: Annotated[int, typer.Option(help="Paired seeds of a finalist; 3 of them for every setting.")] = 5,
     margin: Annotated[float, typer.Option(help="Gain in percentage points below which nothing is gained.")] = 0.5,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which no further setting is tried.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
+    device: Device = None,
+    precision: Precision = None,
     jobs: Annotated[int, typer.Option(help="Processes on this machine that share the networks.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/tune-NAME-HASH.")] = None,
 ) -> None:

@@ -1,0 +1,108 @@
+"""What the flags of `compare` mean: the recipe that they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from resolute import comparison, recipes
+from resolute.data import Augment
+from resolute.methods import Settings
+from resolute.recipes import Recipe
+from resolute.training import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cli.conftest import Call
+
+
+class Seen(Exception):
+    def __init__(self, recipe: Recipe, out: Path, command: str, jobs: int, on: str) -> None:
+        super().__init__("seen")
+        self.recipe, self.out, self.command, self.jobs, self.on = recipe, out, command, jobs, on
+
+
+@pytest.fixture
+def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
+    """Call compare on the command line and see what it would be called with in Python."""
+
+    def see(recipe: Recipe, out: Path, *, jobs: int, on: str, command: str) -> NoReturn:
+        raise Seen(recipe, out, command, jobs, on)
+
+    monkeypatch.setattr(comparison, "compare", see)
+
+    def call(*arguments: object) -> Seen:
+        with pytest.raises(Seen) as caught:
+            resolute("compare", *arguments)
+        return caught.value
+
+    return call
+
+
+def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> None:
+    seen = asked()
+    assert seen.recipe == recipes.digits()
+    assert seen.out == comparison.default_folder(recipes.digits())
+    assert seen.command == "resolute compare"
+
+
+def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
+    flags = (
+        "--data digits --data-dir there --model wrn-10-1 --methods base,r+fgsm@eps=0.2 --seeds 2 --epochs 4 -b 32 "
+        "--opt rmsprop --momentum 0.8 --no-nesterov --opt-eps 0.5 --clip-grad 2 --decay-rate 0.3 --decay-epochs 1.5 "
+        "--lr 0.2 --min-lr 0.01 --padding reflect --crop 0.5 --rotation 7 "
+        "--weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
+        "--shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 --suites clean,fgsm "
+        "--split validation --device cpu --devices 2 --precision bf16-mixed --compile --channels-last --tensorboard "
+        "--train-fraction 0.5 --update-bn --jobs 3 --on ray --out here"
+    )
+    seen = asked(*flags.split())
+    assert (seen.out, seen.jobs, seen.on) == (Path("here"), 3, "ray")
+    assert seen.command == f"resolute compare {flags}"
+    assert seen.recipe == Recipe(
+        name="digits",
+        data="digits",
+        data_dir="there",
+        model="wrn-10-1",
+        methods=("base", "r+fgsm@eps=0.2"),
+        seeds=(0, 1),
+        settings=Settings(eps=0.3, p=0.4, where="input", radius=8 / 255),
+        suites=("clean", "fgsm"),
+        split="validation",
+        train_fraction=0.5,
+        train=TrainConfig(
+            optimizer="rmsprop", momentum=0.8, nesterov=False, damping=0.5, clip_norm=2, gamma=0.3, decay_epochs=1.5,
+            lr_floor=0.01, epochs=4, batch_size=32, lr=0.2, weight_decay=0.01, schedule="step", milestones=(2, 3),
+            warmup_epochs=0.5, label_smoothing=0.1, ema=0.9, update_bn=True, device="cpu", devices=2,
+            augment=Augment(shift=2, padding="reflect", flip=True, erase=0.25, crop=0.5, rotation=7),
+            precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
+        ),
+    )  # fmt: skip
+
+
+def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
+    seen = asked("--data", "some/flowers", "--size", "48", "--train-on-all")
+    assert (seen.recipe.name, seen.recipe.data, seen.recipe.size) == ("flowers", "some/flowers", 48)
+    assert seen.recipe.model == recipes.images().model
+    assert not seen.recipe.hold_out
+    assert seen.out.name.startswith("flowers-")
+
+
+def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> None:
+    assert asked("mnist").recipe == recipes.mnist()
+    assert asked("--data", "mnist").recipe == recipes.mnist()
+    for name, source in recipes.SOURCES.items():
+        assert asked(name, "--seeds", "5").recipe == source.recipe
+    assert asked("mnist", "--data", "digits").recipe.train == recipes.mnist().train
+
+
+def test_another_setting_is_another_folder(asked: Callable[..., Seen]) -> None:
+    folders = {asked(*flags).out for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])}
+    assert len(folders) == 3
+
+
+def test_the_command_can_be_pasted_into_a_shell(asked: Callable[..., Seen]) -> None:
+    assert asked("--where", "layer?.*", "--seeds", "1").command == "resolute compare --where 'layer?.*' --seeds 1"

@@ -1,0 +1,162 @@
+"""A mistake ends with one message and code 2, without a traceback."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cli.conftest import Call
+
+
+def png(seed: int) -> bytes:
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="png")
+    return stream.getvalue()
+
+
+def photographs(folder: str, classes: int) -> Path:
+    for k in range(classes):
+        Path(folder, f"class{k}").mkdir(parents=True)
+        for i in range(12):
+            Path(folder, f"class{k}", f"{i:02}.png").write_bytes(png(100 * k + i))
+    return Path(folder)
+
+
+def empty_folder() -> list[object]:
+    Path("empty").mkdir()
+    return ["--data", "empty"]
+
+
+def one_class() -> list[object]:
+    return ["--data", photographs("lonely", 1)]
+
+
+def truncated_image() -> list[object]:
+    folder = photographs("pictures", 2)
+    (folder / "class1/03.png").write_bytes(png(3)[:-60])
+    return ["--data", folder]
+
+
+def parquet_without_labels() -> list[object]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    Path("tables").mkdir()
+    images = pa.array([png(i) for i in range(12)], pa.binary())
+    pq.write_table(pa.table({"image": images}), "tables/train-0.parquet")
+    return ["--data", "tables"]
+
+
+def out_below_a_file() -> list[object]:
+    Path("file").touch()
+    return ["--out", "file/run"]
+
+
+def out_with_other_things() -> list[object]:
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").touch()
+    return ["--out", "thesis"]
+
+
+MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
+    "model": (["--model", "lenett"], "unknown model 'lenett': did you mean 'lenet'?"),
+    "wide": (["--model", "wrn-17-2"], "wrn-17-2: the depth must be 6n + 4 (10, 16, 22, 28, 40) and the width >= 1."),
+    "data": (["--data", "minst"], "unknown data set 'minst': did you mean 'mnist'? There is no folder minst either"),
+    "method": (["--methods", "base,fsgm"], "unknown method 'fsgm': did you mean 'fgsm'?"),
+    "suite": (["--suites", "clean,nosie"], "unknown suite 'nosie': did you mean 'noise'?"),
+    "recipe": (["mnits"], "unknown recipe 'mnits': did you mean 'mnist'?"),
+    "eps-1": (["--eps", "1.0"], "eps is 1.0; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise."),
+    "eps-negative": (["--eps", "-0.1"], "eps is -0.1; it must be at least 0 and below 1."),
+    "eps-nan": (["--eps", "nan"], "eps is nan; it must be at least 0 and below 1."),
+    "p": (["--p", "1.5"], "p is 1.5; it is a probability, from 0 to 1."),
+    "where": (["--where", "relu9"], "where='relu9' matches no module of Sequential. Candidates: "),
+    "radius": (["--radius", "8/0"], "radius is '8/0'; it is a number of pixel units from 0 to 1"),
+    "seeds": (["--seeds", "0"], "seeds are (); there must be at least one"),
+    "epochs": (["--epochs", "0"], "epochs is 0; it must be at least 1."),
+    "lr": (["--lr", "nan"], "lr is nan; it must be a positive number."),
+    "sched": (["--sched", "wave"], "schedule is 'wave'; it must be "),
+    "milestones": (["--milestones", "3,x"], "--milestones got 'x'; it takes whole numbers, separated by commas."),
+    "split": (["--split", "train"], "split is 'train'; it is 'test' or 'validation'."),
+    "leak": (["--split", "validation", "--train-on-all"], "networks that are judged on the validation images must not"),
+    "erase": (["--erase", "2"], "erase is 2.0: it is a probability, from 0 to 1"),
+    "size": (["--size", "16"], "size 16 came with 'digits', whose images have one size: leave it out"),
+    "images": (["images"], "unknown data set 'images': did you mean 'imagenet'? There is no folder images either"),
+    "nan-loss": (["--lr", "1e30"], "the loss became nan in epoch 1 (base, lr "),
+    "empty-folder": (empty_folder, "empty: there are no images in it. Wanted is a sub-folder for each class"),
+    "one-class": (one_class, "lonely has one class, 'class0': a classifier needs two or more."),
+    "truncated-png": (truncated_image, "1 of 24 images in pictures cannot be read: class1/03.png ("),
+    "parquet-without-labels": (
+        parquet_without_labels,
+        "tables/train-0.parquet has no label column: wanted is a column",
+    ),
+    "out-below-a-file": (out_below_a_file, "cannot write file/run/recipe.json: Not a directory. Choose a folder that"),
+    "out-with-other-things": (
+        out_with_other_things,
+        "thesis is not empty and holds no run. Choose another folder with",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_with_one_message(name: str, resolute: Call) -> None:
+    given, message = MISTAKES[name]
+    answer = resolute("compare", "--epochs", "1", "--device", "cpu", *(given() if callable(given) else given))
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert message in answer.message
+    assert answer.err.count("\n") == 1
+    assert not Path("runs").exists() or name == "nan-loss"
+
+
+def test_mnist_without_a_network(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def refuse(request: object, *args: object, **kwargs: object) -> NoReturn:
+        asked.append(request)
+        raise urllib.error.URLError("network is unreachable")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    answer = resolute("compare", "mnist", "--data-dir", "data")
+    assert asked
+    assert answer.code == 2
+    assert "error: MNIST is not in data/MNIST/raw and could not be fetched (" in answer.message
+    assert "Put there packed (.gz) or unpacked: train-images-idx3-ubyte" in answer.message
+    assert "--data-dir, or the variable RESOLUTE_DATA" in answer.message
+    assert not [path for path in Path("data").rglob("*") if path.is_file()]
+
+
+def test_a_mistake_in_a_process_of_its_own_is_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "resolute", "compare", "--eps", "1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: eps is 1.0;")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["compare", "--seed", "3"], ["report"], ["compere"], ["compare", "--lr", "x"]])
+def test_mistyped_commands_and_flags_are_refused(arguments: list[str], resolute: Call) -> None:
+    answer = resolute(*arguments)
+    assert answer.code == 2
+    assert "Usage: resolute" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_markup_in_names_is_shown_as_it_stands(resolute: Call) -> None:
+    answer = resolute("compare", "--model", "[red]lenet[/red]")
+    assert "unknown model '[red]lenet[/red]'" in answer.err
