@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import pytest
 
+from resolute import comparison
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -160,3 +162,23 @@ def test_mistyped_commands_and_flags_are_refused(arguments: list[str], resolute:
 def test_markup_in_names_is_shown_as_it_stands(resolute: Call) -> None:
     answer = resolute("compare", "--model", "[red]lenet[/red]")
     assert "unknown model '[red]lenet[/red]'" in answer.err
+
+
+@pytest.mark.parametrize("words", ["DataLoader worker (pid 7) is killed by signal: Killed. ", "something else"])
+def test_a_lost_decoder_is_told_of_wherever_torch_raises(
+    words: str, resolute: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> NoReturn:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(comparison, "compare", fail)
+    if words == "something else":
+        with pytest.raises(RuntimeError, match=words):
+            resolute("compare")
+    else:
+        answer = resolute("compare")
+        assert answer.code == 2
+        assert (
+            "was killed (DataLoader worker (pid 7) is killed by signal: Killed. ): is the memory full?"
+            in answer.message
+        )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -247,3 +251,41 @@ def test_a_part_of_the_images_stays_on_the_disk(streamed: Callable[..., Images])
     [(own_x, own_y)] = batches(part, 3)
     assert torch.equal(own_x, x[index])
     assert torch.equal(own_y, y[index])
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (
+            signal.SIGKILL,
+            r"was killed \(.*\): is the memory full\? RESOLUTE_WORKERS=N starts fewer\. The last checkpoint",
+        ),
+        (signal.SIGSTOP, r"gave nothing for 2 s: is .*set on a disk that hangs\? The last checkpoint is kept"),
+    ],
+)
+def test_a_decoder_that_is_killed_or_hangs_is_told_of(
+    streamed: Callable[..., Images], monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    decode = under_test._Decoder.__getitem__
+
+    def slowly(decoder: Any, places: list[int]) -> Any:
+        time.sleep(0.1)  # so that the main thread waits: torch raises wherever it is
+        return decode(decoder, places)
+
+    monkeypatch.setattr(under_test._Decoder, "__getitem__", slowly)
+    monkeypatch.setattr(under_test, "PATIENCE", 2.0)
+    found: list[multiprocessing.process.BaseProcess] = []
+
+    def strike() -> None:
+        found.extend(multiprocessing.active_children())
+        assert found[0].pid
+        os.kill(found[0].pid, number)
+
+    walk = batches(streamed(1), 1)
+    next(walk)
+    threading.Timer(0.5, strike).start()
+    try:
+        with pytest.raises(InputError, match=message):
+            list(walk)
+    finally:
+        found[0].kill()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -92,6 +92,6 @@ def test_a_network_that_prunes_itself_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"devices": 1}, {"ema": 0.9}])
-def test_what_cannot_be_sharded_is_refused(wrong: dict[str, float]) -> None:
+def test_what_cannot_be_sharded_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"strategy is 'fsdp'; it must be ddp, or fsdp over several devices"):
         dataclasses.replace(FSDP, **wrong)

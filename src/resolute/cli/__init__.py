@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -44,12 +45,22 @@ def main() -> None:
     try:
         app(prog_name="resolute")
     except InputError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(2)
+        _refuse(error)
+    except RuntimeError as error:
+        from resolute.data.streaming import is_loss, lost
+
+        if not is_loss(error):
+            raise
+        _refuse(lost(error))
+
+
+def _refuse(error: InputError) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+    sys.exit(2)
 
 
 def run() -> None:
-    """Run the command line as a process of its own; a signal ends it with 128 and its number.
+    """Run the command line as a process of its own; a signal ends it with 128 and its number, a mistake with 2.
 
     Raises:
         SystemExit: If it ends with anything else than 0.
@@ -58,11 +69,13 @@ def run() -> None:
     try:
         main()
     except SystemExit as end:
-        if end.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        if end.code not in (2, 128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(int(end.code or 0))  # at once: a scheduler does not wait until Python has cleared up
+        os._exit(
+            int(end.code or 0)
+        )  # at once: a scheduler does not wait for Python, nor Python for a worker that hangs
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -139,6 +139,7 @@ def decode_batches(stream: Stream, order: Tensor, batch_size: int, crop: Crop | 
         pin_memory=pin,
         generator=torch.Generator(),  # Without one of its own, it draws from torch's global generator.
         timeout=PATIENCE if workers else 0,
+        worker_init_fn=_share_by_name,
     )
     answers = iter(loader)
     while (batch := _next(answers, stream.place)) is not None:
@@ -147,20 +148,52 @@ def decode_batches(stream: Stream, order: Tensor, batch_size: int, crop: Crop | 
         yield batch
 
 
+def _share_by_name(_worker: int) -> None:
+    """Hand batches over by the name of a file in memory: for a descriptor one would wait for a worker that hangs."""
+    torch.multiprocessing.set_sharing_strategy("file_system")
+
+
 def _next(answers: Iterator[Any], place: str) -> Any:
     """Wait for the next batch; say in words why none comes."""
     try:
         return next(answers, None)
-    except RuntimeError as error:
-        if "DataLoader" not in str(error):
-            raise
+    except (RuntimeError, ConnectionError, EOFError) as error:
         if "timed out" in str(error):
-            what = f"gave nothing for {PATIENCE:.0f} s: is {place} on a disk that hangs?"
-        else:
-            what = f"was killed ({str(error).splitlines()[0]}): is the memory full? RESOLUTE_WORKERS=N starts fewer."
-        raise InputError(
-            f"a process that decodes photographs {what} The last checkpoint is kept; the same command goes on from it."
-        ) from error
+            raise InputError(
+                f"a process that decodes photographs gave nothing for {PATIENCE:.0f} s: is {place} on a disk that "
+                "hangs? The last checkpoint is kept; the same command goes on from it."
+            ) from error
+        if isinstance(error, RuntimeError) and not is_loss(error):
+            raise
+        raise lost(error) from error
+
+
+def is_loss(error: RuntimeError) -> bool:
+    """Tell whether an error says that a process that decodes was killed: torch raises it wherever one happens to be.
+
+    Args:
+        error: Any.
+
+    Returns:
+        True if it does.
+    """
+    return str(error).startswith("DataLoader worker")
+
+
+def lost(error: Exception) -> InputError:
+    """Say that a process that decodes was killed, and what to do.
+
+    Args:
+        error: How it was noticed.
+
+    Returns:
+        What is to be raised.
+    """
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    return InputError(
+        f"a process that decodes photographs was killed ({said}): is the memory full? RESOLUTE_WORKERS=N starts fewer. "
+        "The last checkpoint is kept; the same command goes on from it."
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
