@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 typer reads it
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from resolute.cli.compare import command_line
 from resolute.cli.evaluate import load_subjects
 from resolute.cli.flags import Data, DataDir, DeviceName, Factory, FolderSize, NamedModel, Weights
 
@@ -52,7 +52,7 @@ def curvature(
     from resolute.report.curvature_page import console_curvature
 
     plan = assessment.Survey(
-        images, top, steps, probes, surface, surface_images, eps, where, draws, batch_size, double, seed, _command()
+        images, top, steps, probes, surface, surface_images, eps, where, draws, batch_size, double, seed, command_line()
     )
     place = assessment.device(device)
     loaded = load(data, data_dir, split, size)
@@ -70,9 +70,3 @@ def curvature(
     for part in console_curvature(result):
         console.print(part)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["resolute", *sys.argv[1:]])

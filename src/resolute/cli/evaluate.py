@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 typer reads it
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from resolute.cli.compare import command_line
 from resolute.cli.flags import Data, DataDir, DeviceName, DisturbanceSeed, Factory, FolderSize, NamedModel, Weights
 from resolute.errors import InputError
 
@@ -47,7 +47,7 @@ def evaluate(
 
     place = assessment.device(device)
     images = load(data, data_dir, "test", size)
-    plan = assessment.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, _command())
+    plan = assessment.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, command_line())
     _ = plan.shifts  # an unknown suite is told before a network is loaded
     subjects = load_subjects(checkpoints or [], model, weights, factory, images)
     for subject in subjects:
@@ -93,9 +93,3 @@ def load_subjects(
     if not found:
         raise InputError("nothing to judge: give a CHECKPOINT, or --model NAME --weights FILE, or --factory.")
     return found
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["resolute", *sys.argv[1:]])

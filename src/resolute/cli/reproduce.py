@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from resolute.cli.compare import command_line
 from resolute.cli.flags import Compile, DataDir, Device, Precision
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _run(
     else:
         recipe = recipe_of(row, scale or "full", out, seeds=seeds, **train)
         try:
-            folder, summary = train_row(recipe, out, data_dir=data_dir, command=_command())
+            folder, summary = train_row(recipe, out, data_dir=data_dir, command=command_line())
         except KeyboardInterrupt:
             Console(stderr=True).print("stopped; the same command goes on from here.")
             raise typer.Exit(130) from None
@@ -91,9 +91,3 @@ def _run(
             console.print("A smoke run: everything ran, on a few images; nothing was measured.")
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
     console.print(f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False)
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["resolute", *sys.argv[1:]])
