@@ -134,7 +134,12 @@ def test_milestones_count_from_the_beginning_of_training() -> None:
         ("devices", 0, "devices is 0; it must be at least 1, and batch_size a multiple of devices times nodes."),
         ("devices", 3, "devices is 3; it must be at least 1, and batch_size a multiple of devices times nodes."),
         ("nodes", 0, "nodes is 0; it must be at least 1."),
-        ("strategy", "dp", "strategy is 'dp'; it must be ddp, or fsdp over several devices"),
+        (
+            "strategy",
+            "dp",
+            "strategy is 'dp'; it must be ddp, or fsdp over several devices and without a moving "
+            "average of the weights.",
+        ),
         ("precision", "16-true", "precision is '16-true'; it must be 32-true or bf16-mixed."),
     ],
 )
