@@ -122,6 +122,7 @@ def test_tables_for_other_programs_hold_the_counts(judged: Path) -> None:
     lines = list(csv.DictReader((judged / "results.csv").read_text().splitlines()))
     results = json.loads((judged / "results.json").read_text())
     counted = evaluation.evaluate(tiny_network(), IMAGES, ("clean", *SUITES))
+    assert all(None not in line.values() for line in lines), "each line has all columns"
     own = [line for line in lines if line["network"] == "a"]
     assert [int(line["wrong"]) for line in own] == [record.n - record.correct for record in counted]
     assert [row["errors"]["a"]["mean"] for row in results["details"]] == [pytest.approx(r.error) for r in counted]

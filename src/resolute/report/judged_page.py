@@ -81,7 +81,8 @@ def as_csv(judged: Judged) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     header = ["data", "network", "suite", "shift", "severity", "n", "wrong", "error", "low", "high"]
     pair = ["difference", "difference_low", "difference_high", "p", "p_holm", "verdict"]
-    writer.writerow(header + pair * (len(judged.networks) > 1))
+    header += pair * (len(judged.networks) > 1)
+    writer.writerow(header)
     for row in judged.details:
         for name, error in row.errors.items():
             cells: list[Any] = [judged.stamp["data"], name, row.suite, row.shift, f"{row.severity:.6g}", judged.n]
@@ -90,7 +91,7 @@ def as_csv(judged: Judged) -> str:
                 difference = found.difference
                 cells += [f"{v:.6f}" for v in (difference.mean, difference.low, difference.high)]
                 cells += [f"{found.p:.6g}", f"{found.p_holm:.6g}", found.verdict]
-            writer.writerow(cells)
+            writer.writerow(cells + [""] * (len(header) - len(cells)))
     return stream.getvalue()
 
 
