@@ -30,8 +30,8 @@ def sharded(rank: int) -> Iterator[None]:
     """Within, number elements as if the batches of all processes lay one after the other in one tensor.
 
     Processes whose generators are in the same state, each with as many samples, then draw the signs that one process
-    draws with the whole batch, also under `sharded`. Each sample begins a block of its own, so that one whose elements
-    do not fill blocks is copied. Not for threads that train side by side in one process.
+    draws with the whole batch, also under `sharded`. Each sample begins a block of its own, for which every perturbed
+    tensor is copied. Not for threads that train side by side in one process.
 
     Args:
         rank: How many processes' samples come before those of this one.
