@@ -1,4 +1,4 @@
-"""The one exception that means: the input is wrong, and here is what to do about it."""
+"""The exceptions that mean: what came in is of no use, and here is what to do about it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ class InputError(ValueError):
     The message says what came, what was wanted and what to do. The command line prints it without a traceback and
     exits with code 2; a program may catch it as the ``ValueError`` that it is.
     """
+
+
+class DivergedError(InputError):
+    """Training broke off: its loss is no longer a number. A comparison goes on with its other cells."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

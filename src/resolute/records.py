@@ -83,6 +83,10 @@ class Record:
         return 1 - self.correct / self.n
 
 
+DIVERGED = "diverged.json"
+"""What a cell holds in place of records where training has diverged."""
+
+
 def cell_name(method: str, seed: int) -> str:
     """Name the folder of one training run below ``cells/``.
 

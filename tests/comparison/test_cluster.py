@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +20,9 @@ from resolute import comparison
 from resolute.comparison import cluster
 from resolute.errors import InputError
 from resolute.records import read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGER = replace(TINY, train=replace(TINY.train, epochs=2))
 
@@ -57,6 +64,39 @@ def test_a_cluster_runs_every_cell_once_although_a_worker_is_killed(tmp_path: Pa
     for method, seed in LONGER.cells:
         weights = f"cells/{method}-seed{seed}/weights.safetensors"
         assert (tmp_path / "cluster" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
+
+
+@pytest.fixture
+def head() -> Iterator[str]:
+    """Start a cluster by the documented command, on ports that are free, and give its address."""
+    pytest.importorskip("ray")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--port=0", "--num-cpus=2"]
+    options = [f"--ray-client-server-port={port}", "--include-dashboard=false", "--disable-usage-stats"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.2)
+    yield f"ray://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_runs_already_is_joined(head: str, tmp_path: Path) -> None:
+    flags = "--methods base,r --seeds 1 --epochs 1 --suites clean --device cpu --jobs 2"
+    runs = [tmp_path / "cluster", tmp_path / "alone"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    for out, on in zip(runs, (head, "local"), strict=True):
+        command = [sys.executable, "-m", "resolute", "compare", *flags.split(), "--on", on, "--out", str(out)]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+    assert len({(out / "records.jsonl").read_bytes() for out in runs}) == 1
 
 
 def test_another_place_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from cases import TINY
-from resolute import comparison, training
+from resolute import comparison, methods, training
 from resolute.data import Augment, load
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
@@ -52,6 +53,23 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path)
     assert len(ends) >= 3
     assert all(end == ends["undisturbed"] for end in ends.values())
     assert list(tmp_path.glob("*/cells/*/checkpoint.pt")) == []
+
+
+def test_a_method_that_diverges_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = "lost"
+    spoilt = replace(methods.METHODS["base"], name=lost, perturb_batch=lambda model, x, y, settings: (x * math.nan, y))
+    monkeypatch.setitem(methods.METHODS, lost, spoilt)
+    recipe = replace(TINY, methods=("base", lost, "r"))
+    summary = comparison.compare(recipe, tmp_path / "run")
+    assert summary.missing == ((lost, 0), (lost, 1))
+    assert f"Training diverged in 2 of 6 cells ({lost} seed 0 and {lost} seed 1)" in summary.limits[0]
+    assert "not finished" not in summary.limits[0]
+    cell = tmp_path / "run/cells" / cell_name(lost, 0)
+    assert "the loss became nan in epoch 1 (lost" in (cell / "diverged.json").read_text()
+    comparison.compare(replace(recipe, methods=("base", "r")), tmp_path / "without")
+    assert read_records(tmp_path / "run/records.jsonl") == read_records(tmp_path / "without/records.jsonl")
+    monkeypatch.setattr(comparison.cell, "train", pytest.fail)
+    assert comparison.compare(recipe, tmp_path / "run") == summary
 
 
 def test_a_finished_run_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,19 @@ PLAN = Plan(TINY, eps=(0.1, 0.5), trials=10)
 KEY, N = ("clean", "clean", 0.0), 4000
 
 
+def test_a_setting_that_diverged_is_wrong_everywhere(tmp_path: Path) -> None:
+    made: list[tuple[str, int]] = []
+    made_up(lambda _: 0.1, made)(replace(TINY, methods=("base", "r"), seeds=(0, 1)), None, tmp_path)
+    (tmp_path / "cells" / cell_name("r", 1) / "records.jsonl").unlink()
+    (tmp_path / "cells" / cell_name("r", 1) / "diverged.json").write_text("{}")
+    lab = search._Lab(PLAN, TINY, None, tmp_path)  # type: ignore[arg-type]
+    base, r = lab.wrong("base"), lab.wrong("r")
+    assert r.shape == base.shape
+    assert not r[0].all()
+    assert r[1].all()
+    assert lab.differences("r")[1] == pytest.approx(1 - base[1].mean())
+
+
 def quiet() -> Console:
     return Console(file=io.StringIO())
 

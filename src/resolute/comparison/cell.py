@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 
 from resolute import counter, methods, models, suites
 from resolute.data import Images, balanced_part, load
-from resolute.errors import InputError
+from resolute.errors import DivergedError, InputError
 from resolute.evaluation import measure, records
 from resolute.models import checkpoint
 from resolute.places import sites
-from resolute.records import cell_name, write_bits, write_json, write_records
+from resolute.records import DIVERGED, cell_name, write_bits, write_json, write_records
 from resolute.surgery import is_robust
 from resolute.training import rank, train
 
@@ -100,20 +100,27 @@ def run_cell(
         Whether the cell is finished; False if another process is at it.
 
     Raises:
-        InputError: If the directory cannot be written or has no locks, or training diverges.
+        DivergedError: If the baseline's training diverges, without which nothing can be compared. Of another method
+            the cell keeps the message in ``diverged.json``, is finished by that and has no records.
+        InputError: If the directory cannot be written or has no locks.
     """
     cell = out / "cells" / cell_name(method, seed)
     locks = out / ".locks"
     with contextlib.suppress(Timeout), _locked(locks, cell.name):
         if not is_finished(out, method, seed):
-            _run(recipe, splits, method, seed, cell, tell)
-    if finished := is_finished(out, method, seed):
+            try:
+                _run(recipe, splits, method, seed, cell, tell)
+            except DivergedError as error:
+                if method == recipe.baseline:
+                    raise
+                write_json(cell / DIVERGED, {"message": str(error)})
+    if (cell / "records.jsonl").exists():
         (cell / "checkpoint.pt").unlink(missing_ok=True)
-    return finished
+    return is_finished(out, method, seed)
 
 
 def is_finished(out: Path, method: str, seed: int) -> bool:
-    """Tell whether a cell's records are on disk, which are written last.
+    """Tell whether a cell's records are on disk, which are written last, or its training has diverged.
 
     Args:
         out: The run directory.
@@ -123,7 +130,8 @@ def is_finished(out: Path, method: str, seed: int) -> bool:
     Returns:
         Whether it is finished.
     """
-    return (out / "cells" / cell_name(method, seed) / "records.jsonl").exists()
+    cell = out / "cells" / cell_name(method, seed)
+    return (cell / "records.jsonl").exists() or (cell / DIVERGED).exists()
 
 
 def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:

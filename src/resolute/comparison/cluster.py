@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.comparison.cell import Splits, load_splits, run_cell
@@ -12,7 +15,6 @@ from resolute.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from resolute.recipes import Recipe
 
@@ -46,22 +48,36 @@ def run_on_ray(recipe: Recipe, out: Path, on: str, jobs: int, finished: Callable
     Raises:
         InputError: If Ray is not installed or does not answer, or a cell is refused.
     """
+    if on != "ray":
+        _give_token()
     try:
         import ray
     except ImportError as error:
         raise InputError(f"--on {on} needs Ray: pip install 'resolute[ray]'.") from error
     try:
-        ray.init(**_place(on, jobs), include_dashboard=False, log_to_driver=False, configure_logging=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the client's, before it raises the same
+            ray.init(**_place(on, jobs), include_dashboard=False, log_to_driver=False, configure_logging=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"no cluster of Ray answers at {on} ({error}). Start it: ray start --head.") from error
+        raise InputError(
+            f"no cluster of Ray answers at {on} ({error}). Start one: ray start --head; look whether its port can "
+            "be reached from here, and copy ~/.ray/auth_token of its machine to this one."
+        ) from error
     try:
         _go_through(ray, recipe, out.resolve(), jobs, finished)
     finally:
         ray.shutdown()
 
 
+def _give_token() -> None:
+    """Send Ray's token where there is one: its client does so only if it is told before the import, and hangs else."""
+    places = os.environ.get("RAY_AUTH_TOKEN"), os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if any(places) or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def _place(on: str, jobs: int) -> dict[str, Any]:
-    return {"num_cpus": jobs} if on == "ray" else {"address": on}
+    return {"address": "local", "num_cpus": jobs} if on == "ray" else {"address": on}
 
 
 def _go_through(ray: Any, recipe: Recipe, out: Path, jobs: int, finished: Callable[[str, int], None]) -> None:
@@ -78,6 +94,11 @@ def _go_through(ray: Any, recipe: Recipe, out: Path, jobs: int, finished: Callab
                 is_finished = ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 raise InputError(f"{place[0]}, seed {place[1]}: {error.cause}") from error
+            except ray.exceptions.RayError as error:
+                raise InputError(
+                    f"{place[0]}, seed {place[1]}: its worker died {RETRIES + 1} times ({type(error).__name__}); "
+                    "look into Ray's logs there. The same command goes on."
+                ) from error
             if is_finished:
                 finished(*place)
             else:  # somebody else is at it

@@ -53,10 +53,12 @@ def compare(
         console: Where progress is shown; standard error by default.
 
     Returns:
-        Errors, differences, verdicts and costs, as the report shows them.
+        Errors, differences, verdicts and costs, as the report shows them. A cell whose training diverged is missing
+        there; all others are run.
 
     Raises:
-        InputError: If the data cannot be had, the folder cannot be written or holds another run, or training diverges.
+        DivergedError: If the baseline's training diverges, without which nothing can be compared.
+        InputError: If the data cannot be had, or the folder cannot be written or holds another run.
     """
     out = Path(out)
     check_place(on)

@@ -18,7 +18,7 @@ _LENET = replace(
         train=TrainConfig(
             epochs=10,
             batch_size=128,
-            lr=0.04,
+            lr=0.02,
             warmup_epochs=1,
             augment=Augment(shift=2, rotation=10),
             channels_last=True,
@@ -26,7 +26,7 @@ _LENET = replace(
     ),
     deviations=(
         "The printed 0.50 is in no source that was found (LeCun et al. 1998: 0.95, with distortions 0.8): all of the "
-        "training was chosen here.",
+        "training was chosen here, the learning rate on 5,000 validation images: at 0.04 some networks diverge.",
         "LeNet in Caffe's form (20-50-500, ReLU) with dropout 0.5, which the table ticks; that of 1998 has neither.",
         "Shifts of up to 2 pixels, as at the source of the same table's CapsNet, and turns of up to 10 degrees; the "
         "table ticks no augmentation.",

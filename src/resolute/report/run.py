@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resolute.errors import InputError
-from resolute.records import cell_name, read_bits, read_json, read_records
+from resolute.records import DIVERGED, cell_name, read_bits, read_json, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,8 @@ class Run:
         baseline: The method that the others are compared with.
         seeds: Seeds, in the recipe's order.
         cells: The finished cells by ``(method, seed)``.
-        missing: The ``(method, seed)`` that the recipe asks for and that are not finished.
+        missing: The ``(method, seed)`` that the recipe asks for and that have no records.
+        diverged: Those of them whose training diverged.
         keys: Every ``(suite, shift, severity)``, in the order of the records.
         n: Number of test images.
         sha256: Hash of ``records.jsonl``, or "" if the run has not written it yet.
@@ -74,6 +75,7 @@ class Run:
     seeds: tuple[int, ...]
     cells: Mapping[tuple[str, int], Cell]
     missing: tuple[tuple[str, int], ...]
+    diverged: tuple[tuple[str, int], ...]
     keys: tuple[Key, ...]
     n: int
     sha256: str
@@ -150,6 +152,7 @@ def load_run(folder: Path) -> Run:
         seeds=seeds,
         cells=cells,
         missing=tuple(place for place in grid if place not in cells),
+        diverged=tuple(place for place in grid if (folder / "cells" / cell_name(*place) / DIVERGED).is_file()),
         keys=keys,
         n=n,
         sha256=hashlib.sha256(records.read_bytes()).hexdigest() if records.is_file() else "",

@@ -102,7 +102,7 @@ class Summary:
         details: One entry for each method and severity; these p values are adjusted together too.
         costs: One for each method.
         limits: What this does not show, a sentence or two each.
-        missing: The cells that are not finished.
+        missing: The cells that have no records.
         n: Number of test images.
     """
 

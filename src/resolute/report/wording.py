@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resolute.report.formats import count, listing, percent, points, signed_bounds, times
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from resolute.report.run import Run
     from resolute.report.summary import Comparison, Cost, Entry
@@ -126,8 +126,21 @@ def limits(run: Run, table: Table) -> tuple[str, ...]:
 def _unfinished(run: Run) -> str:
     if not run.missing:
         return ""
-    names, cells = listing([f"{method} seed {seed}" for method, seed in run.missing]), len(run.missing) + len(run.cells)
-    return f"The run is not finished: {len(run.missing)} of {count(cells, 'cell')} are missing ({names})."
+    cells = count(len(run.missing) + len(run.cells), "cell")
+    open_cells = [cell for cell in run.missing if cell not in run.diverged]
+    texts = []
+    if open_cells:
+        texts.append(f"The run is not finished: {len(open_cells)} of {cells} are missing ({_named(open_cells)}).")
+    if run.diverged:
+        texts.append(
+            f"Training diverged in {len(run.diverged)} of {cells} ({_named(run.diverged)}), which count in no mean: a "
+            "lower learning rate may help."
+        )
+    return " ".join(texts)
+
+
+def _named(cells: Iterable[tuple[str, int]]) -> str:
+    return listing([f"{method} seed {seed}" for method, seed in cells])
 
 
 def _intervals(run: Run) -> str:

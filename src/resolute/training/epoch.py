@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resolute import counter, signs
 from resolute.attacks import evaluating
 from resolute.data import Images, batches, epoch_order, training_batches
-from resolute.errors import InputError
+from resolute.errors import DivergedError
 from resolute.models import objective
 from resolute.training.config import Epoch, TrainConfig, learning_rate
 from resolute.training.sharding import WholeModel, WholeOptimizer
@@ -138,7 +138,7 @@ def run_epoch(
         The epoch's row.
 
     Raises:
-        InputError: If the loss is no longer finite.
+        DivergedError: If the loss is no longer finite.
     """
     fabric, config = trainee.fabric, job.config
     rank, world = fabric.global_rank, fabric.world_size
@@ -198,10 +198,10 @@ def check_finite(loss: float, job: Job, epoch: int) -> None:
         epoch: Which epoch, from 0.
 
     Raises:
-        InputError: If it is NaN or infinite.
+        DivergedError: If it is NaN or infinite.
     """
     if not math.isfinite(loss):
-        raise InputError(
+        raise DivergedError(
             f"the loss became {loss} in epoch {epoch + 1} ({job.method.name}, lr {job.config.lr:.3g}). Lower lr, add "
             "warmup_epochs, or use precision 32-true. The last checkpoint before it is kept."
         )

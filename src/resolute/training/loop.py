@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from resolute import methods
-from resolute.errors import InputError
+from resolute.errors import DivergedError, InputError
 from resolute.methods import Method, Settings
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig
@@ -78,7 +78,8 @@ def train(
         One row an epoch.
 
     Raises:
-        InputError: If the loss is no longer finite, the checkpoint is of another run, or a setting is out of range.
+        DivergedError: If the loss is no longer finite; an `InputError` too.
+        InputError: If the checkpoint is of another run, or a setting is out of range.
 
     Example:
         >>> import resolute
@@ -110,7 +111,7 @@ def train(
             fabric.launch(fit, method.prepare(model, job.settings))
         trained = torch.load(result, weights_only=True)
     if "refused" in trained:
-        raise InputError(trained["refused"])
+        raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
     return [Epoch(**row) for row in trained["log"]]
 
@@ -149,7 +150,7 @@ def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], 
         with held() if job.out else contextlib.nullcontext(lambda: False) as asked:
             trained = _run(fabric, model, job, on_step, asked)
     except InputError as error:  # raised in every process alike; one that died of it would leave a traceback
-        trained = {"refused": str(error)}
+        trained = {"refused": str(error), "diverged": isinstance(error, DivergedError)}
     if fabric.is_global_zero or launched_outside():
         torch.save(trained, result)
 

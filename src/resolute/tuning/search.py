@@ -14,7 +14,7 @@ from resolute import report
 from resolute.comparison import check, fill, load_splits, settle
 from resolute.errors import InputError
 from resolute.methods import Settings
-from resolute.records import cell_name, environment, read_bits, read_json, write_atomic, write_json
+from resolute.records import DIVERGED, cell_name, environment, read_bits, read_json, write_atomic, write_json
 from resolute.report.tuned import markdown_tuned, sum_up
 from resolute.report.tuned_figure import draw_tuned
 from resolute.stats import paired_t
@@ -120,14 +120,17 @@ class _Lab:
         fill(recipe, self.splits, self.out, jobs=self.plan.jobs, console=console)
 
     def wrong(self, name: str) -> NDArray[np.bool_]:
-        """Where a variant erred, bool [seeds, shifts, n], for the first seeds that are finished."""
+        """Where a variant erred, bool [seeds, shifts, n], for the first finished seeds: everywhere if one diverged."""
         rows = []
         for seed in self.seeds:
             if (name, seed) not in self.known:
                 path = self.out / "cells" / cell_name(name, seed)
-                if not (path / "records.jsonl").exists():
+                if (path / DIVERGED).exists():
+                    self.known[name, seed] = np.ones_like(self.wrong(self.recipe.baseline)[0])
+                elif (path / "records.jsonl").exists():
+                    self.known[name, seed] = np.array([~right for right in read_bits(path / "bits.npz").values()])
+                else:
                     break
-                self.known[name, seed] = np.array([~right for right in read_bits(path / "bits.npz").values()])
             rows.append(self.known[name, seed])
         return np.array(rows)
 
