@@ -39,6 +39,17 @@ def _ask_to_stop(model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, 
     return x, y
 
 
+def _die(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    if torch.distributed.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x, y
+
+
+def killed() -> Method:
+    """Train as base does; process 1 is killed at its first step."""
+    return Method("killed", METHODS["base"].prepare, _die, 1, "base, killed")
+
+
 def stopped(folder: Path) -> Method:
     """Train as r does; process 0 leaves a file for each step in ``folder``, and is asked to stop in its fifth."""
     return Method("stopped", METHODS["r"].prepare, functools.partial(_ask_to_stop, folder=folder), 1, "r, stopped")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +13,7 @@ from cases import TINY
 from resolute import comparison
 from resolute.comparison import processes
 from resolute.errors import InputError
+from resolute.records import cell_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,11 +44,31 @@ def test_a_mistake_in_a_process_is_told(tmp_path: Path) -> None:
         comparison.compare(replace(TINY, train=replace(TINY.train, lr=1e30)), tmp_path, jobs=2)
 
 
-def test_a_process_that_died_ends_the_run() -> None:
-    alive, finished, killed = (SimpleNamespace(exitcode=code) for code in (None, 0, -9))
-    processes._check_alive([alive, finished])
-    with pytest.raises(RuntimeError, match="ended with -9"):
-        processes._check_alive([alive, finished, killed])
+def kill(left: int) -> None:
+    for worker in multiprocessing.active_children()[left:]:
+        worker.kill()
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path) -> None:
+    recipe = TINY.resolved(comparison.load_splits(TINY).test.info)
+    finished: list[tuple[str, int]] = []
+
+    def tell(method: str, seed: int, epoch: float) -> None:
+        if len(multiprocessing.active_children()) == 2:
+            kill(left=1)
+
+    with pytest.warns(RuntimeWarning, match=r"was killed by SIGKILL: is the memory full\? 1 go on with its cell"):
+        processes.run_in_processes(2, recipe, tmp_path, tell, lambda *cell: finished.append(cell))
+    assert sorted(finished) == sorted(recipe.cells)
+    assert all((tmp_path / "cells" / cell_name(*cell) / "records.jsonl").exists() for cell in recipe.cells)
+
+
+@pytest.mark.slow
+def test_a_run_whose_last_process_is_killed_ends_with_a_sentence(tmp_path: Path) -> None:
+    recipe = TINY.resolved(comparison.load_splits(TINY).test.info)
+    with pytest.raises(InputError, match=r"the last process of the comparison was killed by SIGKILL: is the memory"):
+        processes.run_in_processes(1, recipe, tmp_path, lambda *_: kill(left=0), print)
 
 
 def test_no_process_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cases import tiny_images, tiny_network
-from ranks import watched
+from ranks import killed, watched
 from resolute import train
 from resolute.data import Augment, epoch_order
 from resolute.errors import InputError
@@ -56,3 +56,9 @@ def test_a_loss_that_is_not_finite_in_one_process_is_refused_by_all(tmp_path: Pa
     config = dataclasses.replace(TWO, lr=1e30, augment=Augment(shift=1), schedule="step")
     with pytest.raises(InputError, match=r"the loss became (nan|inf) in epoch 1"):
         train(tiny_network(), tiny_images(), config=config, out=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_training_with_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"a process that trained was killed \(.*SIGKILL\): is the memory full\?"):
+        train(tiny_network(), tiny_images(), method=killed(), config=TWO)

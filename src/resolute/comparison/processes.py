@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
+import warnings
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from resolute.comparison.cell import load_splits, run_cell
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from resolute.comparison.cell import Splits
@@ -63,7 +64,7 @@ def run_in_processes(
     tell: Callable[[str, int, float], None],
     finished: Callable[[str, int], None],
 ) -> None:
-    """Go through the cells in processes of their own.
+    """Go through the cells in processes of their own; what one leaves that is killed, the others take up.
 
     Args:
         jobs: How many; each computes with its share of the threads of this one.
@@ -73,46 +74,68 @@ def run_in_processes(
         finished: See there.
 
     Raises:
-        InputError: If training diverges in one of them.
-        RuntimeError: If one of them dies.
+        InputError: If training diverges in one of them, or all of them die.
+
+    Warns:
+        RuntimeWarning: If one of them dies.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    words: Any = context.Queue()
     threads = max(1, torch.get_num_threads() // jobs)
-    workers = [context.Process(target=_work, args=(recipe, out, threads, words)) for _ in range(jobs)]
+    workers: dict[Any, Any] = {}  # by the pipe that each speaks through: a queue's lock could die with one
+    done: set[tuple[str, int]] = set()
     try:
-        for worker in workers:
-            worker.start()
-        done: set[tuple[str, int]] = set()
+        for _ in range(jobs):
+            ours, theirs = context.Pipe(duplex=False)
+            workers[ours] = context.Process(target=_work, args=(recipe, out, threads, theirs))
+            workers[ours].start()
+            theirs.close()
+        words = _words(workers)
         while len(done) < len(recipe.cells):
-            try:
-                word = words.get(timeout=SECONDS_BETWEEN_LOOKS)
-            except queue.Empty:
-                _check_alive(workers)
-                continue
-            if isinstance(word, str):
-                raise InputError(word)
-            method, seed, epoch = word
+            method, seed, epoch = next(words)
             if epoch is not None:
                 tell(method, seed, epoch)
             elif (method, seed) not in done:
                 done.add((method, seed))
                 finished(method, seed)
     finally:
-        for worker in workers:
+        for worker in workers.values():
             if worker.is_alive():
                 worker.terminate()
-        for worker in workers:
+        for worker in workers.values():
             worker.join()
 
 
-def _check_alive(workers: list[Any]) -> None:
-    dead = [worker.exitcode for worker in workers if worker.exitcode]
-    if dead:
-        raise RuntimeError(f"a process of the comparison ended with {dead[0]}. The same call goes on from here.")
+def _words(workers: dict[Any, Any]) -> Iterator[tuple[str, int, float | None]]:
+    """Give what the processes say, (method, seed, epochs or None at the end), and let go those that have ended."""
+    while workers:
+        spoken: list[Any] = wait(list(workers))
+        for pipe in spoken:
+            try:
+                word = pipe.recv()
+            except (EOFError, OSError):
+                _let_go(workers.pop(pipe), len(workers))
+                continue
+            if isinstance(word, str):
+                raise InputError(word)
+            yield word
 
 
-def _work(recipe: Recipe, out: Path, threads: int, words: Any) -> None:
+def _let_go(worker: Any, left: int) -> None:
+    """See how a process ended: one that was killed is no loss while others are left."""
+    worker.join()
+    code = worker.exitcode
+    if code == 0:
+        return
+    end = f"was killed by {signal.Signals(-code).name}: is the memory full?" if code < 0 else f"ended with {code}."
+    if not left:
+        raise InputError(
+            f"the last process of the comparison {end} Fewer --jobs or a smaller --batch-size need less memory. "
+            "The same command goes on from here."
+        )
+    warnings.warn(f"a process of the comparison {end} {left} go on with its cell.", RuntimeWarning, stacklevel=3)
+
+
+def _work(recipe: Recipe, out: Path, threads: int, pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -121,12 +144,12 @@ def _work(recipe: Recipe, out: Path, threads: int, words: Any) -> None:
     def tell(method: str, seed: int, epoch: float) -> None:
         if time.monotonic() - said[0] > _SECONDS_BETWEEN_WORDS:
             said[0] = time.monotonic()
-            words.put((method, seed, epoch))
+            pipe.send((method, seed, epoch))
 
     try:
-        run_cells(recipe, load_splits(recipe), out, tell, lambda method, seed: words.put((method, seed, None)))
+        run_cells(recipe, load_splits(recipe), out, tell, lambda method, seed: pipe.send((method, seed, None)))
     except InputError as error:
-        words.put(str(error))
+        pipe.send(str(error))
 
 
 def _end_with_parent() -> None:

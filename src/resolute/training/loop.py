@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from resolute import methods
 from resolute.errors import DivergedError, InputError
@@ -79,7 +80,7 @@ def train(
 
     Raises:
         DivergedError: If the loss is no longer finite; an `InputError` too.
-        InputError: If the checkpoint is of another run, or a setting is out of range.
+        InputError: If the checkpoint is of another run, a setting is out of range, or a process that trains is killed.
 
     Example:
         >>> import resolute
@@ -107,8 +108,14 @@ def train(
         result = Path(folder) / "result.pt"
         told = on_step if config.devices == 1 else None
         fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=told, result=result)
-        with held(forward=True) if spawns else contextlib.nullcontext():
-            fabric.launch(fit, method.prepare(model, job.settings))
+        try:
+            with held(forward=True) if spawns else contextlib.nullcontext():
+                fabric.launch(fit, method.prepare(model, job.settings))
+        except ProcessExitedException as error:
+            raise InputError(
+                f"a process that trained was killed ({error}): is the memory full? A smaller batch_size needs less. "
+                "The last checkpoint is kept; the same command goes on from it."
+            ) from error
         trained = torch.load(result, weights_only=True)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
