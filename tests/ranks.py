@@ -45,6 +45,17 @@ def _die(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Te
     return x, y
 
 
+def _overflow(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    if torch.distributed.get_rank() == 1:
+        torch.empty(2**60, dtype=torch.uint8)
+    return x, y
+
+
+def overflowing() -> Method:
+    """Train as base does; process 1 asks for more memory than there is."""
+    return Method("overflowing", METHODS["base"].prepare, _overflow, 1, "base, overflowing")
+
+
 def killed() -> Method:
     """Train as base does; process 1 is killed at its first step."""
     return Method("killed", METHODS["base"].prepare, _die, 1, "base, killed")

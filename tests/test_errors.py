@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError, out_of_memory, unknown
 
 METHODS = ["base", "fgsm", "r", "gaussian", "additive", "dropout"]
 
@@ -32,3 +33,12 @@ def test_several_near_names_are_offered_best_first() -> None:
 def test_all_names_are_listed_in_order_where_none_is_near() -> None:
     message = unknown("method", "zzz", (name for name in METHODS))
     assert message == "unknown method 'zzz': there are: additive, base, dropout, fgsm, gaussian, r."
+
+
+def test_a_tensor_that_has_no_room_is_told_in_a_sentence() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    told = out_of_memory(caught.value)
+    assert isinstance(told, InputError)
+    assert "can't allocate memory: you tried to allocate 1152921504606846976 bytes" in str(told)
+    assert out_of_memory(RuntimeError("something else")) is None

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
+"""How Python and NumPy, torch for a GPU, and torch for the CPU begin to say it."""
+
+
 class InputError(ValueError):
     """What came in cannot be used.
 
@@ -19,6 +23,30 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """Training broke off: its loss is no longer a number. A comparison goes on with its other cells."""
+
+
+def out_of_memory(error: BaseException) -> InputError | None:
+    """Say that memory was not enough, and what to do, where an error means that.
+
+    Args:
+        error: Any. What another process raised counts too, whose text is in the message.
+
+    Returns:
+        What is to be raised in its place, or None.
+
+    Example:
+        >>> str(out_of_memory(MemoryError("Unable to allocate 1 TiB")))[:43]
+        'out of memory (Unable to allocate 1 TiB). A'
+    """
+    text = f"{type(error).__name__}: {error}"
+    lines = [line for line in text.splitlines() if any(sign in line for sign in _OUT_OF_MEMORY)]
+    if not lines:
+        return None
+    said = lines[-1].partition(": ")[2]
+    return InputError(
+        f"out of memory ({said}). A smaller --batch-size needs less, and so do fewer --jobs. What is finished is kept; "
+        "the same command goes on."
+    )
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
+import torch
 
 from resolute import comparison
 
@@ -162,6 +163,25 @@ def test_mistyped_commands_and_flags_are_refused(arguments: list[str], resolute:
 def test_markup_in_names_is_shown_as_it_stands(resolute: Call) -> None:
     answer = resolute("compare", "--model", "[red]lenet[/red]")
     assert "unknown model '[red]lenet[/red]'" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "out of memory (CUDA out of memory. "),
+        (MemoryError("Unable to allocate 1 TiB"), "out of memory (Unable to allocate 1 TiB). A smaller --batch-size"),
+    ],
+)
+def test_a_full_memory_is_told_in_a_sentence(
+    error: Exception, message: str, resolute: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(comparison, "compare", fail)
+    answer = resolute("compare")
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.message
 
 
 @pytest.mark.parametrize("words", ["DataLoader worker (pid 7) is killed by signal: Killed. ", "something else"])

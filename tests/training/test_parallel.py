@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cases import tiny_images, tiny_network
-from ranks import killed, watched
+from ranks import killed, overflowing, watched
 from resolute import train
 from resolute.data import Augment, epoch_order
 from resolute.errors import InputError
@@ -62,3 +62,9 @@ def test_a_loss_that_is_not_finite_in_one_process_is_refused_by_all(tmp_path: Pa
 def test_a_process_that_is_killed_ends_the_training_with_a_sentence() -> None:
     with pytest.raises(InputError, match=r"a process that trained was killed \(.*SIGKILL\): is the memory full\?"):
         train(tiny_network(), tiny_images(), method=killed(), config=TWO)
+
+
+@pytest.mark.slow
+def test_a_process_without_memory_ends_the_training_with_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"^out of memory \(.*can't allocate memory"):
+        train(tiny_network(), tiny_images(), method=overflowing(), config=TWO)

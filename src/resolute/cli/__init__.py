@@ -20,7 +20,7 @@ from resolute.cli.report import report
 from resolute.cli.reproduce import reproduce
 from resolute.cli.train import train
 from resolute.cli.tune import tune
-from resolute.errors import InputError
+from resolute.errors import InputError, out_of_memory
 
 app = typer.Typer(
     help="Feed-forward robust training: does sign noise at the activations help your classifier?",
@@ -46,12 +46,13 @@ def main() -> None:
         app(prog_name="resolute")
     except InputError as error:
         _refuse(error)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         from resolute.data.streaming import is_loss, lost
 
-        if not is_loss(error):
+        told = lost(error) if is_loss(error) else out_of_memory(error)
+        if told is None:
             raise
-        _refuse(lost(error))
+        _refuse(told)
 
 
 def _refuse(error: InputError) -> NoReturn:

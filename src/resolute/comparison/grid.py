@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from resolute.comparison.cell import Splits
     from resolute.data import Images
     from resolute.records import Record
+
+_WAITS_PER_GATHERING = 20
+"""Gathering reads the records of all finished cells: of a thousand it takes seconds, and must not after each."""
 
 
 def compare(
@@ -88,9 +92,13 @@ def fill(
     """
     open_cells = [cell for cell in recipe.cells if not is_finished(out, *cell)]
     with progress(recipe, console) as (tell, finish):
+        due = 0.0
 
         def finished(method: str, seed: int) -> None:
-            _gather(recipe, out)
+            nonlocal due
+            if (begun := time.monotonic()) >= due:
+                _gather(recipe, out)
+                due = time.monotonic() + _WAITS_PER_GATHERING * (time.monotonic() - begun)
             finish(method, seed)
 
         if on != "local":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from resolute.comparison.cell import load_splits, run_cell
-from resolute.errors import InputError
+from resolute.errors import InputError, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,8 +148,11 @@ def _work(recipe: Recipe, out: Path, threads: int, pipe: Any) -> None:
 
     try:
         run_cells(recipe, load_splits(recipe), out, tell, lambda method, seed: pipe.send((method, seed, None)))
-    except InputError as error:
-        pipe.send(str(error))
+    except (InputError, RuntimeError, MemoryError) as error:
+        told = error if isinstance(error, InputError) else out_of_memory(error)
+        if told is None:
+            raise
+        pipe.send(str(told))
 
 
 def _end_with_parent() -> None:

@@ -168,7 +168,7 @@ def _next(answers: Iterator[Any], place: str) -> Any:
         raise lost(error) from error
 
 
-def is_loss(error: RuntimeError) -> bool:
+def is_loss(error: Exception) -> bool:
     """Tell whether an error says that a process that decodes was killed: torch raises it wherever one happens to be.
 
     Args:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.multiprocessing.spawn import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from resolute import methods
-from resolute.errors import DivergedError, InputError
+from resolute.errors import DivergedError, InputError, out_of_memory
 from resolute.methods import Method, Settings
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig
@@ -101,21 +101,13 @@ def train(
         strategy=_strategy(config),
         precision=config.precision,
     )
-    spawns = fabric.strategy.launcher is not None and not launched_outside()
     job = Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
     with torch.random.fork_rng(range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as folder:
         # The result comes back as a file: a process's tensors end with it, and Fabric's pipe blocks when full.
         result = Path(folder) / "result.pt"
         told = on_step if config.devices == 1 else None
         fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=told, result=result)
-        try:
-            with held(forward=True) if spawns else contextlib.nullcontext():
-                fabric.launch(fit, method.prepare(model, job.settings))
-        except ProcessExitedException as error:
-            raise InputError(
-                f"a process that trained was killed ({error}): is the memory full? A smaller batch_size needs less. "
-                "The last checkpoint is kept; the same command goes on from it."
-            ) from error
+        _launch(fabric, fit, method.prepare(model, job.settings))
         trained = torch.load(result, weights_only=True)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
@@ -150,6 +142,24 @@ def _strategy(config: TrainConfig) -> str:
             f"each: torchrun --nnodes {config.nodes} --nproc-per-node {config.devices} --rdzv-endpoint HOST:PORT ..."
         )
     return "ddp" if launched_outside() else "ddp_spawn"
+
+
+def _launch(fabric: Fabric, fit: Callable[..., None], model: nn.Module) -> None:
+    """Call ``fit`` in each process that trains, and wait."""
+    spawns = fabric.strategy.launcher is not None and not launched_outside()
+    try:
+        with held(forward=True) if spawns else contextlib.nullcontext():
+            fabric.launch(fit, model)
+    except ProcessExitedException as error:
+        raise InputError(
+            f"a process that trained was killed ({error}): is the memory full? A smaller batch_size needs less. "
+            "The last checkpoint is kept; the same command goes on from it."
+        ) from error
+    except ProcessRaisedException as error:
+        told = out_of_memory(error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, result: Path) -> None:
