@@ -143,7 +143,7 @@ def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
         out: Folder of the checkpoint.
     """
     [(method, seed)] = recipe.cells
-    with _locked(out / ".locks", "train") if rank() == 0 else contextlib.nullcontext():
+    with _locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext():
         if not (out / "records.jsonl").exists():
             _run(recipe, splits, method, seed, out, None)
 
@@ -181,7 +181,7 @@ def _run(
         on_step=functools.partial(tell, method, seed) if tell else None,
     )
     bits = measure(model, splits.test, recipe.suites, sharded=True)
-    if rank():
+    if rank(recipe.train):
         return
     checkpoint.save(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
     write_bits(cell / "bits.npz", bits)

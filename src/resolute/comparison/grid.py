@@ -21,7 +21,7 @@ from resolute.comparison.progress import progress
 from resolute.errors import InputError
 from resolute.recipes import Recipe, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
-from resolute.training import TrainConfig, rank
+from resolute.training import TrainConfig, check_alone, rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,13 +141,14 @@ def train_one(recipe: Recipe, out: str | Path, *, command: str = "") -> list[Rec
     out = Path(out)
     if len(recipe.cells) != 1:
         raise InputError(f"{len(recipe.cells)} networks were asked for; compare trains several, and train one.")
+    check_alone(recipe.train)
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info)
     check(recipe, splits)
-    if rank() == 0:
+    if rank(recipe.train) == 0:
         _claim(out, recipe, splits.test, command)
     run_alone(recipe, splits, out)
-    return read_records(out / "records.jsonl") if rank() == 0 else []
+    return read_records(out / "records.jsonl") if rank(recipe.train) == 0 else []
 
 
 def default_folder(recipe: Recipe) -> Path:

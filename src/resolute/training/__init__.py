@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resolute.training.config import Epoch, TrainConfig, learning_rate
-from resolute.training.loop import rank, train
+from resolute.training.launching import check_alone, rank
+from resolute.training.loop import train
 
-__all__ = ["Epoch", "TrainConfig", "learning_rate", "rank", "train"]
+__all__ = ["Epoch", "TrainConfig", "check_alone", "learning_rate", "rank", "train"]

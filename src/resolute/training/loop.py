@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from resolute import methods
-from resolute.errors import DivergedError, InputError, out_of_memory
+from resolute.errors import DivergedError, InputError
 from resolute.methods import Method, Settings
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig
 from resolute.training.epoch import Job, Moment, Trainee, check_finite, generator_state, memory_format, run_epoch
+from resolute.training.launching import joins, launch, make_fabric
 from resolute.training.optimizer import make_optimizer
 from resolute.training.sharding import shard
 from resolute.training.statistics import update_statistics
@@ -90,76 +89,21 @@ def train(
         >>> log[1].loss < log[0].loss
         True
     """
-    from lightning_fabric import Fabric
-
     config = config or TrainConfig()
     method = methods.find(method) if isinstance(method, str) else method
-    fabric = Fabric(
-        accelerator=config.device,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy=_strategy(config),
-        precision=config.precision,
-    )
+    fabric = make_fabric(config)
     job = Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
     with torch.random.fork_rng(range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as folder:
         # The result comes back as a file: a process's tensors end with it, and Fabric's pipe blocks when full.
         result = Path(folder) / "result.pt"
         told = on_step if config.devices == 1 else None
         fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=told, result=result)
-        _launch(fabric, fit, method.prepare(model, job.settings))
+        launch(fabric, fit, method.prepare(model, job.settings))
         trained = torch.load(result, weights_only=True)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
     return [Epoch(**row) for row in trained["log"]]
-
-
-def launched_outside() -> bool:
-    """Say whether torchrun or SLURM has started this process as one of several that train together.
-
-    Returns:
-        True if it has.
-    """
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
-
-
-def rank() -> int:
-    """Say which of the processes that train together this is.
-
-    Returns:
-        Its number; 0 where nothing outside has started several.
-    """
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) if launched_outside() else 0
-
-
-def _strategy(config: TrainConfig) -> str:
-    if config.devices * config.nodes == 1:
-        return "auto"
-    if config.nodes > 1 and not launched_outside():
-        raise InputError(
-            f"nodes is {config.nodes}, and nothing has started this process on each of them. Use srun, or on "
-            f"each: torchrun --nnodes {config.nodes} --nproc-per-node {config.devices} --rdzv-endpoint HOST:PORT ..."
-        )
-    return "ddp" if launched_outside() else "ddp_spawn"
-
-
-def _launch(fabric: Fabric, fit: Callable[..., None], model: nn.Module) -> None:
-    """Call ``fit`` in each process that trains, and wait."""
-    spawns = fabric.strategy.launcher is not None and not launched_outside()
-    try:
-        with held(forward=True) if spawns else contextlib.nullcontext():
-            fabric.launch(fit, model)
-    except ProcessExitedException as error:
-        raise InputError(
-            f"a process that trained was killed ({error}): is the memory full? A smaller batch_size needs less. "
-            "The last checkpoint is kept; the same command goes on from it."
-        ) from error
-    except ProcessRaisedException as error:
-        told = out_of_memory(error)
-        if told is None:
-            raise
-        raise told from error
 
 
 def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, result: Path) -> None:
@@ -168,7 +112,7 @@ def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], 
             trained = _run(fabric, model, job, on_step, asked)
     except InputError as error:  # raised in every process alike; one that died of it would leave a traceback
         trained = {"refused": str(error), "diverged": isinstance(error, DivergedError)}
-    if fabric.is_global_zero or launched_outside():
+    if fabric.is_global_zero or joins(job.config):
         torch.save(trained, result)
 
 
@@ -204,7 +148,7 @@ def _run(
     if writer:
         writer.close()
     trainee.gather()
-    if job.config.update_bn and (fabric.is_global_zero or launched_outside()):
+    if job.config.update_bn and (fabric.is_global_zero or joins(job.config)):
         update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
 
@@ -256,11 +200,6 @@ def _resume(trainee: Trainee, job: Job) -> tuple[list[Epoch], Moment | None]:
 
 
 def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> Trainee:
-    if fabric.world_size != config.devices * config.nodes:
-        raise InputError(
-            f"{fabric.world_size} processes were started for {config.devices} devices on each of {config.nodes} "
-            "machines; devices is torchrun's --nproc-per-node, and nodes its --nnodes."
-        )
     if config.sync_bn and fabric.device.type != "cuda":
         raise InputError("sync_bn needs GPUs: torch's SyncBatchNorm has no other kind. Leave it out.")
     if config.sync_bn:
