@@ -21,6 +21,7 @@ from PIL import Image
 
 from cases import TINY
 from resolute import comparison, methods, training
+from resolute.comparison import cell
 from resolute.data import Augment, load
 from resolute.errors import InputError
 from resolute.records import cell_name, read_bits, read_records
@@ -165,6 +166,16 @@ def test_methods_of_a_seed_start_from_the_same_weights(tmp_path: Path) -> None:
     comparison.compare(recipe, tmp_path / "run")
     base, r = ((tmp_path / f"run/cells/{m}-seed0/weights.safetensors").read_bytes() for m in ("base", "r"))
     assert base == r
+
+
+def test_a_training_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (out / ".locks").mkdir(parents=True)
+    with (
+        FileLock(out / ".locks/train"),
+        pytest.raises(InputError, match=r"another process trains in .*run\. Let it finish, or choose another --out"),
+    ):
+        cell.run_alone(one_seed(methods=("base",)), comparison.load_splits(TINY), out)
 
 
 def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:

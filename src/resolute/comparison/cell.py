@@ -141,9 +141,16 @@ def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
         recipe: A recipe of one cell, `resolved`.
         splits: Its images.
         out: Folder of the checkpoint.
+
+    Raises:
+        InputError: If another process trains in the folder.
     """
     [(method, seed)] = recipe.cells
-    with _locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext():
+    try:
+        lock = _locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext()
+    except Timeout as error:
+        raise InputError(f"another process trains in {out}. Let it finish, or choose another --out.") from error
+    with lock:
         if not (out / "records.jsonl").exists():
             _run(recipe, splits, method, seed, out, None)
 
