@@ -44,9 +44,9 @@ def test_spread_stays_inside_and_keeps_what_is_free() -> None:
 def test_the_baseline_keeps_its_colour_to_itself() -> None:
     colours = [mark(number) for number in range(20)]
     assert colours.count(mark(0)) == 1
-    assert len(set(colours[:7])) == 7
-    assert colours[7] == colours[1]
-    assert len({marker(number) for number in range(7)}) == len(MARKERS)
+    assert len(set(colours[:9])) == 9
+    assert colours[9] == colours[1]
+    assert len({marker(number) for number in range(9)}) == len(MARKERS)
     assert set(colours) <= svg.VARIABLES.keys()
 
 

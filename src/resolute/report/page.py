@@ -32,6 +32,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {
         "bounds": formats.bounds,
+        "brief": formats.brief,
         "count": formats.count,
         "p_value": formats.p_value,
         "percent": formats.percent,

@@ -24,7 +24,7 @@ LETTERS = 18
 """Most letters of a name in a figure."""
 LINE = 13
 """Height of a label in pixels."""
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX<>"
 
 
 def panel(height: float, *, left: float, right: float, top: float = 10, bottom: float = 42) -> tuple[Figure, Axes]:
@@ -98,7 +98,7 @@ def mark(colour: int) -> str:
         colour: The method's number; 0 is the baseline.
 
     Returns:
-        A stand-in for the style sheet's colour; six methods on, colours come round again.
+        A stand-in for the style sheet's colour; eight methods on, colours come round again.
     """
     return svg.MARKS[_round(colour, len(svg.MARKS))]
 

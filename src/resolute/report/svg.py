@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
-MARKS = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
-"""Stand-ins for the style sheet's colours: the baseline's, then those of up to six methods, over again after that."""
-LABELS = ("#141414", "#151515", "#161616", "#171717", "#181818", "#191919", "#1a1a1a")
+MARKS = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
+"""Stand-ins for the style sheet's colours: the baseline's, then those of up to eight methods, over again after that."""
+LABELS = ("#141414", "#151515", "#161616", "#171717", "#181818", "#191919", "#1a1a1a", "#1b1b1b", "#1c1c1c")
 """The same for text, which needs more contrast than a mark."""
 VARIABLES = {
     INK: "var(--ink)",
