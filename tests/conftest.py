@@ -22,9 +22,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["XDG_CACHE_HOME"] = folder.name
     os.environ["RESOLUTE_DATA"] = str(Path(folder.name, "data"))
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder.name, "inductor"))
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers inherit it: the compiler's headers are prepared once
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder.name, "inductor"))
+    else:
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
 

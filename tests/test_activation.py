@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,29 +174,6 @@ def test_compiles_into_one_graph_that_takes_any_eps(name: str) -> None:
         grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, wanted)]
         torch.testing.assert_close(*grads)
     assert counter.frame_count == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
-@pytest.mark.usefixtures("compiler")
-def test_compiled_signs_are_those_of_eager_and_no_mask_is_kept() -> None:
-    from torch._inductor.utils import run_and_get_code
-
-    net = robustify(nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()), 0.3)
-    x = torch.randn(4, 8, 16, 16)
-
-    def gradients(run: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        torch.manual_seed(1)
-        return list(torch.autograd.grad(run(x).square().mean(), list(net.parameters())))
-
-    with warnings.catch_warnings(), torch._inductor.config.patch(fallback_random=True):
-        warnings.simplefilter("ignore")  # what the compiler says of itself
-        actual, (forward, backward) = run_and_get_code(lambda: gradients(torch.compile(net, fullgraph=True)))
-    torch.testing.assert_close(actual, gradients(net), rtol=1e-3, atol=1e-6)
-    assert "torch.bool" not in forward + backward
-    kept = [line for line in backward.splitlines() if "rand_strided" in line and "torch.int" in line]
-    assert len(kept) == 2, "one seed for each of the two places"
-    assert all("rand_strided((), ()" in line for line in kept)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

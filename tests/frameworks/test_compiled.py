@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._inductor.utils import run_and_get_code
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
@@ -161,8 +162,13 @@ def test_a_whole_step_is_one_graph() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
 @torch._inductor.config.patch(fallback_random=True)  # else Inductor draws other seeds than eager mode, as for Dropout
-def test_inductor_trains_as_eager_mode() -> None:
+def test_inductor_trains_as_eager_mode_and_keeps_no_mask() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the compiler says of itself
-        actual = trained(compiled(robust(), "inductor"), 11)
+        actual, (_, backward) = run_and_get_code(lambda: trained(compiled(robust(), "inductor"), 11))
     check_trained(actual, robust)
+    kept = [line for line in backward.splitlines() if "rand_strided(" in line]
+    assert sum("torch.bool" in line for line in kept) == 1, "the mask of the ReLU itself, and none of signs"
+    seeds = [line for line in kept if "torch.int" in line]
+    assert len(seeds) == 1
+    assert "rand_strided((), ()" in seeds[0]

@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_refused_by_all(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_training_with_a_sentence() -> None:
-    with pytest.raises(InputError, match=r"a process that trained was killed \(.*SIGKILL\): is the memory full\?"):
+    with pytest.raises(InputError, match=r"a process that trained has ended \(.*SIGKILL\)\. Is the memory full\?"):
         train(tiny_network(), tiny_images(), method=killed(), config=TWO)
 
 

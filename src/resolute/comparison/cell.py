@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import statistics
 from dataclasses import dataclass
@@ -71,8 +72,10 @@ def check(recipe: Recipe, splits: Splits) -> None:
         splits: Its images.
     """
     suites.find(recipe.suites, splits.test.info)
+    model = _build(recipe, splits.train, seed=0)
+    weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     for method in methods.find_all(recipe.methods):
-        method.prepare(_build(recipe, splits.train, seed=0), recipe.settings)
+        method.prepare(copy.deepcopy(model, dict(weights)), recipe.settings)  # a copy that shares the weights
 
 
 def run_cell(

@@ -115,9 +115,9 @@ def launch(fabric: Fabric, fit: Callable[..., None], model: nn.Module) -> None:
         with held(forward=True) if spawns else contextlib.nullcontext():
             fabric.launch(fit, model)
     except ProcessExitedException as error:
+        memory = " Is the memory full? A smaller --batch-size needs less." if "SIGKILL" in str(error) else ""
         raise InputError(
-            f"a process that trained was killed ({error}): is the memory full? A smaller batch_size needs less. "
-            "The last checkpoint is kept; the same command goes on from it."
+            f"a process that trained has ended ({error}).{memory} The last checkpoint is kept, to go on from."
         ) from error
     except ProcessRaisedException as error:
         told = out_of_memory(error)
