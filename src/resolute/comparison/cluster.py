@@ -96,8 +96,8 @@ def _go_through(ray: Any, recipe: Recipe, out: Path, jobs: int, finished: Callab
                 raise InputError(f"{place[0]}, seed {place[1]}: {error.cause}") from error
             except ray.exceptions.RayError as error:
                 raise InputError(
-                    f"{place[0]}, seed {place[1]}: its worker died {RETRIES + 1} times ({type(error).__name__}); "
-                    "look into Ray's logs there. The same command goes on."
+                    f"{place[0]}, seed {place[1]}: Ray gave up ({type(error).__name__}), after up to {RETRIES} retries "
+                    "where its worker died. Ray's logs say why; the same command goes on."
                 ) from error
             if is_finished:
                 finished(*place)
