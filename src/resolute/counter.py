@@ -58,7 +58,22 @@ def mix(h: _Word) -> _Word:
     h = h & _WORD
     h = ((h ^ (h >> 16)) * 0x21F0AAAD) & _WORD
     h = ((h ^ (h >> 15)) * 0xD35A2D97) & _WORD
-    return h ^ (h >> 15)
+    return stored(h ^ (h >> 15))
+
+
+def stored(h: _Word) -> _Word:
+    """Have a compiler compute words once, wherever they are used.
+
+    Inductor writes out an expression at each of its uses: a hash that reads its word twice at each step would grow by
+    2 to the number of steps. It computes what `as_strided` is applied to once, and keeps it in registers if it can.
+
+    Args:
+        h: Contiguous, if a tensor.
+
+    Returns:
+        The same.
+    """
+    return h.as_strided(h.shape, h.stride()) if isinstance(h, Tensor) and torch.compiler.is_compiling() else h
 
 
 def hashed(seeds: NDArray[Any], positions: NDArray[Any], above: int = 0) -> NDArray[Any]:
