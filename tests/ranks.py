@@ -21,7 +21,8 @@ def _note(model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, folder:
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     step = len(list(folder.glob(f"{rank}-*.pt")))
     # Drawing must not change what dropout and noise will draw: networks with either are not watched.
-    torch.save({"x": x, "y": y, "noise": torch.rand(8)}, folder / f"{rank}-{step}.pt")
+    switched = torch.are_deterministic_algorithms_enabled()
+    torch.save({"x": x, "y": y, "noise": torch.rand(8), "switched": switched}, folder / f"{rank}-{step}.pt")
     return x, y
 
 

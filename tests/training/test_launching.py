@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -68,3 +70,16 @@ def test_a_job_that_fabric_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"the SLURM job cannot be used: .*--ntasks-per-node=2"):
         make_fabric(TWO)
+
+
+def test_fabric_does_not_load_what_it_asks_the_version_of() -> None:
+    code = """
+import sys
+from resolute.training import TrainConfig
+from resolute.training.launching import make_fabric
+make_fabric(TrainConfig(device="cpu"))
+from lightning_fabric.utilities import imports
+print("torchmetrics" in sys.modules, imports._TORCHMETRICS_GREATER_EQUAL_1_0_0)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert shown == "False True\n"

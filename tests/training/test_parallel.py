@@ -24,7 +24,11 @@ TWO = dataclasses.replace(CONFIG, devices=2)
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_batches(tmp_path: Path) -> None:
     images, together, alone = tiny_images(50), tiny_network(), tiny_network()
-    log = train(together, images, method=watched(tmp_path), config=TWO, seed=3, validation=images, on_step=print)
+    torch.use_deterministic_algorithms(True)
+    try:
+        log = train(together, images, method=watched(tmp_path), config=TWO, seed=3, validation=images, on_step=print)
+    finally:
+        torch.use_deterministic_algorithms(False)
     expected = train(alone, images, config=CONFIG, seed=3, validation=images)
     for name, tensor in alone.state_dict().items():
         torch.testing.assert_close(together.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
@@ -37,6 +41,7 @@ def test_two_processes_train_as_one_with_the_same_batches(tmp_path: Path) -> Non
         order = epoch_order(50, 3, step // 3)[16 * (step % 3) : 16 * (step % 3) + 16]
         assert torch.equal(torch.cat([part["y"] for part in parts]), images.y[order])
         assert not torch.equal(parts[0]["noise"], parts[1]["noise"])
+        assert all(part["switched"] for part in parts)
     assert not (tmp_path / "0-6.pt").exists()
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import importlib.util
 import os
+import socket
+import sys
+import types
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from resolute.errors import InputError, out_of_memory
 from resolute.training.stopping import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lightning_fabric import Fabric
     from torch import nn
@@ -73,7 +80,8 @@ def make_fabric(config: TrainConfig) -> Fabric:
     Raises:
         InputError: If other processes were started than the settings speak of.
     """
-    from lightning_fabric import Fabric
+    with _without_metrics():
+        from lightning_fabric import Fabric
 
     count = config.devices * config.nodes
     if config.nodes > 1 and not joins(config):
@@ -87,33 +95,38 @@ def make_fabric(config: TrainConfig) -> Fabric:
             f"{_started()} processes were started for {config.devices} devices on each of {config.nodes} machines; "
             "devices is torchrun's --nproc-per-node and srun's --ntasks-per-node, nodes is --nnodes and --nodes."
         )
-    strategy = "auto" if count == 1 else "ddp" if joins(config) else "ddp_spawn"
     return Fabric(
         accelerator=config.device,
         devices=config.devices,
         num_nodes=config.nodes,
-        strategy=strategy,
+        strategy="auto" if count == 1 else "ddp",
         precision=config.precision,
         plugins=_environment(config),
     )
 
 
-def launch(fabric: Fabric, fit: Callable[..., None], model: nn.Module) -> None:
+def launch(config: TrainConfig, fit: Callable[..., None], model: nn.Module) -> None:
     """Call a function in each process that trains, and wait.
 
     Args:
-        fabric: Made by `make_fabric`.
-        fit: Called with ``fabric`` and ``model``.
-        model: The network.
+        config: Of `make_fabric`.
+        fit: Called with the process's Fabric and ``model``.
+        model: The network; a process that is started here has a copy of its own.
 
     Raises:
-        InputError: If a process is killed, or has too little memory.
+        InputError: If a process is killed, or has too little memory; from `make_fabric`.
         ProcessRaisedException: If one ends by another error.
     """
-    spawns = fabric.strategy.launcher is not None
+    fabric = make_fabric(config)
+    if config.devices == 1 or joins(config):
+        fabric.launch(fit, model)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     try:
-        with held(forward=True) if spawns else contextlib.nullcontext():
-            fabric.launch(fit, model)
+        with held(forward=True):
+            spawn(_member, (config, port, _switches(), fit, model), config.devices)
     except ProcessExitedException as error:
         memory = " Is the memory full? A smaller --batch-size needs less." if "SIGKILL" in str(error) else ""
         raise InputError(
@@ -124,6 +137,40 @@ def launch(fabric: Fabric, fit: Callable[..., None], model: nn.Module) -> None:
         if told is None:
             raise
         raise told from error
+
+
+def _member(
+    rank: int, config: TrainConfig, port: int, switches: tuple[bool, ...], fit: Callable[..., None], model: nn.Module
+) -> None:
+    """Be one of the processes that `launch` starts; the weights that it is given are in memory that all share."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    deterministic, warn_only, torch.backends.cudnn.benchmark = switches
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    make_fabric(config).launch(fit, copy.deepcopy(model))
+
+
+def _switches() -> tuple[bool, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+    )
+
+
+@contextlib.contextmanager
+def _without_metrics() -> Iterator[None]:
+    """Answer Fabric's question for the version of torchmetrics, which it imports for that: 5 seconds."""
+    name = "torchmetrics"
+    if name in sys.modules or importlib.util.find_spec(name) is None:
+        yield
+        return
+    sys.modules[name] = stand_in = types.ModuleType(name)
+    stand_in.__dict__["__version__"] = version(name)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
 
 
 def _started() -> int:

@@ -25,7 +25,7 @@ from resolute.methods import Method, Settings
 from resolute.training import log as files
 from resolute.training.config import Epoch, TrainConfig
 from resolute.training.epoch import Job, Moment, Trainee, check_finite, generator_state, memory_format, run_epoch
-from resolute.training.launching import joins, launch, make_fabric
+from resolute.training.launching import joins, launch
 from resolute.training.optimizer import make_optimizer
 from resolute.training.sharding import shard
 from resolute.training.statistics import update_statistics
@@ -91,14 +91,13 @@ def train(
     """
     config = config or TrainConfig()
     method = methods.find(method) if isinstance(method, str) else method
-    fabric = make_fabric(config)
     job = Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
     with torch.random.fork_rng(range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as folder:
         # The result comes back as a file: a process's tensors end with it, and Fabric's pipe blocks when full.
         result = Path(folder) / "result.pt"
         told = on_step if config.devices == 1 else None
         fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=told, result=result)
-        launch(fabric, fit, method.prepare(model, job.settings))
+        launch(config, fit, method.prepare(model, job.settings))
         trained = torch.load(result, weights_only=True)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
