@@ -9,17 +9,16 @@ The runs must differ in eps and place of R alone: base and FGSM are taken from t
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
 mpl.use("svg")
+import runs
 from matplotlib import pyplot as plt
 
 from resolute.methods import Settings, settings_of
-from resolute.records import read_json, read_records
 from resolute.stats import mean_t
 
 if TYPE_CHECKING:
@@ -34,19 +33,15 @@ GREY = "#666666"
 
 def errors(run: Path) -> dict[tuple[str, str, float], dict[str, Interval]]:
     """Read a run: for each method, place and eps the error in % by suite, with its interval over seeds."""
-    recipe = read_json(run / "recipe.json")
+    recipe, wrong = runs.read(run)
     settings = Settings(**recipe["settings"])
-    wrong: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    for record in read_records(run / "records.jsonl"):
-        wrong[record.method, record.suite, record.seed].append(100 * record.error)
     found: dict[tuple[str, str, float], dict[str, Interval]] = {}
     for method in recipe["methods"]:
         set_to = settings_of(method, settings)
         name = method.partition("@")[0]
         key = (name, str(set_to.where), set_to.eps) if name == "r" else (name, "", 0.0)
         for suite in recipe["suites"]:
-            each = [wrong[method, suite, seed] for seed in recipe["seeds"]]
-            found.setdefault(key, {})[suite] = mean_t([sum(own) / len(own) for own in each])
+            found.setdefault(key, {})[suite] = mean_t(wrong[method, suite])
     return found
 
 
@@ -72,10 +67,10 @@ def draw(axes: Axes, suite: str, found: dict[tuple[str, str, float], dict[str, I
     axes.set_xlabel("eps")
 
 
-def main(out: str, *runs: str) -> None:
+def main(out: str, *folders: str) -> None:
     found: dict[tuple[str, str, float], dict[str, Interval]] = {}
-    for run in runs:
-        found = errors(Path(run)) | found
+    for folder in folders:
+        found = errors(Path(folder)) | found
     with mpl.rc_context({"svg.hashsalt": "resolute", "svg.fonttype": "none", "font.size": 9}):
         figure, panels = plt.subplots(1, len(TITLES), figsize=(11.5, 2.9), layout="constrained")
         for axes, suite in zip(panels, TITLES, strict=True):
