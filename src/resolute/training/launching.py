@@ -8,8 +8,10 @@ import importlib.util
 import os
 import socket
 import sys
+import tempfile
 import types
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,7 +107,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
     )
 
 
-def launch(config: TrainConfig, fit: Callable[..., None], model: nn.Module) -> None:
+def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Module) -> dict[str, Any]:
     """Call a function in each process that trains, and wait.
 
     Args:
@@ -113,20 +115,25 @@ def launch(config: TrainConfig, fit: Callable[..., None], model: nn.Module) -> N
         fit: Called with the process's Fabric and ``model``.
         model: The network; a process that is started here has a copy of its own.
 
+    Returns:
+        What it gave: in this process, or in the first of those that are started here.
+
     Raises:
         InputError: If a process is killed, or has too little memory; from `make_fabric`.
         ProcessRaisedException: If one ends by another error.
     """
     fabric = make_fabric(config)
     if config.devices == 1 or joins(config):
-        fabric.launch(fit, model)
-        return
+        trained: dict[str, Any] = fabric.launch(fit, model)
+        return trained
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     try:
-        with held(forward=True):
-            spawn(_member, (config, port, _switches(), fit, model), config.devices)
+        with tempfile.TemporaryDirectory() as folder, held(forward=True):
+            result = Path(folder) / "result.pt"  # a process's tensors end with it, and a pipe blocks when full
+            spawn(_member, (config, port, _switches(), fit, model, result), config.devices)
+            return torch.load(result, weights_only=True)  # type: ignore[no-any-return]
     except ProcessExitedException as error:
         memory = " Is the memory full? A smaller --batch-size needs less." if "SIGKILL" in str(error) else ""
         raise InputError(
@@ -140,13 +147,21 @@ def launch(config: TrainConfig, fit: Callable[..., None], model: nn.Module) -> N
 
 
 def _member(
-    rank: int, config: TrainConfig, port: int, switches: tuple[bool, ...], fit: Callable[..., None], model: nn.Module
+    rank: int,
+    config: TrainConfig,
+    port: int,
+    switches: tuple[bool, ...],
+    fit: Callable[..., dict[str, Any]],
+    model: nn.Module,
+    result: Path,
 ) -> None:
     """Be one of the processes that `launch` starts; the weights that it is given are in memory that all share."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     deterministic, warn_only, torch.backends.cudnn.benchmark = switches
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-    make_fabric(config).launch(fit, copy.deepcopy(model))
+    trained = make_fabric(config).launch(fit, copy.deepcopy(model))
+    if rank == 0:
+        torch.save(trained, result)
 
 
 def _switches() -> tuple[bool, ...]:

@@ -11,9 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +31,7 @@ from resolute.training.stopping import Stopped, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lightning_fabric import Fabric
 
@@ -92,27 +91,21 @@ def train(
     config = config or TrainConfig()
     method = methods.find(method) if isinstance(method, str) else method
     job = Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
-    with torch.random.fork_rng(range(torch.cuda.device_count())), tempfile.TemporaryDirectory() as folder:
-        # The result comes back as a file: a process's tensors end with it, and Fabric's pipe blocks when full.
-        result = Path(folder) / "result.pt"
-        told = on_step if config.devices == 1 else None
-        fit: Callable[..., None] = functools.partial(_fit, job=job, on_step=told, result=result)
-        launch(config, fit, method.prepare(model, job.settings))
-        trained = torch.load(result, weights_only=True)
+    told = on_step if config.devices == 1 else None
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        trained = launch(config, functools.partial(_fit, job=job, on_step=told), method.prepare(model, job.settings))
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
     return [Epoch(**row) for row in trained["log"]]
 
 
-def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, result: Path) -> None:
+def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None) -> dict[str, Any]:
     try:
         with held() if job.out else contextlib.nullcontext(lambda: False) as asked:
-            trained = _run(fabric, model, job, on_step, asked)
+            return _run(fabric, model, job, on_step, asked)
     except InputError as error:  # raised in every process alike; one that died of it would leave a traceback
-        trained = {"refused": str(error), "diverged": isinstance(error, DivergedError)}
-    if fabric.is_global_zero or joins(job.config):
-        torch.save(trained, result)
+        return {"refused": str(error), "diverged": isinstance(error, DivergedError)}
 
 
 def _run(
