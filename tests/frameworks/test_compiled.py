@@ -104,7 +104,7 @@ def graphs(model: nn.Module, sizes: Sequence[int] = (8, 8, 3), eps: Sequence[flo
         run.eval()
         for x, _y in parts:
             run(x)
-    return counter.frame_count
+    return int(counter.frame_count)
 
 
 @pytest.mark.parametrize("sizes", [(8, 8, 3), (64, 3, 40)], ids=["smaller last", "all sizes"])
