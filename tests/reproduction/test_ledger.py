@@ -120,6 +120,11 @@ def test_the_recipes_own_setting_comes_first_whatever_it_gives(tmp_path: Path, r
     assert [measured.pairs for measured in found] == [5, 5]
 
 
+def test_a_part_of_the_training_set_measures_no_row(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "part", "4-r-lenet", {"base": [300] * 5, "r": R}, train_fraction=0.1)
+    assert {entry.state for entry in read(tmp_path).values()} == {RUNS, QUOTE}
+
+
 def test_copies_and_rates_of_dropout_are_the_same_network_and_data(tmp_path: Path, run: Callable[..., None]) -> None:
     run(
         tmp_path / "wide", "5-r-w-resnet-cifar10", {"base": [400, 410, 390, 405, 395]},

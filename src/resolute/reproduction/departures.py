@@ -23,12 +23,13 @@ def fits(row: Row, pool: Pool) -> bool:
         pool: The pool.
 
     Returns:
-        Whether it did. Another rate of dropout is the same network; ``cifar10-jpeg`` is a copy of ``cifar10``.
+        Whether it did. Another rate of dropout is the same network; ``cifar10-jpeg`` is a copy of ``cifar10``; a part
+        of the training set is another set.
     """
     if pool.method == PRETRAINED:
         weights = WEIGHTS.get(row.id)
         return row.method == "base" and weights is not None and weights.model == pool.training["model"]
-    if row.id not in TRAINED or pool.method != row.method:
+    if row.id not in TRAINED or pool.method != row.method or pool.training["train_fraction"] < 1:
         return False
     recipe, data = TRAINED[row.id].recipe, _copy(pool.training["data"])
     same_network = _without_rate(pool.training["model"]) == _without_rate(recipe.model)

@@ -160,11 +160,7 @@ def _state(row: Row, pool: Pool, departs: tuple[str, ...]) -> str:
     if pool.method == PRETRAINED:
         return JUDGED
     recipe = TRAINED[row.id].recipe
-    short = (
-        pool.training["train.epochs"] < recipe.train.epochs
-        or len(pool.counts) < len(recipe.seeds)
-        or pool.training.get("train_fraction", 1) < 1
-    )
+    short = pool.training["train.epochs"] < recipe.train.epochs or len(pool.counts) < len(recipe.seeds)
     return REDUCED if short else OTHER if departs else FULL
 
 
