@@ -1,7 +1,7 @@
 """Draw clean error against the share of the training set, a column a data set and a line a method.
 
     cd experiments/results
-    python ../size.py ../../docs/size.svg mnist-fractions-*/* mnist-controls/*
+    python ../size.py ../../docs/size.svg mnist-fraction-*/* mnist-controls/*
 
 The runs of a data set must differ in `--train-fraction` and epochs alone. Methods that are not in all of them are left
 out.
