@@ -131,7 +131,7 @@ def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Mo
         port = probe.getsockname()[1]
     try:
         with tempfile.TemporaryDirectory() as folder, held(forward=True):
-            result = Path(folder) / "result.pt"  # a process's tensors end with it, and a pipe blocks when full
+            result = Path(folder) / "result.pt"  # a process's tensors end with it
             spawn(_member, (config, port, _switches(), fit, model, result), config.devices)
             return torch.load(result, weights_only=True)  # type: ignore[no-any-return]
     except ProcessExitedException as error:
