@@ -120,6 +120,30 @@ def test_another_recipe_is_kept_out_of_a_run_directory(tmp_path: Path) -> None:
     assert outcome(tmp_path / "run") == before
 
 
+def test_methods_and_seeds_are_added_to_a_run(tmp_path: Path) -> None:
+    whole = replace(TINY, methods=("base", "gaussian", "r"), seeds=(0, 1))
+    comparison.compare(whole, tmp_path / "at once")
+    comparison.compare(replace(TINY, methods=("r", "base"), seeds=(1,)), tmp_path / "grown")
+    trained = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("grown/cells/*-seed1/records.jsonl"))]
+    comparison.compare(whole, tmp_path / "grown", command="resolute compare --seeds 2")
+    assert outcome(tmp_path / "grown") == outcome(tmp_path / "at once")
+    assert [
+        (tmp_path / f"grown/cells/{name}-seed1/records.jsonl").stat().st_mtime_ns for name in ("base", "r")
+    ] == trained
+    stored = json.loads((tmp_path / "grown/recipe.json").read_text())
+    assert (stored["methods"], stored["seeds"]) == (["base", "gaussian", "r"], [0, 1])
+    assert stored["command"] == "resolute compare --seeds 2"
+
+
+def test_nothing_is_taken_from_a_run(tmp_path: Path) -> None:
+    comparison.compare(one_seed(), tmp_path / "run")
+    before = outcome(tmp_path / "run")
+    for changes, named in (({"seeds": (1, 2)}, "seeds"), ({"methods": ("base",), "seeds": (0, 1)}, "methods")):
+        with pytest.raises(InputError, match=f"another recipe: {named} differ .*can be added"):
+            comparison.compare(one_seed(**changes), tmp_path / "run")
+    assert outcome(tmp_path / "run") == before
+
+
 def test_where_the_data_lies_does_not_make_another_run(tmp_path: Path) -> None:
     here, there = replace(TINY, data_dir="a"), replace(TINY, data_dir="b")
     assert comparison.default_folder(here) == comparison.default_folder(there)

@@ -48,7 +48,7 @@ def compare(
     Args:
         recipe: What to compare.
         out: The run directory; made if missing. Kill the run at any moment: the same call goes on, and its records
-            are those of an undisturbed run.
+            are those of an undisturbed run. So are those of a call with more methods or seeds than the run has.
         jobs: Processes that share the cells, each with its share of the cores; above 1 a script must guard its call by
             ``if __name__ == "__main__"``. Other processes, started by hand, may work in the same directory.
         on: Where the cells run: ``"local"``, in processes of this machine; ``"ray"``, on a cluster of Ray that is this
@@ -175,8 +175,12 @@ def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
     path = out / "recipe.json"
     if path.exists():
         stored = read_json(path)
-        _check_same(out, _identity(recipe), stored)
+        ours, theirs = _identity(recipe), _completed(stored if isinstance(stored, dict) else {})
+        grown = _grown(ours, theirs)
+        _check_same(out, ours, theirs | grown)
         _check_data(out, json.loads(json.dumps(dataclasses.asdict(images.info))), stored.get("data_info", {}))
+        if grown:
+            settle(recipe, out, images, command)
     else:
         # A run that was killed at its first write has left a hidden file.
         if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
@@ -194,14 +198,22 @@ def _completed(stored: dict[str, Any]) -> dict[str, Any]:
     return defaults | stored | ({"train": json.loads(json.dumps(train)) | own} if isinstance(own, dict) else {})
 
 
-def _check_same(out: Path, ours: dict[str, Any], stored: Any) -> None:
-    theirs = _completed(stored if isinstance(stored, dict) else {})
+def _grown(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Tell what was added of the two that no finished cell depends on; nothing of one where something is gone."""
+    return {
+        name: ours[name]
+        for name in ("methods", "seeds")
+        if isinstance(theirs.get(name), list) and ours[name] != theirs[name] and set(ours[name]) >= set(theirs[name])
+    }
+
+
+def _check_same(out: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     differing = [name for name, value in ours.items() if theirs.get(name) != value]
     if differing:
         raise InputError(
             f"{out} holds a run of another recipe: {', '.join(differing)} differ "
             f"({differing[0]} there: {theirs.get(differing[0])!r}, here: {ours[differing[0]]!r}). "
-            "Choose another folder with --out."
+            "Methods and seeds can be added to a run, nothing else changed. Choose another folder with --out."
         )
 
 
