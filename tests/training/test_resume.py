@@ -92,6 +92,17 @@ def test_checkpoints_wait_until_enough_time_has_passed(tmp_path: Path, monkeypat
     assert (tmp_path / "checkpoint.pt").exists()
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_last_checkpoint_leaves_the_optimizer_out_and_ends_a_run_all_the_same(ema: float, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, ema=ema)
+    model, log = fit("r", config, tmp_path)
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert stored["state"].keys() == ({"model", "ema"} if ema else {"model"})
+    again, same_log = fit("r", config, tmp_path, stop=0)
+    assert same_log == log
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
 def test_a_loss_that_explodes_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, lr=1e30, warmup_epochs=0, schedule="step", gamma=1e-30, milestones=(0,))
     exploding = dataclasses.replace(config, gamma=1.0)

@@ -78,12 +78,20 @@ class Trainee:
     ema: AveragedModel | None
     whole: nn.Module | None
 
-    @property
-    def parts(self) -> dict[str, Any]:
-        """Everything that has a state beyond (seed, epoch); where the network is sharded, each process must ask."""
+    def parts(self, *, done: bool) -> dict[str, Any]:
+        """Name everything that has a state beyond (seed, epoch); where the network is sharded, each process must ask.
+
+        Args:
+            done: Whether the last epoch is over, after which nobody asks for the optimizer's.
+
+        Returns:
+            Objects with ``state_dict`` and ``load_state_dict``.
+        """
         if self.whole is not None:
-            return {"model": WholeModel(self.model), "optimizer": WholeOptimizer(self.model, self.optimizer)}
-        parts = {"model": self.model, "optimizer": self.optimizer, "ema": self.ema}
+            parts: dict[str, Any] = {"model": WholeModel(self.model)}
+            return parts if done else parts | {"optimizer": WholeOptimizer(self.model, self.optimizer)}
+        optimizer = None if done else self.optimizer
+        parts = {"model": self.model, "optimizer": optimizer, "ema": self.ema}
         return {name: part for name, part in parts.items() if part is not None}
 
     @property

@@ -163,7 +163,8 @@ def _save(trainee: Trainee, job: Job, log: list[Epoch], moment: Moment | None) -
         check_finite(float(numbers[:, 0].sum()), job, len(log))
         noise = fabric.all_gather(generator_state(fabric.device)).reshape(fabric.world_size, -1).cpu()
         within = {"step": moment.step, "numbers": numbers, "noise": noise}
-    state = {name: part.state_dict() for name, part in trainee.parts.items()}
+    parts = trainee.parts(done=len(log) == job.config.epochs)
+    state = {name: part.state_dict() for name, part in parts.items()}
     if fabric.is_global_zero:
         files.save(job.out, job.identity, state, log, within)
 
@@ -178,7 +179,7 @@ def _resume(trainee: Trainee, job: Job) -> tuple[list[Epoch], Moment | None]:
         return [], None
     states, log, within = stored
     try:
-        for name, part in trainee.parts.items():
+        for name, part in trainee.parts(done=len(log) == job.config.epochs).items():
             part.load_state_dict(states[name])
         if within is None:
             return log, None
