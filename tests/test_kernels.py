@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from op.samples import LAYOUTS
 from resolute import kernels, signs
 from resolute.kernels import cpu, plain, reference
 from resolute.op import perturb
@@ -167,6 +168,14 @@ def test_layouts_that_differ_and_have_gaps_meet_in_the_memory_order_of_ref(inpla
     out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace)
     check_same(out, wanted)
     assert (out is src) == inplace
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "channels last 3d", "transposed", "permuted"])
+def test_the_reference_keeps_the_layout(layout: str, slope: float) -> None:
+    """Else a compiler copies each perturbed activation for the convolution after it."""
+    x = LAYOUTS[layout]()
+    assert reference.product(x, x, SEED, 0.3, signs.level(0.5), slope).stride() == x.stride()
 
 
 @has_build

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resolute import kernels, signs
-from resolute.op import noisy, run
+from resolute.op import changed_order, noisy, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,14 +83,14 @@ class _Activated(torch.autograd.Function):
         gradient: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         ctx.save_for_backward(x, seed)
-        ctx.eps, ctx.level, ctx.value, ctx.gradient = eps, level, value, gradient
+        ctx.eps, ctx.level, ctx.value, ctx.gradient, ctx.stride = eps, level, value, gradient, x.stride()
         y = value(x)
         return run(y, y, seed, eps, level, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, seed = ctx.saved_tensors
-        scaled = run(grad, x, seed, ctx.eps, ctx.level)
+        scaled = run(grad, x, seed, ctx.eps, ctx.level, order=changed_order(x, ctx.stride))
         if torch.is_grad_enabled():  # not every gradient below has one of its own
             (out,) = torch.autograd.grad(ctx.value(x), x, scaled, create_graph=True)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from resolute import kernels, signs
 from resolute.errors import InputError
 from resolute.kernels import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _RESOLUTION = {
     dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -105,8 +108,8 @@ def _of_rank(rank: int, x: Tensor, eps: float | Tensor, level: int, slope: float
 def _apply(
     x: Tensor, eps: float | Tensor, level: int, slope: float, keeps_output: bool, overwrites: bool, start: int = 0
 ) -> Tensor:
-    function = _Eager if kernels.unobserved(x) else _Noisy
-    out: Tensor = function.apply(x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites, start)
+    inputs = x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites, start
+    out: Tensor = _Eager.apply(*inputs) if kernels.unobserved(x) else _Noisy.apply(*inputs, reference.memory_order(x))
     return out
 
 
@@ -178,6 +181,7 @@ def run(
     slope: float = 1.0,
     inplace: bool = False,
     start: int | Tensor = 0,
+    order: Sequence[int] | None = None,
 ) -> Tensor:
     """Do what `kernels.reference.product` does, by a kernel where there is one and nobody looks into it.
 
@@ -190,14 +194,33 @@ def run(
         slope: Factor of ``src`` where ``ref`` is not above 0.
         inplace: Write into ``src``.
         start: Position of the first element; a number for a kernel.
+        order: Of the dimensions in memory, where it may not be that of ``ref``.
 
     Returns:
         As there; ``src`` itself if in place.
     """
     if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
+        ref = ref if order is None else reference.laid_out(ref, order)
         return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, int(start))
-    out = reference.product(src, ref, seed, eps, level, slope, start)
+    out = reference.product(src, ref, seed, eps, level, slope, start, order)
     return src.copy_(out) if inplace else out
+
+
+def changed_order(x: Tensor, stride: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Tell how a tensor lay in memory that was kept for backward, if it came back otherwise.
+
+    What packs tensors that are kept, such as ``save_on_cpu``, may give them back contiguous.
+
+    Args:
+        x: The tensor.
+        stride: What its strides were.
+
+    Returns:
+        Its `reference.memory_order` of then; None if the strides are the same.
+    """
+    if x.stride() == stride:
+        return None
+    return reference.memory_order(torch.empty_strided(x.shape, stride, device="meta"))
 
 
 @functools.cache
@@ -224,12 +247,13 @@ class _Noisy(torch.autograd.Function):
         keeps_output: bool,  # noqa: ARG004
         overwrites: bool,
         start: int,
+        order: tuple[int, ...] | None,
     ) -> Tensor:
-        return run(x, x, seed, eps, level, slope, overwrites, start)
+        return run(x, x, seed, eps, level, slope, overwrites, start, order)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start = inputs
+        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start, ctx.order = inputs
         if overwrites:
             ctx.mark_dirty(x)
         ctx.save_for_backward(output if keeps_output else x, seed)
@@ -237,11 +261,7 @@ class _Noisy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         ref, seed = ctx.saved_tensors
-        # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
-        # forward can compute them, and keeps words or a mask.
-        nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
-        out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=ctx.start + nothing)
-        return out, None, None, None, None, None, None, None
+        return _gradient(ctx, grad, ref, seed, ctx.order), *[None] * 8
 
 
 class _Eager(torch.autograd.Function):
@@ -249,8 +269,20 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
+        inputs = *inputs, None
         out = _Noisy.forward(*inputs)
         _Noisy.setup_context(ctx, inputs, out)
+        ctx.stride = out.stride() if inputs[5] else inputs[0].stride()
         return out
 
-    backward = staticmethod(_Noisy.backward)
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        ref, seed = ctx.saved_tensors
+        return _gradient(ctx, grad, ref, seed, changed_order(ref, ctx.stride)), *[None] * 7
+
+
+def _gradient(ctx: Any, grad: Tensor, ref: Tensor, seed: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
+    # forward can compute them, and keeps words or a mask.
+    nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
+    return run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=ctx.start + nothing, order=order)

@@ -89,6 +89,13 @@ def test_trains_in_place_as_in_eager_mode_through_the_compiled_backward() -> Non
     check_trained(trained(compiled(robust(InPlace), "aot_eager"), 11), lambda: robust(InPlace))
 
 
+def test_trains_in_channels_last_as_in_eager_mode() -> None:
+    def last() -> nn.Module:
+        return robust().to(memory_format=torch.channels_last)
+
+    check_trained(trained(compiled(last(), "aot_eager"), 11), last)
+
+
 def graphs(model: nn.Module, sizes: Sequence[int] = (8, 8, 3), eps: Sequence[float] = ()) -> int:
     """Count what is compiled while a network trains on batches of these sizes and, after each epoch, is evaluated."""
     counter = CompileCounterWithBackend("eager")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from op.samples import DTYPES, LAYOUTS, drawn
-from resolute.op import perturb
+from resolute.op import Perturb, perturb
+from resolute.surgery import robustify
 
 
 @pytest.mark.parametrize("p", [0.5, 0.3])
@@ -47,6 +48,24 @@ def test_backward_meets_the_signs_of_forward(layout: str) -> None:
     g = perturb(x, 0.25, 0.4)
     (grad,) = torch.autograd.grad(g.sum(), x)
     torch.testing.assert_close(grad * x, g)
+
+
+@pytest.mark.parametrize("layout", ["channels last", "permuted"])
+@pytest.mark.parametrize("act", [nn.ReLU, nn.LeakyReLU, nn.GELU])
+def test_backward_meets_the_signs_of_forward_though_what_is_kept_comes_back_contiguous(
+    act: type[nn.Module], layout: str
+) -> None:
+    """As it does from ``torch.autograd.graph.save_on_cpu`` with pinned memory."""
+    x = LAYOUTS[layout]().requires_grad_()
+    model = robustify(nn.Sequential(act(), nn.Linear(x.shape[-1], 3)), 0.3)
+    model.insert(1, Perturb(0.3))
+    gradients: list[Tensor] = []
+    for pack in (lambda t: t, lambda t: t.contiguous()):
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            out = model(x).square().sum()
+        gradients += torch.autograd.grad(out, x)
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("p", [0.5, 0.3])

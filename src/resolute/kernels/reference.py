@@ -5,10 +5,15 @@ It is what runs where there is no kernel, and where torch.compile, functorch or 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from resolute import signs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PIECE = 2**17
 """Elements that are worked on at a time: 0.5 MiB of float32."""
@@ -22,6 +27,7 @@ def product(
     level: int,
     slope: float = 1.0,
     start: int | Tensor = 0,
+    order: Sequence[int] | None = None,
 ) -> Tensor:
     """Multiply by dg/dx = 1 + eps * l(x) at x = ``ref``, through a (leaky) rectifier.
 
@@ -36,23 +42,54 @@ def product(
         level: Probability of the sign +1, in steps of 2**-16.
         slope: Factor of ``src`` where ``ref`` is not above 0.
         start: Position of the first element in memory, a multiple of 1024.
+        order: Dimensions from the outermost to the innermost, as the signs follow each other; None for that of
+            ``ref`` in memory.
 
     Returns:
         Like ``src``; half precision is computed in float32 and rounded once.
     """
     wide = torch.promote_types(ref.dtype, torch.float32)
-    strides = torch.empty_like(ref, device="meta").stride()
-    order = sorted(range(ref.ndim), key=lambda d: strides[d], reverse=True)
+    order = memory_order(ref) if order is None else order
     plus = signs.draw(seed, ref.numel(), level, start).view([ref.shape[d] for d in order])
     plus = plus.permute([order.index(d) for d in range(ref.ndim)])
     value, one = src.to(wide), torch.ones((), dtype=wide, device=ref.device)
     strength = (one * eps).to(wide).reshape(())
     if slope == 0:
-        return (value.masked_fill(ref <= 0, 0) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
-    factor = torch.where(plus == ref.signbit(), one - strength, one + strength).masked_fill(ref == 0, 1)
+        return (torch.where(ref <= 0, 0, value) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
+    factor = torch.where(ref == 0, 1, torch.where(plus == ref.signbit(), one - strength, one + strength))
     if slope != 1:
         value = torch.where(ref <= 0, value * slope, value)
     return (value * factor).to(src.dtype)
+
+
+def memory_order(x: Tensor) -> tuple[int, ...]:
+    """Tell in which order the dimensions of a tensor lie in memory.
+
+    Args:
+        x: Any tensor; one whose elements overlap, or leave gaps, counts as ``torch.empty_like`` would lay it out.
+
+    Returns:
+        Dimensions from the outermost to the innermost.
+
+    Example:
+        >>> memory_order(torch.empty(2, 3, 4, 5).to(memory_format=torch.channels_last))
+        (0, 2, 3, 1)
+    """
+    strides = torch.empty_like(x, device="meta").stride()
+    return tuple(sorted(range(x.ndim), key=lambda d: strides[d], reverse=True))
+
+
+def laid_out(x: Tensor, order: Sequence[int]) -> Tensor:
+    """Bring a tensor into an order in memory.
+
+    Args:
+        x: Any tensor.
+        order: As of `memory_order`.
+
+    Returns:
+        ``x`` itself, or a copy.
+    """
+    return x.permute(*order).contiguous().permute([order.index(d) for d in range(x.ndim)])
 
 
 def multiply(
