@@ -99,6 +99,12 @@ def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> No
     assert asked("mnist", "--data", "digits").recipe.train == recipes.mnist().train
 
 
+def test_seeds_are_a_number_or_from_one_to_another(asked: Callable[..., Seen]) -> None:
+    assert asked("--seeds", "3").recipe.seeds == (0, 1, 2)
+    assert asked("--seeds", "100-102").recipe.seeds == (100, 101, 102)
+    assert asked("--seeds", "7-7").recipe.seeds == (7,)
+
+
 def test_another_setting_is_another_folder(asked: Callable[..., Seen]) -> None:
     folders = {asked(*flags).out for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])}
     assert len(folders) == 3

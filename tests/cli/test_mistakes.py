@@ -89,6 +89,8 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "where": (["--where", "relu9"], "where='relu9' matches no module of Sequential. Candidates: "),
     "radius": (["--radius", "8/0"], "radius is '8/0'; it is a number of pixel units from 0 to 1"),
     "seeds": (["--seeds", "0"], "seeds are (); there must be at least one"),
+    "seeds-backwards": (["--seeds", "9-5"], "seeds are (); there must be at least one"),
+    "seeds-text": (["--seeds", "1,2"], "--seeds got '1,2'; it takes how many, 5, or from which to which, 100-119."),
     "epochs": (["--epochs", "0"], "epochs is 0; it must be at least 1."),
     "lr": (["--lr", "nan"], "lr is nan; it must be a positive number."),
     "sched": (["--sched", "wave"], "schedule is 'wave'; it must be "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +44,7 @@ def compare(
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated: base,fgsm,r,r+fgsm,r@eps=0.3@where=both.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of paired seeds.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of paired seeds, or from which to which: 100-119.")] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
@@ -156,7 +157,7 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
     lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}
-    seeds: dict[str, Any] = {"seeds": tuple(range(flags["seeds"]))} if "seeds" in flags else {}
+    seeds = {"seeds": _seeds(str(flags["seeds"]))} if "seeds" in flags else {}
     return replace(
         start,
         settings=replace(start.settings, **settings),
@@ -171,6 +172,14 @@ def _whole(text: str, flag: str) -> int:
     if not text.strip().isdigit():
         raise InputError(f"{flag} got {text!r}; it takes whole numbers, separated by commas.")
     return int(text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    numbers = re.fullmatch(r"(?:(\d+)-)?(\d+)", text.strip(), re.ASCII)
+    if not numbers:
+        raise InputError(f"--seeds got {text!r}; it takes how many, 5, or from which to which, 100-119.")
+    first, last = numbers.groups()
+    return tuple(range(int(first), int(last) + 1)) if first else tuple(range(int(last)))
 
 
 def command_line() -> str:
