@@ -157,7 +157,7 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
     lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}
-    seeds = {"seeds": _seeds(str(flags["seeds"]))} if "seeds" in flags else {}
+    seeds: dict[str, Any] = {"seeds": _seeds(str(flags["seeds"]))} if "seeds" in flags else {}
     return replace(
         start,
         settings=replace(start.settings, **settings),
