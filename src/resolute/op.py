@@ -108,8 +108,8 @@ def _of_rank(rank: int, x: Tensor, eps: float | Tensor, level: int, slope: float
 def _apply(
     x: Tensor, eps: float | Tensor, level: int, slope: float, keeps_output: bool, overwrites: bool, start: int = 0
 ) -> Tensor:
-    inputs = x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites, start
-    out: Tensor = _Eager.apply(*inputs) if kernels.unobserved(x) else _Noisy.apply(*inputs, reference.memory_order(x))
+    function = _Eager if kernels.unobserved(x) else _Noisy
+    out: Tensor = function.apply(x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites, start)
     return out
 
 
@@ -200,27 +200,27 @@ def run(
         As there; ``src`` itself if in place.
     """
     if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
-        ref = ref if order is None else reference.laid_out(ref, order)
+        ref = ref if order is None else reference.reordered(ref, order)
         return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, int(start))
     out = reference.product(src, ref, seed, eps, level, slope, start, order)
     return src.copy_(out) if inplace else out
 
 
-def changed_order(x: Tensor, stride: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Tell how a tensor lay in memory that was kept for backward, if it came back otherwise.
+def changed_order(kept: Tensor, stride: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Tell the order of the signs in forward, where that of what was kept for backward may be another.
 
     What packs tensors that are kept, such as ``save_on_cpu``, may give them back contiguous.
 
     Args:
-        x: The tensor.
-        stride: What its strides were.
+        kept: What came back.
+        stride: Strides of what was perturbed in forward.
 
     Returns:
-        Its `reference.memory_order` of then; None if the strides are the same.
+        The `reference.memory_order` of then; None if the strides are the same.
     """
-    if x.stride() == stride:
+    if kept.stride() == stride:
         return None
-    return reference.memory_order(torch.empty_strided(x.shape, stride, device="meta"))
+    return reference.memory_order(torch.empty_strided(kept.shape, stride, device="meta"))
 
 
 @functools.cache
@@ -247,21 +247,26 @@ class _Noisy(torch.autograd.Function):
         keeps_output: bool,  # noqa: ARG004
         overwrites: bool,
         start: int,
-        order: tuple[int, ...] | None,
     ) -> Tensor:
-        return run(x, x, seed, eps, level, slope, overwrites, start, order)
+        return run(x, x, seed, eps, level, slope, overwrites, start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start, ctx.order = inputs
+        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start = inputs
         if overwrites:
             ctx.mark_dirty(x)
         ctx.save_for_backward(output if keeps_output else x, seed)
+        ctx.stride = x.stride()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         ref, seed = ctx.saved_tensors
-        return _gradient(ctx, grad, ref, seed, ctx.order), *[None] * 8
+        # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
+        # forward can compute them, and keeps words or a mask.
+        nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
+        start, order = ctx.start + nothing, changed_order(ref, ctx.stride)
+        out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=start, order=order)
+        return out, None, None, None, None, None, None, None
 
 
 class _Eager(torch.autograd.Function):
@@ -269,20 +274,8 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        inputs = *inputs, None
         out = _Noisy.forward(*inputs)
         _Noisy.setup_context(ctx, inputs, out)
-        ctx.stride = out.stride() if inputs[5] else inputs[0].stride()
         return out
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        ref, seed = ctx.saved_tensors
-        return _gradient(ctx, grad, ref, seed, changed_order(ref, ctx.stride)), *[None] * 7
-
-
-def _gradient(ctx: Any, grad: Tensor, ref: Tensor, seed: Tensor, order: tuple[int, ...] | None) -> Tensor:
-    # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
-    # forward can compute them, and keeps words or a mask.
-    nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
-    return run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=ctx.start + nothing, order=order)
+    backward = staticmethod(_Noisy.backward)

@@ -79,8 +79,8 @@ def memory_order(x: Tensor) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda d: strides[d], reverse=True))
 
 
-def laid_out(x: Tensor, order: Sequence[int]) -> Tensor:
-    """Bring a tensor into an order in memory.
+def reordered(x: Tensor, order: Sequence[int]) -> Tensor:
+    """Bring the dimensions of a tensor into an order in memory.
 
     Args:
         x: Any tensor.
