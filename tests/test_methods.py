@@ -93,6 +93,19 @@ def test_r_is_robustify(p: float) -> None:
     assert torch.equal(ours, robustify(tiny_network(), 0.2, p, nn.Linear)(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gaussian", "additive"])
+def test_normal_numbers_lie_as_the_activations_do(name: str, dtype: torch.dtype) -> None:
+    """torch's own, drawn like a tensor in channels_last, come one by one."""
+    last = torch.ones(2, 3, 4, 5, dtype=dtype).to(memory_format=torch.channels_last)
+    torch.manual_seed(1)
+    ours = NOISES[name](last, 0.5)
+    torch.manual_seed(1)
+    usual = NOISES[name](torch.ones(2, 4, 5, 3, dtype=dtype), 0.5)
+    assert ours.stride() == last.stride()
+    assert torch.equal(ours.permute(0, 2, 3, 1), usual)
+
+
 @pytest.mark.parametrize("eps", [0.1, 0.5])
 @pytest.mark.parametrize("name", NOISES)
 def test_all_noises_have_the_same_power(name: str, eps: float) -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from resolute import attacks
 from resolute.errors import InputError, unknown
+from resolute.kernels.reference import memory_order
 from resolute.op import check
 from resolute.surgery import attach, robustify
 
@@ -93,7 +94,7 @@ def gaussian(x: Tensor, eps: float) -> Tensor:
     Returns:
         A tensor like ``x``, of mean x and variance eps^2 x^2.
     """
-    return x * (1 + eps * torch.randn_like(x))
+    return x * (1 + eps * _normal(x))
 
 
 def additive(x: Tensor, eps: float) -> Tensor:
@@ -106,7 +107,14 @@ def additive(x: Tensor, eps: float) -> Tensor:
     Returns:
         A tensor like ``x``.
     """
-    return x + eps * x.detach().square().mean().sqrt() * torch.randn_like(x)
+    return x + eps * x.detach().square().mean().sqrt() * _normal(x)
+
+
+def _normal(x: Tensor) -> Tensor:
+    """Do what `torch.randn_like` does, which on a CPU takes six times as long unless the memory is in the usual order."""
+    order = memory_order(x)
+    drawn = torch.randn([x.shape[d] for d in order], dtype=x.dtype, device=x.device)
+    return drawn.permute([order.index(d) for d in range(x.ndim)])
 
 
 def dropout(x: Tensor, eps: float) -> Tensor:
