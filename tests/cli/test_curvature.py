@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +13,7 @@ from resolute.curvature import Hessian, cross_entropy, eigenvalues
 from resolute.data import batches, epoch_order, load
 from resolute.models import checkpoint
 from resolute.records import Record, write_records
+from resolute.sharing import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +60,22 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     answer = resolute("curvature", *words, "--steps", 4)
     assert answer.code == 2
     assert "another survey: plan differ" in answer.message
+
+
+def test_processes_share_the_networks(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
+    out = tmp_path / "out"
+    words = ("curvature", *cells[:2], *SMALL, "--out", out)
+    with ThreadPoolExecutor() as pool, locked(out / ".locks", "base-seed0"):
+        running = pool.submit(resolute, *words)
+        while not (out / "networks/r-seed0.json").exists():
+            assert not running.done()
+            time.sleep(0.05)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=0.7)
+        shutil.copy(out / "networks/r-seed0.json", out / "networks/base-seed0.json")
+    assert running.result().code == 0
+    found = json.loads((out / "curvature.json").read_text())["networks"]
+    assert found[0]["top"] == found[1]["top"], "measured meanwhile, and not again"
 
 
 def test_what_it_writes_is_what_the_functions_give(cells: list[Path], tmp_path: Path, resolute: Call) -> None:

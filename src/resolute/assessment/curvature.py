@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import Timeout
+
 from resolute.assessment.measures import TRACE_PROBES, Survey, measure_network
 from resolute.data import Images, batches, epoch_order
 from resolute.errors import InputError
 from resolute.evaluation import check_network
 from resolute.records import cell_name, environment, read_json, read_records, write_json
 from resolute.report.curvature_page import ERRORS, write_curvature
+from resolute.sharing import go_through, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +47,8 @@ def survey(
         subjects: The networks, on their device. Cells METHOD-seedN of one seed are a pair.
         images: What the loss is taken over.
         plan: What to measure.
-        out: The folder. Kill it at any moment: the same call goes on with the next network.
+        out: The folder. Kill it at any moment: the same call goes on with the next network. Other processes, started
+            by hand, may work in the same folder: each takes the next network that none is at.
         errors: Network name to suite to error, to be correlated with the curvature.
         console: Where progress is shown; standard error by default.
 
@@ -64,11 +68,17 @@ def survey(
         check_network(subject.model, x, images.info)
     _claim(out, subjects, images, plan)
     with _progress(subjects, plan, len(order), console) as (tell, finish):
-        for subject in subjects:
+
+        def measured(subject: Subject) -> bool:
             path = out / "networks" / f"{_folder(subject)}.json"
-            if not path.exists():
-                write_json(path, measure_network(subject, images, order, plan, tell, finish))
-            finish(subject.name, "all")
+            with contextlib.suppress(Timeout), locked(out / ".locks", path.stem):
+                if not path.exists():
+                    write_json(path, measure_network(subject, images, order, plan, tell, finish))
+            if path.exists():
+                finish(subject.name, "all")
+            return path.exists()
+
+        go_through(subjects, measured)
     if errors:
         write_json(out / ERRORS, errors)
     return write_curvature(out)

@@ -45,7 +45,8 @@ def curvature(
     """Measure how the loss of trained networks bends, by their inputs and by their parameters.
 
     Jacobian norms, eigenvalues of both ends, traces and spectral densities, each with its error, and the loss along
-    the leading directions. The same command goes on with the next network where a killed one stopped.
+    the leading directions. The same command goes on with the next network where a killed one stopped, and shares the
+    networks with its like in other terminals.
     """  # noqa: DOC501 the docstring is the command's help
     from resolute import assessment
     from resolute.data import load

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from resolute import counter, methods, models, suites
 from resolute.data import Images, balanced_part, load
@@ -19,12 +19,12 @@ from resolute.evaluation import measure, records
 from resolute.models import checkpoint
 from resolute.places import sites
 from resolute.records import DIVERGED, cell_name, write_bits, write_json, write_records
+from resolute.sharing import locked
 from resolute.surgery import is_robust
 from resolute.training import rank, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from resolute.recipes import Recipe
@@ -109,7 +109,7 @@ def run_cell(
     """
     cell = out / "cells" / cell_name(method, seed)
     locks = out / ".locks"
-    with contextlib.suppress(Timeout), _locked(locks, cell.name):
+    with contextlib.suppress(Timeout), locked(locks, cell.name):
         if not is_finished(out, method, seed):
             try:
                 _run(recipe, splits, method, seed, cell, tell)
@@ -150,27 +150,12 @@ def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
     """
     [(method, seed)] = recipe.cells
     try:
-        lock = _locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext()
+        lock = locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext()
     except Timeout as error:
         raise InputError(f"another process trains in {out}. Let it finish, or choose another --out.") from error
     with lock:
         if not (out / "records.jsonl").exists():
             _run(recipe, splits, method, seed, out, None)
-
-
-def _locked(folder: Path, name: str) -> AbstractContextManager[object]:
-    """Take a lock that ends with the process; `Timeout` says that another has it."""
-    lock = FileLock(folder / name, blocking=False, fallback_to_soft=False)  # a soft one outlives a killed process
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return lock.acquire()
-    except Timeout:
-        raise
-    except (OSError, NotImplementedError) as error:
-        raise InputError(
-            f"cannot lock {folder / name}: {error}. Runs in one directory are kept apart by locks: choose, with --out, "
-            "a folder that can be written, on a disk that has them."
-        ) from error
 
 
 def _run(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.comparison.cell import Splits, load_splits, run_cell
-from resolute.comparison.processes import SECONDS_BETWEEN_LOOKS
 from resolute.errors import InputError
+from resolute.sharing import SECONDS_BETWEEN_LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

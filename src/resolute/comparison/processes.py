@@ -15,6 +15,7 @@ import torch
 
 from resolute.comparison.cell import load_splits, run_cell
 from resolute.errors import InputError, out_of_memory
+from resolute.sharing import go_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from resolute.comparison.cell import Splits
     from resolute.recipes import Recipe
 
-SECONDS_BETWEEN_LOOKS = 0.5
-"""How often a process looks whether a cell that another is at is finished, or free."""
 _SECONDS_BETWEEN_WORDS = 0.2
 
 
@@ -44,17 +43,14 @@ def run_cells(
         tell: Called after each step with method, seed and the epochs done so far.
         finished: Called with method and seed of each finished cell.
     """
-    waiting = recipe.cells
-    while waiting:
-        left = []
-        for method, seed in waiting:
-            if run_cell(recipe, splits, method, seed, out, tell):
-                finished(method, seed)
-            else:
-                left.append((method, seed))
-        if left == waiting:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        waiting = left
+
+    def run(cell: tuple[str, int]) -> bool:
+        done = run_cell(recipe, splits, *cell, out, tell)
+        if done:
+            finished(*cell)
+        return done
+
+    go_through(recipe.cells, run)
 
 
 def run_in_processes(
