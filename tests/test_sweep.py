@@ -175,7 +175,7 @@ def test_a_small_member_of_families_of_timm_trains() -> None:
     for name in ANY_SIZE + OWN_SIZE:
         model = timm.create_model(name, num_classes=10, **({"img_size": 32} if name in OWN_SIZE else {}))  # type: ignore[arg-type]
         for weight in model.parameters():
-            if not weight.any():  # a last layer of zeros hides everything before it
+            if weight.abs().max() < 1e-4:  # a last layer of zeros, or branches times 1e-5, hide what comes before them
                 nn.init.normal_(weight, std=0.1)
         x = torch.rand(2, 3, 32, 32)
         assert functional(model, find(model, "hidden")) == "", name
