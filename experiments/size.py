@@ -1,7 +1,7 @@
 """Draw clean error against the share of the training set, a column a data set and a line a method.
 
     cd experiments/results
-    python ../size.py ../../docs/size.svg mnist-fraction-*/* mnist-controls/*
+    python ../size.py ../../docs/size.svg mnist-fraction-*/* mnist-controls/* cifar10-fraction-*/* cifar10-wrn-16-1/*
 
 The runs of a data set must differ in `--train-fraction` and epochs alone. Methods that are not in all of them are left
 out.
@@ -73,7 +73,7 @@ def main(out: str, *folders: str) -> None:
     labels: dict[str, dict[str, str]] = defaultdict(dict)
     for folder in folders:
         recipe, errors = runs.read(Path(folder))
-        title = f"{recipe['data_info']['name']}, {recipe['model']}"
+        title = f"{Path(recipe['data_info']['name']).name}, {recipe['model']}"
         found[title][recipe["train_fraction"]] = {m: own for (m, suite), own in errors.items() if suite == "clean"}
         labels[title] |= {method: label(method, recipe) for method in recipe["methods"]}
     with mpl.rc_context({"svg.hashsalt": "resolute", "svg.fonttype": "none", "font.size": 9}):
