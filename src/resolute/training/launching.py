@@ -162,6 +162,7 @@ def _member(
     trained = make_fabric(config).launch(fit, copy.deepcopy(model))
     if rank == 0:
         torch.save(trained, result)
+    torch.distributed.destroy_process_group()  # its threads may else outlive the interpreter, and abort
 
 
 def _switches() -> tuple[bool, ...]:
