@@ -16,7 +16,10 @@ from resolute.errors import InputError
 from resolute.records import cell_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Workers = Callable[[], list[multiprocessing.process.BaseProcess]]
 
 
 @pytest.fixture(autouse=True)
@@ -44,19 +47,21 @@ def test_a_mistake_in_a_process_is_told(tmp_path: Path) -> None:
         comparison.compare(replace(TINY, train=replace(TINY.train, lr=1e30)), tmp_path, jobs=2)
 
 
-def kill(left: int) -> None:
-    for worker in multiprocessing.active_children()[left:]:
-        worker.kill()
+@pytest.fixture
+def workers() -> Workers:
+    """Give the processes that this test started, without those that another may have left."""
+    others = multiprocessing.active_children()
+    return lambda: [child for child in multiprocessing.active_children() if child not in others]
 
 
 @pytest.mark.slow
-def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path) -> None:
+def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path, workers: Workers) -> None:
     recipe = TINY.resolved(comparison.load_splits(TINY).test.info)
     finished: list[tuple[str, int]] = []
 
     def tell(method: str, seed: int, epoch: float) -> None:
-        if len(multiprocessing.active_children()) == 2:
-            kill(left=1)
+        if len(workers()) == 2:
+            workers()[0].kill()
 
     with pytest.warns(RuntimeWarning, match=r"was killed by SIGKILL: is the memory full\? 1 go on with its cell"):
         processes.run_in_processes(2, recipe, tmp_path, tell, lambda *cell: finished.append(cell))
@@ -65,10 +70,15 @@ def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_run_whose_last_process_is_killed_ends_with_a_sentence(tmp_path: Path) -> None:
+def test_a_run_whose_last_process_is_killed_ends_with_a_sentence(tmp_path: Path, workers: Workers) -> None:
     recipe = TINY.resolved(comparison.load_splits(TINY).test.info)
+
+    def tell(method: str, seed: int, epoch: float) -> None:
+        for worker in workers():
+            worker.kill()
+
     with pytest.raises(InputError, match=r"the last process of the comparison was killed by SIGKILL: is the memory"):
-        processes.run_in_processes(1, recipe, tmp_path, lambda *_: kill(left=0), print)
+        processes.run_in_processes(1, recipe, tmp_path, tell, print)
 
 
 def test_no_process_is_refused(tmp_path: Path) -> None:
