@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,15 @@ def test_what_it_writes_is_what_the_functions_give(cells: list[Path], tmp_path: 
     assert network["surface"] is None
     assert network["quantities"]["parameter-top"]["n"] == 2  # micro-batches
     assert torch.tensor(network["jacobian_norms"]).shape == (2,)
+
+
+def test_the_time_left_is_that_of_the_networks_left(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
+    answer = resolute("curvature", *cells, *SMALL, "--surface", 0, "--out", tmp_path / "out")
+    times = re.findall(r"all done, (\d+) s, (-?\d+) s left", answer.message)
+    assert times[-1][1] == "0"
+    assert [int(left) for _, left in times] == [
+        pytest.approx(int(spent) * (4 / k - 1), abs=3) for k, (spent, _) in enumerate(times, start=1)
+    ]
 
 
 def test_the_noise_sounds_if_it_is_asked_for(cells: list[Path], tmp_path: Path, resolute: Call) -> None:

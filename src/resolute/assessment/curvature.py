@@ -163,7 +163,7 @@ def _progress(subjects: Sequence[Subject], plan: Survey, n: int, console: Consol
         "spectral density": plan.steps * plan.probes,
         "all": math.ceil(plan.surface**2 * min(1, plan.surface_images / n)),
     }
-    each, done = n * sum(costs.values()), [0, 0]
+    each, measured, done = n * sum(costs.values()), 0, [0, 0]
     start, shown = time.monotonic(), console.is_terminal
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
@@ -174,9 +174,10 @@ def _progress(subjects: Sequence[Subject], plan: Survey, n: int, console: Consol
             bar.update(task, completed=min(done[0] + done[1], each * len(subjects)))
 
         def finish(name: str, what: str) -> None:
-            whole = done[0] // each * each
-            passed = list(costs)[: list(costs).index(what) + 1]
-            done[0], done[1] = whole + n * sum(costs[key] for key in passed), 0
+            nonlocal measured
+            measured += what == "all"
+            passed = [] if what == "all" else list(costs)[: list(costs).index(what) + 1]
+            done[0], done[1] = measured * each + n * sum(costs[key] for key in passed), 0
             bar.update(task, completed=done[0], description=f"{name}: {what}")
             if not shown:
                 spent = time.monotonic() - start
