@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import importlib.util
@@ -123,6 +124,8 @@ def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Mo
         ProcessRaisedException: If one ends by another error.
     """
     fabric = make_fabric(config)
+    if joins(config):
+        atexit.register(_leave)
     if config.devices == 1 or joins(config):
         trained: dict[str, Any] = fabric.launch(fit, model)
         return trained
@@ -162,7 +165,13 @@ def _member(
     trained = make_fabric(config).launch(fit, copy.deepcopy(model))
     if rank == 0:
         torch.save(trained, result)
-    torch.distributed.destroy_process_group()  # its threads may else outlive the interpreter, and abort
+    _leave()
+
+
+def _leave() -> None:
+    """Leave the group that trained: its threads may else outlive the interpreter, and abort."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _switches() -> tuple[bool, ...]:
