@@ -55,7 +55,7 @@ def test_a_full_measurement_has_intervals_and_a_verdict(tmp_path: Path, run: Cal
     [found] = r.lines[0].measured
     low, high = scipy_stats.t.interval(0.95, 4, 0.40, scipy_stats.sem([wrong / 100 for wrong in R]))
     assert (found.value.mean, found.value.low, found.value.high) == pytest.approx((0.40, low, high))
-    assert (found.seeds, found.images, found.setting) == (5, 10_000, "eps 0.3 at both")
+    assert (found.seeds, found.images, found.setting) == (5, 10_000, "eps 0.1 at input")
     test = scipy_stats.ttest_rel(R, BASE)
     assert found.p == pytest.approx(test.pvalue)
     assert found.p_holm == found.p
@@ -107,16 +107,16 @@ def test_what_departs_from_the_recipe_is_said(tmp_path: Path, run: Callable[...,
     run(tmp_path / "short", "4-r-lenet", {"base": BASE, "r": R}, train={"epochs": 3})
     run(tmp_path / "other", "4-r-capsnet", {"base": BASE, "r": R}, train={"lr": 0.002}, settings={"eps": 0.2})
     entries = read(tmp_path)
-    assert (entries["4-lenet"].state, entries["4-lenet"].why) == (REDUCED, "epochs 3 instead of 10")
+    assert (entries["4-lenet"].state, entries["4-lenet"].why) == (REDUCED, "epochs 3 instead of 20")
     assert (entries["4-r-capsnet"].state, entries["4-capsnet"].why) == (OTHER, "lr 0.002 instead of 0.001")
     assert entries["4-r-capsnet"].why == "lr 0.002 instead of 0.001; eps 0.2 instead of 0.1"
 
 
 def test_the_recipes_own_setting_comes_first_whatever_it_gives(tmp_path: Path, run: Callable[..., None]) -> None:
-    run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": [20, 21, 22, 20, 21]}, settings={"eps": 0.1})
+    run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": [20, 21, 22, 20, 21]}, settings={"eps": 0.3})
     run(tmp_path / "b", "4-r-lenet", {"r": R})
     found = read(tmp_path)["4-r-lenet"].lines[0].measured
-    assert [measured.setting for measured in found] == ["eps 0.3 at both", "eps 0.1 at both"]
+    assert [measured.setting for measured in found] == ["eps 0.1 at input", "eps 0.3 at input"]
     assert [measured.pairs for measured in found] == [5, 5]
 
 
