@@ -63,6 +63,39 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     assert "another survey: plan differ" in answer.message
 
 
+def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
+    out = tmp_path / "out"
+    assert resolute("curvature", *cells[1:3], *SMALL, "--out", out).code == 0
+    written = (out / "networks/r-seed0.json").stat().st_mtime_ns
+    assert resolute("curvature", *cells, *SMALL, "--out", out).code == 0
+    assert (out / "networks/r-seed0.json").stat().st_mtime_ns == written
+    assert resolute("curvature", *cells, *SMALL, "--out", tmp_path / "whole").code == 0
+    grown, whole = (json.loads((folder / "curvature.json").read_text()) for folder in (out, tmp_path / "whole"))
+    for key in ("networks", "comparisons", "correlations"):
+        assert grown[key] == whole[key]
+    (out / "networks/base-seed1.json").unlink()
+    answer = resolute("curvature", *cells[:2], *SMALL, "--out", out)
+    assert answer.code == 2
+    assert "networks differ" in answer.message
+
+
+def test_a_report_shows_what_is_measured(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
+    out = tmp_path / "out"
+    shown = resolute("curvature", *cells[:2], *SMALL, "--out", out).out
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert resolute("report", out)[:2] == (0, shown)
+    assert (out / "report.html").read_text() == page
+    (out / "networks/r-seed0.json").unlink()
+    answer = resolute("report", out)
+    assert answer.code == 0
+    assert "r-seed0" not in answer.out
+    (out / "networks/base-seed0.json").unlink()
+    answer = resolute("report", out)
+    assert answer.code == 2
+    assert "holds no measured network yet" in answer.message
+
+
 def test_processes_share_the_networks(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
     words = ("curvature", *cells[:2], *SMALL, "--out", out)

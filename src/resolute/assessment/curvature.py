@@ -48,7 +48,8 @@ def survey(
         images: What the loss is taken over.
         plan: What to measure.
         out: The folder. Kill it at any moment: the same call goes on with the next network. Other processes, started
-            by hand, may work in the same folder: each takes the next network that none is at.
+            by hand, may work in the same folder: each takes the next network that none is at. Networks may be added to
+            those that a folder has.
         errors: Network name to suite to error, to be correlated with the curvature.
         console: Where progress is shown; standard error by default.
 
@@ -80,7 +81,8 @@ def survey(
 
         go_through(subjects, measured)
     if errors:
-        write_json(out / ERRORS, errors)
+        path = out / ERRORS
+        write_json(path, (read_json(path) if path.exists() else {}) | dict(errors))
     return write_curvature(out)
 
 
@@ -133,14 +135,25 @@ def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: Survey)
     path, ours = out / "survey.json", _identity(subjects, images, plan)
     if path.exists():
         stored = read_json(path)
-        differing = [key for key in ours if not isinstance(stored, dict) or stored.get(key) != ours[key]]
+        theirs = stored if isinstance(stored, dict) else {}
+        same = {**theirs, "networks": ours["networks"]} if _grown(theirs.get("networks"), ours["networks"]) else theirs
+        differing = [key for key in ours if same.get(key) != ours[key]]
         if differing:
-            raise InputError(f"{out} holds another survey: {', '.join(differing)} differ. Choose another --out.")
+            raise InputError(
+                f"{out} holds another survey: {', '.join(differing)} differ. Networks can be added to a survey, "
+                "nothing else changed. Choose another folder with --out."
+            )
+        if same != theirs:
+            write_json(path, ours | {"command": plan.command})
         return
     if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no survey. Choose another folder with --out.")
     write_json(path, ours | {"command": plan.command})
     write_json(out / "environment.json", environment())
+
+
+def _grown(theirs: object, ours: list[dict[str, Any]]) -> bool:
+    return isinstance(theirs, list) and all(network in ours for network in theirs)
 
 
 def _folder(subject: Subject) -> str:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of compare or of evaluate.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of compare, evaluate or curvature.")],
 ) -> None:
-    """Rebuild the report of a comparison or of an evaluation from its other files alone."""
+    """Rebuild the report of a comparison, an evaluation or a survey of curvature from its other files alone."""
     console = Console()
     if (folder / "evaluation.json").exists():
         from resolute.report.judged import load_judged
@@ -21,6 +21,11 @@ def report(
 
         path = write_judged(folder)
         console.print(*console_judged(load_judged(folder)), sep="\n")
+    elif (folder / "survey.json").exists():
+        from resolute.report.curvature_page import console_curvature, write_curvature
+
+        console.print(*console_curvature(write_curvature(folder)), sep="\n")
+        path = folder / "report.html"
     else:
         from resolute.report import console_table, load_run, summarise, write_report
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from resolute.errors import InputError
 from resolute.records import read_json
 from resolute.stats import Interval, holm, paired_t
 
@@ -58,10 +59,17 @@ def load_survey(folder: Path) -> dict[str, Any]:
         folder: The folder.
 
     Returns:
-        ``{"stamp", "environment", "networks"}``; networks in the order that they were given.
+        ``{"stamp", "environment", "networks"}``; the networks that are measured, in the
+        order that they were given.
+
+    Raises:
+        InputError: If none is measured yet.
     """
     stamp = read_json(folder / "survey.json")
-    networks = [read_json(folder / "networks" / f"{network['file']}.json") for network in stamp["networks"]]
+    files = [folder / "networks" / f"{network['file']}.json" for network in stamp["networks"]]
+    networks = [read_json(file) for file in files if file.exists()]
+    if not networks:
+        raise InputError(f"{folder} holds no measured network yet: its survey goes on by the command that began it.")
     return {"stamp": stamp, "environment": read_json(folder / "environment.json"), "networks": networks}
 
 
