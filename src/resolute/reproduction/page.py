@@ -30,7 +30,8 @@ holds it to that. `resolute reproduce` shows the same on a terminal.
 resolute reproduce --table 4 --row R-LeNet --scale smoke         # everything runs, on a few images, in seconds
 resolute reproduce --table 4 --row R-LeNet --data-dir data       # the row's recipe: R and base, 5 paired seeds
 resolute reproduce --results runs/reproduce                      # what you measured, beside the paper
-resolute compare 4-r-lenet --eps 0.1 --where hidden              # a row's recipe with other settings
+resolute compare 4-r-lenet --eps 0.3 --where both                # a row's recipe with other settings
+resolute compare 4-r-lenet --methods base,r,gaussian --suites clean,disturbances,noise,fgsm  # and a control
 ```
 
 How to read it:
