@@ -49,6 +49,7 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     result = json.loads((out / "curvature.json").read_text())
     names = [network["name"] for network in result["networks"]]
     assert names == ["base-seed0", "r-seed0", "base-seed1", "r-seed1"]
+    assert "r, times base (95 % interval over 2 paired seeds; p after Holm)" in answer.out
     assert {(row["method"], row["seeds"]) for row in result["comparisons"]} == {("r", 2)}
     errors = json.loads((out / "errors.json").read_text())
     assert errors["r-seed1"] == {"clean": pytest.approx(0.46)}

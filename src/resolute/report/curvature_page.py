@@ -142,20 +142,29 @@ def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Compar
         comparisons: Of methods over paired seeds.
 
     Returns:
-        A sentence for each method that is compared, or one that names the values.
+        A sentence over all methods that are compared, or one that names the values.
     """
-    told = []
-    for row in comparisons:
-        if row.quantity == "parameter-top":
-            seen = "a difference" if row.p_holm <= 0.05 else "no difference seen"
-            p = formats.p_value(row.p_holm)
-            told.append(
-                f"{row.method}: largest eigenvalue {row.ratio.mean:.3g} times the baseline's (95 % interval "
-                f"{row.ratio.low:.3g} to {row.ratio.high:.3g}, {row.seeds} paired seeds, p = {p} after Holm): {seen}."
-            )
-    return " ".join(told) or "; ".join(
-        f"{n['name']}: largest eigenvalue {n['quantities']['parameter-top']['value']:.3g}" for n in networks
-    )
+    rows = [row for row in comparisons if row.quantity == "parameter-top"]
+    if not rows:
+        return "; ".join(
+            f"{n['name']}: largest eigenvalue {n['quantities']['parameter-top']['value']:.3g}" for n in networks
+        )
+    told = [
+        f"{row.method} {ratio(row)}, {'a difference' if row.p_holm <= 0.05 else 'no difference seen'}" for row in rows
+    ]
+    return f"Largest eigenvalue by the parameters, times that of {next(iter(by_method(networks)))}: {'; '.join(told)}."
+
+
+def ratio(row: Comparison) -> str:
+    """Write a ratio and its interval.
+
+    Args:
+        row: Of a method to the first.
+
+    Returns:
+        Three digits each.
+    """
+    return f"{row.ratio.mean:.3g} ({row.ratio.low:.3g} to {row.ratio.high:.3g})"
 
 
 def batch_effect(networks: Sequence[Mapping[str, Any]]) -> str:
@@ -189,18 +198,27 @@ def console_curvature(result: Mapping[str, Any]) -> Iterator[RenderableType]:
         result: What `write_curvature` returned.
 
     Yields:
-        A table for each network's quantities, and the sentences.
+        A table for each method that is compared, or else for each network, and the sentences.
     """
     from rich.table import Table
 
-    for network in result["networks"]:
+    networks, comparisons = result["networks"], compare_methods(result["networks"])
+    first = next(iter(by_method(networks)), "")
+    for method in dict.fromkeys(row.method for row in comparisons):
+        rows = [row for row in comparisons if row.method == method]
+        title = f"{method}, times {first} (95 % interval over {rows[0].seeds} paired seeds; p after Holm)"
+        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        for row in rows:
+            found = "difference" if row.p_holm <= 0.05 else "none seen"
+            table.add_row(QUANTITIES[row.quantity], ratio(row), formats.p_value(row.p_holm), found)
+        yield table
+    if comparisons:
+        yield sentence(networks, comparisons)
+    for network in () if comparisons else networks:
         table = Table(title=f"{network['name']} ({network['parameters']:,} parameters)", title_justify="left", box=None)
         table.add_column("")
         table.add_column("value and 95 % interval", justify="right")
         for key, label in QUANTITIES.items():
             table.add_row(label, cell(network, key))
         yield table
-    comparisons = compare_methods(result["networks"])
-    if comparisons:
-        yield sentence(result["networks"], comparisons)
-    yield batch_effect(result["networks"])
+    yield batch_effect(networks)
