@@ -207,7 +207,7 @@ def console_curvature(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     for method in dict.fromkeys(row.method for row in comparisons):
         rows = [row for row in comparisons if row.method == method]
         title = f"{method}, times {first} (95 % interval over {rows[0].seeds} paired seeds; p after Holm)"
-        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
         for row in rows:
             found = "difference" if row.p_holm <= 0.05 else "none seen"
             table.add_row(QUANTITIES[row.quantity], ratio(row), formats.p_value(row.p_holm), found)
