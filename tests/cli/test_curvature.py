@@ -49,6 +49,7 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     result = json.loads((out / "curvature.json").read_text())
     names = [network["name"] for network in result["networks"]]
     assert names == ["base-seed0", "r-seed0", "base-seed1", "r-seed1"]
+    assert "base, mean of 2 networks (95 % interval over them)" in answer.out
     assert "r, times base (95 % interval over 2 paired seeds; p after Holm)" in answer.out
     assert {(row["method"], row["seeds"]) for row in result["comparisons"]} == {("r", 2)}
     errors = json.loads((out / "errors.json").read_text())
@@ -68,7 +69,9 @@ def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resol
     out = tmp_path / "out"
     assert resolute("curvature", *cells[1:3], *SMALL, "--out", out).code == 0
     written = (out / "networks/r-seed0.json").stat().st_mtime_ns
+    (out / "errors.json").write_text('{"of-another-process": {"clean": 0.5}}')
     assert resolute("curvature", *cells, *SMALL, "--out", out).code == 0
+    assert "of-another-process" in json.loads((out / "errors.json").read_text())
     assert (out / "networks/r-seed0.json").stat().st_mtime_ns == written
     assert resolute("curvature", *cells, *SMALL, "--out", tmp_path / "whole").code == 0
     grown, whole = (json.loads((folder / "curvature.json").read_text()) for folder in (out, tmp_path / "whole"))
@@ -91,6 +94,10 @@ def test_a_report_shows_what_is_measured(cells: list[Path], tmp_path: Path, reso
     answer = resolute("report", out)
     assert answer.code == 0
     assert "r-seed0" not in answer.out
+    told = "1 of 2 networks are measured"
+    assert told in " ".join(answer.out.split())
+    assert told in (out / "report.html").read_text()
+    assert told not in page
     (out / "networks/base-seed0.json").unlink()
     answer = resolute("report", out)
     assert answer.code == 2

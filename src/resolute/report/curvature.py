@@ -59,8 +59,8 @@ def load_survey(folder: Path) -> dict[str, Any]:
         folder: The folder.
 
     Returns:
-        ``{"stamp", "environment", "networks"}``; the networks that are measured, in the
-        order that they were given.
+        ``{"stamp", "environment", "networks"}``; the networks that are measured, in the order that they
+        were given; all that are asked for are in the stamp.
 
     Raises:
         InputError: If none is measured yet.

@@ -11,12 +11,14 @@ from resolute.report import formats, page, svg
 from resolute.report.curvature import QUANTITIES, by_method, compare_methods, interval, load_survey, relate
 from resolute.report.curvature_figures import draw_density, draw_eigenvalues, draw_norms, draw_surfaces
 from resolute.report.panel import mark
+from resolute.stats import mean_t
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import RenderableType
+    from rich.table import Table
 
     from resolute.report.curvature import Comparison
 
@@ -78,6 +80,7 @@ def render(found: Mapping[str, Any], comparisons: Sequence[Comparison], related:
         drawn=[network["name"] for network in drawn],
         sentence=sentence(networks, comparisons),
         effect=batch_effect(networks),
+        missing=missing(found),
         panels=[draw_density(drawn), draw_eigenvalues(drawn), draw_norms(drawn)],
         surfaces=draw_surfaces(drawn),
         facts=facts(found),
@@ -198,27 +201,62 @@ def console_curvature(result: Mapping[str, Any]) -> Iterator[RenderableType]:
         result: What `write_curvature` returned.
 
     Yields:
-        A table for each method that is compared, or else for each network, and the sentences.
+        Where methods are compared a table for the first and one for each other, else one for each network; then the
+        sentences.
     """
+    networks, comparisons = result["networks"], compare_methods(result["networks"])
+    if comparisons:
+        yield from _compared(by_method(networks), comparisons)
+        yield sentence(networks, comparisons)
+    else:
+        yield from map(_one, networks)
+    yield batch_effect(networks)
+    if unfinished := missing(result):
+        yield unfinished
+
+
+def missing(found: Mapping[str, Any]) -> str:
+    """Say how many networks of a survey are not measured yet.
+
+    Args:
+        found: What `load_survey` returned.
+
+    Returns:
+        A sentence; "" where all are.
+    """
+    asked, measured = len(found["stamp"]["networks"]), len(found["networks"])
+    if measured == asked:
+        return ""
+    return f"{measured} of {asked} networks are measured; the survey goes on by the command that began it."
+
+
+def _plain(title: str) -> Table:
     from rich.table import Table
 
-    networks, comparisons = result["networks"], compare_methods(result["networks"])
-    first = next(iter(by_method(networks)), "")
+    return Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+
+
+def _compared(groups: Mapping[str, Mapping[int, Any]], comparisons: Sequence[Comparison]) -> Iterator[Table]:
+    first = next(iter(groups))
+    table = _plain(f"{first}, mean of {len(groups[first])} networks (95 % interval over them)")
+    for key, label in QUANTITIES.items():
+        values = [own["quantities"][key]["value"] for own in groups[first].values() if key in own["quantities"]]
+        if len(values) > 1:
+            mean = mean_t(values)
+            table.add_row(label, f"{mean.mean:.4g} ({mean.low:.3g} to {mean.high:.3g})")
+    yield table
     for method in dict.fromkeys(row.method for row in comparisons):
         rows = [row for row in comparisons if row.method == method]
-        title = f"{method}, times {first} (95 % interval over {rows[0].seeds} paired seeds; p after Holm)"
-        table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+        counts = " to ".join(str(n) for n in sorted({row.seeds for row in rows}))
+        table = _plain(f"{method}, times {first} (95 % interval over {counts} paired seeds; p after Holm)")
         for row in rows:
             found = "difference" if row.p_holm <= 0.05 else "none seen"
             table.add_row(QUANTITIES[row.quantity], ratio(row), formats.p_value(row.p_holm), found)
         yield table
-    if comparisons:
-        yield sentence(networks, comparisons)
-    for network in () if comparisons else networks:
-        table = Table(title=f"{network['name']} ({network['parameters']:,} parameters)", title_justify="left", box=None)
-        table.add_column("")
-        table.add_column("value and 95 % interval", justify="right")
-        for key, label in QUANTITIES.items():
-            table.add_row(label, cell(network, key))
-        yield table
-    yield batch_effect(networks)
+
+
+def _one(network: Mapping[str, Any]) -> Table:
+    table = _plain(f"{network['name']} ({network['parameters']:,} parameters; value and 95 % interval)")
+    for key, label in QUANTITIES.items():
+        table.add_row(label, cell(network, key))
+    return table
