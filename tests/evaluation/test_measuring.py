@@ -53,6 +53,18 @@ def test_counts_are_those_of_a_loop_over_images() -> None:
         assert 0 < right.sum() < 60
 
 
+def test_top5_looks_for_the_class_among_the_five_highest_logits() -> None:
+    info = tiny_info(classes=9)
+    model, images = tiny_network(classes=9), tiny_images(60, info, split="test")
+    bits = measure(model, images, ("clean", "top5"))
+    with torch.no_grad():
+        logits = model.eval()(as_float(images)[0]).tolist()
+    ranks = [sorted(row, reverse=True).index(row[label]) for row, label in zip(logits, images.y.tolist(), strict=True)]
+    assert bits["top5", "top5", 0.0].tolist() == [rank < 5 for rank in ranks]
+    assert bits["clean", "clean", 0.0].tolist() == [rank < 1 for rank in ranks]
+    assert 0 < sum(rank < 1 for rank in ranks) < sum(rank < 5 for rank in ranks) < 60
+
+
 def test_records_count_the_bits() -> None:
     images = tiny_images(60, split="test")
     found = evaluate(tiny_network(), images, ALL, name="net", method="r", run_seed=4)

@@ -158,6 +158,15 @@ def test_disturbances_are_shown_as_accuracies_and_only_at_their_customary_severi
     assert entries["3-r-condensenet-g8"].state == RUNS
 
 
+def test_one_training_fills_in_the_rows_of_both_tables(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path, "1-r-condensenet-g8", {"base": [1000, 1010], "r": [900, 911]}, key=KEYS["top-5"])
+    lines = {line.value.what: line for line in read(tmp_path)["3-r-condensenet-g8"].lines}
+    assert lines["top-5"].measured[0].value.mean == pytest.approx(9.055)
+    assert lines["top-5"].measured[0].verdict == "better, by more than claimed"
+    assert not lines["top-1"].measured
+    assert set(TRAINED["3-r-condensenet-g8"].recipe.suites) <= set(TRAINED["1-r-condensenet-g8"].recipe.suites)
+
+
 def test_published_weights_are_a_state_of_their_own(tmp_path: Path) -> None:
     from resolute.records import Record, write_json, write_records
     from resolute.reproduction.run import _described

@@ -36,6 +36,12 @@ def test_reduced_takes_three_seeds_and_the_same_data(tmp_path: Path) -> None:
     assert (recipe.seeds, recipe.data, recipe.train.milestones) == ((0, 1, 2), "cifar10", (15, 22))
 
 
+def test_a_smoke_run_of_two_classes_leaves_top5_out(tmp_path: Path) -> None:
+    recipe = TRAINED["1-r-condensenet-g8"].recipe
+    assert recipe.suites == ("clean", "top5", "disturbances")
+    assert scaled(recipe, "smoke", tmp_path).suites == ("clean", "disturbances")
+
+
 def test_an_unknown_scale_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown scale 'reducd': did you mean 'reduced'"):
         scaled(TRAINED["4-r-lenet"].recipe, "reducd", tmp_path)

@@ -18,6 +18,10 @@ WIDTH = 158
 """Columns of the ledger where the output is no terminal."""
 
 
+PRINTED = {"clean": "top-1", "top5": "top-5"}
+"""What the paper calls the suites of published weights."""
+
+
 def reproduce(
     table: Annotated[int | None, typer.Option(help="Only this table of the paper, 1 to 5.")] = None,
     row: Annotated[str | None, typer.Option(help="Run this row: its name as printed, or its id.")] = None,
@@ -78,7 +82,8 @@ def _run(
     console = Console()
     if pretrained or (scale is None and row.id not in TRAINED and row.id in WEIGHTS):
         folder, found = judge_weights(row, out, data_dir=data_dir, device=train.get("device", "auto"))
-        console.print(f"{row.name}: top-1 error {100 * found.error:.2f} % of {found.n:,} images")
+        errors = [f"{PRINTED[record.suite]} error {100 * record.error:.2f} %" for record in found]
+        console.print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images")
     else:
         recipe = recipe_of(row, scale or "full", out, seeds=seeds, **train)
         try:

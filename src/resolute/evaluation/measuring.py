@@ -177,10 +177,15 @@ def measure_shift(
     with evaluating(model):
         for index, (x, y) in zip(order.split(size), shown, strict=True):
             changed = _shifted(model, x, y, shift, seed, index)
-            right.append(predict(model, changed).argmax(1) == y)
+            right.append(_right(predict(model, changed), y, shift.top))
             if on_batch:
                 on_batch(len(index))
     return torch.cat(right).cpu().numpy()
+
+
+def _right(logits: Tensor, y: Tensor, top: int) -> Tensor:
+    chosen = logits.argmax(1, keepdim=True) if top == 1 else logits.topk(top, dim=1).indices
+    return (chosen == y[:, None]).any(1)
 
 
 def shown_to(

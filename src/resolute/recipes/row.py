@@ -21,6 +21,10 @@ OPEN = {
 """What the paper leaves open for every row of a method, and what is done."""
 
 
+TOP_1_AND_5 = ("clean", "top5")
+"""Suites of the tables that print top-1 and top-5."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowRecipe:
     """The recipe of one row.

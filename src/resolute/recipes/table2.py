@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from resolute.recipes.row import Weights, rows_of
+from resolute.recipes.row import TOP_1_AND_5, Weights, rows_of
 from resolute.recipes.sources import SOURCES
 
-TRAINED = rows_of(
-    2, "nasneta_large", SOURCES["nasnet-a-large-imagenet"], "Top-5 is not measured: an evaluation counts top-1."
-)
+TRAINED = rows_of(2, "nasneta_large", SOURCES["nasnet-a-large-imagenet"], suites=TOP_1_AND_5)
 """Recipes by row."""
 QUOTED = {"2-senet": "no FGSM- or R- row"}
 """Rows that are not trained, and why."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from resolute.recipes.row import Weights, rows_of
+from resolute.recipes.row import TOP_1_AND_5, Weights, rows_of
 from resolute.recipes.sources import SOURCES
 
-_TOP_5 = "Top-5 is not measured: an evaluation counts top-1."
-
 TRAINED = (
-    *rows_of(3, "condensenet8", SOURCES["condensenet-g8-imagenet"], _TOP_5),
-    *rows_of(3, "condensenet4", SOURCES["condensenet-g4-imagenet"], _TOP_5),
+    *rows_of(3, "condensenet8", SOURCES["condensenet-g8-imagenet"], suites=TOP_1_AND_5),
+    *rows_of(3, "condensenet4", SOURCES["condensenet-g4-imagenet"], suites=TOP_1_AND_5),
 )
 """Recipes by row."""
 QUOTED = {

@@ -46,6 +46,7 @@ How to read it:
   recipe*: as long, and different. *Runs, not measured*: a smoke run goes through, and what a measurement would take is
   said; GPU hours are for all seeds, from multiply-adds at 50 Tflop/s, and so a lower bound. *Quoted*: not trained here.
 - The paper's ± is kept as printed; it does not say what it is.
+- Table 3 prints other figures of the CondenseNets of Table 1: a run of a row of Table 1 fills in that of Table 3 too.
 
 What the paper leaves open for every row, and what is done here:
 

@@ -11,6 +11,7 @@ from resolute.data import load
 from resolute.errors import InputError
 from resolute.evaluation import measure, records
 from resolute.recipes import QUOTED, TRAINED, WEIGHTS
+from resolute.recipes.row import TOP_1_AND_5
 from resolute.records import environment, write_json, write_records
 from resolute.reproduction.results import WEIGHTS as PRETRAINED
 from resolute.reproduction.scale import scaled
@@ -64,8 +65,10 @@ def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command
     return folder, compare(replace(recipe, data_dir=data_dir), folder, command=command)
 
 
-def judge_weights(row: Row, out: Path, *, data_dir: str | None = None, device: str = "auto") -> tuple[Path, Record]:
-    """Judge the published weights of a base row on the clean test images, unless that was done.
+def judge_weights(
+    row: Row, out: Path, *, data_dir: str | None = None, device: str = "auto"
+) -> tuple[Path, list[Record]]:
+    """Judge the published weights of a base row on the clean test images, top-1 and top-5, unless that was done.
 
     Args:
         row: A row that a library has weights of.
@@ -74,7 +77,7 @@ def judge_weights(row: Row, out: Path, *, data_dir: str | None = None, device: s
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Returns:
-        The folder of the result, and the result.
+        The folder of the results, and the results: top-1, then top-5.
 
     Raises:
         InputError: If no library has weights of the row, or they or the images cannot be had.
@@ -88,12 +91,12 @@ def judge_weights(row: Row, out: Path, *, data_dir: str | None = None, device: s
     if not (folder / "records.jsonl").exists():
         images = load(row.data, data_dir, "test", weights.size)
         model = models.build(weights.model, classes=images.info.classes, pretrained=True, shape=images.info.shape)
-        bits = measure(model.to(find_device(device)), images, ("clean",), batch_size=50)
+        bits = measure(model.to(find_device(device)), images, TOP_1_AND_5, batch_size=50)
         write_json(folder / "recipe.json", _described(row))
         write_json(folder / "environment.json", environment())
         found = records(bits, data=row.data, model=weights.model, method=PRETRAINED, seed=0)
         write_records(folder / "records.jsonl", found)
-    return folder, read_records(folder / "records.jsonl")[0]
+    return folder, read_records(folder / "records.jsonl")
 
 
 def _described(row: Row) -> dict[str, Any]:

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from torch import Tensor, nn
+
     from resolute.data import DataInfo
 
 __all__ = ["SUITES", "Shift", "find"]
+
+TOP = 5
 
 
 def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
@@ -29,11 +33,36 @@ def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the 
     Returns:
         One shift that does nothing.
     """
-    return [Shift("clean", "clean", 0.0, lambda _model, x, _y, _seeds: x)]
+    return [Shift("clean", "clean", 0.0, _same)]
+
+
+def top5(info: DataInfo) -> list[Shift]:
+    """Leave the images as they are and take an answer for right if the class is among the five highest logits.
+
+    Args:
+        info: Description of the data set.
+
+    Returns:
+        One shift that does nothing.
+
+    Raises:
+        InputError: If there are five classes or fewer, where no answer could be wrong.
+    """
+    if info.classes <= TOP:
+        raise InputError(
+            f"top5 needs more than {TOP} classes, and {info.name} has {info.classes}: every answer would be right. "
+            "Leave top5 out of the suites."
+        )
+    return [Shift("top5", "top5", 0.0, _same, top=TOP)]
+
+
+def _same(_model: nn.Module, x: Tensor, _y: Tensor, _seeds: Tensor) -> Tensor:
+    return x
 
 
 SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {
     "clean": clean,
+    "top5": top5,
     "noise": noise.noise,
     "disturbances": disturbances.disturbances,
     "disturbance-variants": disturbances.variants,

@@ -38,6 +38,7 @@ class Shift:
         block: Where ``apply`` draws for a whole batch, how many consecutive images of the set, from the first on, are
             always given to it together, whatever the batch size: their results depend on each other. None where each
             image stands for itself.
+        top: An answer is right if the image's class is among so many of the highest logits.
     """
 
     suite: str
@@ -46,6 +47,7 @@ class Shift:
     apply: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
     stored: Callable[[Images], Images] | None = None
     block: int | None = None
+    top: int = 1
 
     @property
     def key(self) -> Key:
