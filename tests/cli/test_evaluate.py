@@ -47,7 +47,7 @@ def test_two_checkpoints_are_judged_and_compared(cells: list[Path], tmp_path: Pa
     assert max(map(len, lines[:-1])) <= 80
     assert lines[-1] == f"report: {out / 'report.html'}"
     assert {"base-seed0", "base-seed1", "random-crop", "fgsm"} <= set(answer.out.split())
-    assert "s left" in answer.message
+    assert "0:00:00 left" in answer.message
     assert "passed" in answer.out
     results = json.loads((out / "results.json").read_text())
     assert results["command"].startswith("resolute evaluate ")

@@ -35,7 +35,7 @@ def test_compare_then_report_rebuilds_the_same_page(resolute: Call) -> None:
     assert answer.code == 0
     assert "report: run/report.html" in answer.out
     assert "no difference seen" in answer.out
-    assert re.search(r"r seed 1 done, \d+ s, 0 s left", answer.err)
+    assert re.search(r"r seed 1 done, 0:00:\d\d, 0:00:00 left", answer.err)
     assert b"resolute compare --epochs 1 --seeds 2" in page
     Path("run/report.html").unlink()
     Path("run/report.md").unlink()

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from resolute.assessment.measures import TRACE_PROBES, Survey, measure_network
 from resolute.data import Images, batches, epoch_order
 from resolute.errors import InputError
 from resolute.evaluation import check_network
+from resolute.progress import progress
 from resolute.records import cell_name, environment, read_json, read_records, write_json
 from resolute.report.curvature_page import ERRORS, write_curvature
 from resolute.sharing import go_through, locked
@@ -68,10 +68,12 @@ def survey(
         x, _ = next(batches(images, 16, order=order[:16], device=place))
         check_network(subject.model, x, images.info)
     _claim(out, subjects, images, plan)
-    with _progress(subjects, plan, len(order), console) as (tell, finish):
+    files = {subject.name: out / "networks" / f"{_folder(subject)}.json" for subject in subjects}
+    found = {name for name, path in files.items() if path.exists()}
+    with _progress(subjects, found, plan, len(order), console) as (tell, finish):
 
         def measured(subject: Subject) -> bool:
-            path = out / "networks" / f"{_folder(subject)}.json"
+            path = files[subject.name]
             with contextlib.suppress(Timeout), locked(out / ".locks", path.stem):
                 if not path.exists():
                     write_json(path, measure_network(subject, images, order, plan, tell, finish))
@@ -161,12 +163,10 @@ def _folder(subject: Subject) -> str:
 
 
 @contextlib.contextmanager
-def _progress(subjects: Sequence[Subject], plan: Survey, n: int, console: Console | None) -> Iterator[_Tell]:
-    """Show how far the survey is and how long it will take, counted in images times products with a vector."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = console or Console(stderr=True)
+def _progress(
+    subjects: Sequence[Subject], found: set[str], plan: Survey, n: int, console: Console | None
+) -> Iterator[_Tell]:
+    """Count images times products with a vector."""
     costs = {
         "input Jacobian": 1,
         "input Hessian": 1,
@@ -176,25 +176,24 @@ def _progress(subjects: Sequence[Subject], plan: Survey, n: int, console: Consol
         "spectral density": plan.steps * plan.probes,
         "all": math.ceil(plan.surface**2 * min(1, plan.surface_images / n)),
     }
-    each, measured, done = n * sum(costs.values()), 0, [0, 0]
-    start, shown = time.monotonic(), console.is_terminal
-    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=each * len(subjects))
+    parts, each = list(costs), n * sum(costs.values())
+    with progress(each * len(subjects), console, found=each * len(found)) as meter:
+        measured, before, here, now = set(found), 0, 0, ""
+
+        def show(what: str, *, part: bool = False) -> None:
+            meter.tell(min(len(measured) * each + before + here, each * len(subjects)), what, part=part)
 
         def tell(images: int) -> None:
-            done[1] += images
-            bar.update(task, completed=min(done[0] + done[1], each * len(subjects)))
+            nonlocal here
+            here += images
+            show(now)
 
         def finish(name: str, what: str) -> None:
-            nonlocal measured
-            measured += what == "all"
-            passed = [] if what == "all" else list(costs)[: list(costs).index(what) + 1]
-            done[0], done[1] = measured * each + n * sum(costs[key] for key in passed), 0
-            bar.update(task, completed=done[0], description=f"{name}: {what}")
-            if not shown:
-                spent = time.monotonic() - start
-                left = spent * (each * len(subjects) / done[0] - 1)
-                console.print(f"{name}: {what} done, {spent:.0f} s, {left:.0f} s left")
+            nonlocal before, here, now
+            if what == "all":
+                measured.add(name)
+            before = n * sum(costs[key] for key in parts[: (parts.index(what) + 1) % len(parts)])
+            here, now = 0, f"{name}: {what} done"
+            show(now, part=True)
 
         yield tell, finish

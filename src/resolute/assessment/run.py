@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from resolute import suites
 from resolute.assessment.pictures import examples
 from resolute.errors import InputError, unknown
 from resolute.evaluation import check_network, checks, measure_shift, records, shown_to
+from resolute.progress import progress
 from resolute.records import environment, read_bits, read_json, write_bits, write_json
 from resolute.report.judged import Judged, load_judged
 from resolute.report.judged_page import write_judged
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from resolute.assessment.subjects import Subject
     from resolute.data import Images
     from resolute.suites import Shift
+
+_Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
 
 CHECKED = 200
 """Images that the checks of the attacks look at: enough for a percentage, few enough for 100 steps of PGD."""
@@ -120,11 +122,12 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
     _claim(out, subjects, plan)
     checked = any(shift.name in checks.STRENGTH for shift in shifts) and not (out / "checks.json").exists()
     parts = (len(shifts) + checks.COUNT * checked) * len(subjects)
-    with _progress(parts, plan.n, console) as (tell, finish):
-        for subject in subjects:
-            for shift in shifts:
-                _measure(subject, shift, plan, out, tell)
-                finish(subject.name)
+    left = [(subject, shift) for subject in subjects for shift in shifts if not _file(out, subject, shift).exists()]
+    found = len(shifts) * len(subjects) - len(left)
+    with _progress(parts, found, plan.n, console) as (tell, finish):
+        for subject, shift in left:
+            _measure(subject, shift, plan, out, tell)
+            finish(subject.name)
         bits = {s.name: _gathered(out, s, shifts) for s in subjects}
         if checked:
             _check_attacks(subjects, plan, out, bits, finish)
@@ -201,9 +204,6 @@ def _file(out: Path, subject: Subject, shift: Shift) -> Path:
 
 
 def _measure(subject: Subject, shift: Shift, plan: Plan, out: Path, tell: Callable[[str, Shift, int], None]) -> None:
-    path = _file(out, subject, shift)
-    if path.exists():
-        return
     right = measure_shift(
         subject.model,
         plan.images,
@@ -213,7 +213,7 @@ def _measure(subject: Subject, shift: Shift, plan: Plan, out: Path, tell: Callab
         limit=plan.limit,
         on_batch=lambda done: tell(subject.name, shift, done),
     )
-    write_bits(path, {shift.key: right})
+    write_bits(_file(out, subject, shift), {shift.key: right})
 
 
 def _gathered(out: Path, subject: Subject, shifts: Sequence[Shift]) -> dict[Any, Any]:
@@ -242,32 +242,20 @@ def _check_attacks(
     write_json(out / "checks.json", found)
 
 
-_Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
-
-
 @contextlib.contextmanager
-def _progress(parts: int, n: int, console: Console | None) -> Iterator[_Tell]:
-    """Show how far the evaluation is, and how long it will take at the pace so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+def _progress(parts: int, found: int, n: int, console: Console | None) -> Iterator[_Tell]:
+    """Count images, each part of the evaluation alike."""
+    with progress(parts * n, console, found=found * n) as meter:
+        done, shown = found, 0
 
-    console = console or Console(stderr=True)
-    shown, start, at = console.is_terminal, time.monotonic(), [0, 0]
-    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(TextColumn("{task.description}"), BarColumn(), *times, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=parts * n)
-
-        def tell(name: str, shift: Shift, done: int) -> None:
-            at[1] += done
-            where = f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}"
-            bar.update(task, completed=at[0] * n + at[1], description=where)
+        def tell(name: str, shift: Shift, images: int) -> None:
+            nonlocal shown
+            shown += images
+            meter.tell(done * n + shown, f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}")
 
         def finish(name: str) -> None:
-            at[0], at[1] = at[0] + 1, 0
-            bar.update(task, completed=at[0] * n, description=name)
-            if not shown and (at[0] == parts or at[0] % 10 == 0):
-                spent = time.monotonic() - start
-                left = spent * (parts / at[0] - 1)
-                console.print(f"{name}: {at[0]} of {parts} parts done, {spent:.0f} s, {left:.0f} s left")
+            nonlocal done, shown
+            done, shown = done + 1, 0
+            meter.tell(done * n, f"{name}: {done} of {parts} parts done", part=done == parts or done % 10 == 0)
 
         yield tell, finish

@@ -6,6 +6,7 @@ finished cell is never run again and an unfinished one goes on from its checkpoi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,18 +18,23 @@ from resolute import report
 from resolute.comparison.cell import check, is_finished, load_splits, run_alone
 from resolute.comparison.cluster import check_place, run_on_ray
 from resolute.comparison.processes import run_cells, run_in_processes
-from resolute.comparison.progress import progress
 from resolute.errors import InputError
+from resolute.methods import find
+from resolute.progress import progress
 from resolute.recipes import Recipe, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
 from resolute.training import TrainConfig, check_alone, rank
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rich.console import Console
 
     from resolute.comparison.cell import Splits
     from resolute.data import Images
     from resolute.records import Record
+
+_Tell = tuple["Callable[[str, int, float], None]", "Callable[[str, int], None]"]
 
 _WAITS_PER_GATHERING = 20
 """Gathering reads the records of all finished cells: of a thousand it takes seconds, and must not after each."""
@@ -91,7 +97,7 @@ def fill(
         console: Where progress is shown; standard error by default.
     """
     open_cells = [cell for cell in recipe.cells if not is_finished(out, *cell)]
-    with progress(recipe, console) as (tell, finish):
+    with _progress(recipe, open_cells, console) as (tell, finish):
         due = 0.0
 
         def finished(method: str, seed: int) -> None:
@@ -108,6 +114,28 @@ def fill(
         else:
             run_in_processes(min(jobs, len(open_cells)), recipe, out, tell, finished)
     _gather(recipe, out)
+
+
+@contextlib.contextmanager
+def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Console | None) -> Iterator[_Tell]:
+    """Count the epochs of the grid, weighted by what a method's epoch costs."""
+    epochs, passes = recipe.train.epochs, {name: find(name).passes for name in recipe.methods}
+    finished = [cell for cell in recipe.cells if cell not in open_cells]
+    done: dict[tuple[str, int], float] = {(method, seed): epochs * passes[method] for method, seed in finished}
+    total = epochs * sum(passes[method] for method, _ in recipe.cells)
+    with progress(total, console, found=sum(done.values())) as meter:
+
+        def tell(method: str, seed: int, epoch: float) -> None:
+            if (method, seed) not in done:
+                meter.found += passes[method] * epoch  # of a cell that goes on; of a new one, its first step
+            done[method, seed] = passes[method] * epoch
+            meter.tell(sum(done.values()), f"{method} seed {seed}, epoch {min(int(epoch) + 1, epochs)}/{epochs}")
+
+        def finish(method: str, seed: int) -> None:
+            done[method, seed] = passes[method] * epochs
+            meter.tell(sum(done.values()), f"{method} seed {seed} done", part=True)
+
+        yield tell, finish
 
 
 def settle(recipe: Recipe, out: Path, images: Images, command: str) -> None:

@@ -1,0 +1,90 @@
+"""How far long work is, shown while it runs: a bar on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+SECONDS_BETWEEN_LINES = 60.0
+"""How often a line is written where there is no terminal, beside those at the end of a part."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Tells how far some work is and, from its pace here, how long the rest will take.
+
+    Attributes:
+        total: All of the work, in any unit that grows evenly with time.
+        found: What was done before this process began: it says nothing of the pace.
+    """
+
+    total: float
+    found: float
+    _console: Console
+    _bar: Progress
+    _start: float
+    _said: float
+
+    def tell(self, done: float, what: str, *, part: bool = False) -> None:
+        """Show how far the work is.
+
+        Args:
+            done: The work done so far, with what was found.
+            what: What is being done, in words.
+            part: A part has just been finished, which is always worth a line.
+        """
+        now = time.monotonic()
+        here = done - self.found
+        left = clock((now - self._start) * (self.total - done) / here) if here > 0 else "-:--:--"
+        self._bar.update(self._bar.task_ids[0], completed=done, description=what, left=left)
+        if not self._console.is_terminal and here > 0 and (part or now - self._said >= SECONDS_BETWEEN_LINES):
+            self._said = now
+            self._console.print(f"{what}, {clock(now - self._start)}, {left} left", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(total: float, console: Console | None = None, *, found: float = 0.0) -> Iterator[Meter]:
+    """Show progress while the block runs.
+
+    Args:
+        total: All of the work.
+        console: Where; standard error by default.
+        found: The part of it that was done before.
+
+    Yields:
+        What to tell how far it is.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console, start = console or Console(stderr=True), time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]} left"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        bar.add_task("", total=total, completed=int(found), left="-:--:--")
+        yield Meter(total, found, console, bar, start, start)
+
+
+def clock(seconds: float) -> str:
+    """Put a time as hours, minutes and seconds.
+
+    Args:
+        seconds: 0 or more.
+
+    Returns:
+        ``"1:02:03"``; days before it where there are any.
+    """
+    return str(timedelta(seconds=round(seconds)))
