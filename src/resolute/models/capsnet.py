@@ -110,12 +110,13 @@ class CapsNet(nn.Module):
             Class capsules, [n, classes, 16], squashed.
         """
         votes_nijd = torch.einsum("nia,iav->niv", below, self.weight).unflatten(2, (self.classes, POSE))
-        capsules_njd: Tensor = self.class_squash(votes_nijd.sum(1) / self.classes + self.bias)
-        agreement_nij = torch.zeros_like(votes_nijd[..., 0])
+        votes_njid = votes_nijd.transpose(1, 2).contiguous()  # one copy here; each product below would make one
+        capsules_njd: Tensor = self.class_squash(votes_njid.sum(2) / self.classes + self.bias)
+        agreement_nji = torch.zeros_like(votes_njid[..., 0])
         for _ in range(self.routing - 1):
-            agreement_nij = agreement_nij + torch.einsum("nijd,njd->nij", votes_nijd, capsules_njd)
-            mixed = torch.einsum("nij,nijd->njd", agreement_nij.softmax(2), votes_nijd)
-            capsules_njd = self.class_squash(mixed + self.bias)
+            agreement_nji = agreement_nji + (votes_njid @ capsules_njd[..., None])[..., 0]
+            mixed_njd = (agreement_nji.softmax(1)[..., None, :] @ votes_njid)[..., 0, :]
+            capsules_njd = self.class_squash(mixed_njd + self.bias)
         return capsules_njd
 
     def per_image_loss(self, x: Tensor, y: Tensor, outputs: Tensor | _OUTPUTS) -> Tensor:
