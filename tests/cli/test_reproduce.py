@@ -52,7 +52,7 @@ def test_a_row_is_run_with_its_base_and_shown_as_no_measurement(resolute: Call, 
     arguments = ("--table", 4, "--row", "R-LeNet", "--scale", "smoke", "--device", "cpu", "--out", tmp_path)
     answer = resolute("reproduce", *arguments)
     assert answer.code == 0, answer.message
-    folder = tmp_path / "4-r-lenet-smoke"
+    folder = tmp_path / "4-lenet-smoke"
     assert {record.method for record in read_records(folder / "records.jsonl")} == {"base", "r"}
     assert "A smoke run: everything ran, on a few images; nothing was measured." in answer.out
     assert str(folder) in answer.out
@@ -60,6 +60,19 @@ def test_a_row_is_run_with_its_base_and_shown_as_no_measurement(resolute: Call, 
     assert resolute("reproduce", *arguments).code == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/weights.safetensors")} == times
     assert "42 rows: 0 measured" in resolute("reproduce", "--results", tmp_path).out
+
+
+def test_rows_of_a_network_share_its_base(resolute: Call, tmp_path: Path) -> None:
+    arguments = ("--scale", "smoke", "--device", "cpu", "--out", tmp_path)
+    assert resolute("reproduce", "--row", "4-r-lenet", *arguments).code == 0
+    folder = tmp_path / "4-lenet-smoke"
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/weights.safetensors")}
+    answer = resolute("reproduce", "--row", "4-fgsm-lenet", *arguments)
+    assert answer.code == 0, answer.message
+    assert {"fgsm", "r"} <= {line.split()[0] for line in answer.out.splitlines() if line.strip()}
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert {record.method for record in read_records(folder / "records.jsonl")} == {"base", "fgsm", "r"}
+    assert resolute("reproduce", "--row", "4-lenet", *arguments).code == 0
 
 
 def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
@@ -78,6 +91,9 @@ def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
         (("--row", "NASNet-B(N=4)"), "row 3-nasnet-b is quoted and not trained: its cell is in a figure"),
         (("--row", "SENet", "--scale", "smoke"), "Its published weights can be judged: leave --scale out."),
         (("--row", "R-LeNet", "--pretrained"), "no library has weights of row 4-r-lenet. There are of: 2-senet"),
+        (("--table", 4, "--scale", "smoke"), "--scale is for a run: name its row, --row R-LeNet."),
+        (("--seeds", 3, "--device", "cpu"), "--seeds, --device are for a run: name its row, --row R-LeNet."),
+        (("--row", "SENet", "--pretrained", "--seeds", 3), "--pretrained trains nothing: leave --seeds out."),
         ((), "there is no folder experiments/results here. Name a folder that holds runs: --results."),
         (("--results", "nowhere"), "there is no folder nowhere"),
     ],

@@ -86,5 +86,7 @@ def test_a_lock_that_somebody_holds_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "run/.locks").mkdir(parents=True)
     splits = comparison.load_splits(RECIPE)
     with FileLock(tmp_path / "run/.locks/base-seed0"):
-        assert not comparison.run_cell(RECIPE.resolved(splits.test.info), splits, "base", 0, tmp_path / "run")
+        assert not comparison.run_cell(
+            RECIPE.resolved(splits.test.info.augment, splits.test.info.radius), splits, "base", 0, tmp_path / "run"
+        )
     assert not cell.exists()

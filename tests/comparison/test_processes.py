@@ -56,7 +56,8 @@ def workers() -> Workers:
 
 @pytest.mark.slow
 def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path, workers: Workers) -> None:
-    recipe = TINY.resolved(comparison.load_splits(TINY).test.info)
+    info = comparison.load_splits(TINY).test.info
+    recipe = TINY.resolved(info.augment, info.radius)
     finished: list[tuple[str, int]] = []
 
     def tell(method: str, seed: int, epoch: float) -> None:
@@ -71,7 +72,8 @@ def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path, workers
 
 @pytest.mark.slow
 def test_a_run_whose_last_process_is_killed_ends_with_a_sentence(tmp_path: Path, workers: Workers) -> None:
-    recipe = TINY.resolved(comparison.load_splits(TINY).test.info)
+    info = comparison.load_splits(TINY).test.info
+    recipe = TINY.resolved(info.augment, info.radius)
 
     def tell(method: str, seed: int, epoch: float) -> None:
         for worker in workers():

@@ -73,11 +73,11 @@ def test_methods_alternate_so_that_a_slow_hour_slows_all_of_them() -> None:
 
 def test_radius_and_augmentation_follow_the_data() -> None:
     plain = dataclasses.replace(FULL, settings=Settings(), train=TrainConfig())
-    info = tiny_info(policy=Augment(shift=3))
-    assert plain.resolved(info).settings.radius == info.radius
-    assert plain.resolved(info).train.augment == Augment(shift=3)
-    assert FULL.resolved(info) == FULL
-    assert plain.resolved(info).resolved(tiny_info()) == plain.resolved(info)
+    customs = (Augment(shift=3), 0.2)
+    assert plain.resolved(*customs).settings.radius == 0.2
+    assert plain.resolved(*customs).train.augment == Augment(shift=3)
+    assert FULL.resolved(*customs) == FULL
+    assert plain.resolved(*customs).resolved(Augment(), 0.5) == plain.resolved(*customs)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from scipy import stats as scipy_stats
 
+from cases import tiny_info
+from resolute import suites
+from resolute.data import customs
 from resolute.paper import ROWS
 from resolute.recipes import QUOTED, TRAINED
+from resolute.records import read_records, write_records
 from resolute.reproduction import Entry, ledger, read_pools
 from resolute.reproduction.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS
 
@@ -165,6 +170,71 @@ def test_one_training_fills_in_the_rows_of_both_tables(tmp_path: Path, run: Call
     assert lines["top-5"].measured[0].verdict == "better, by more than claimed"
     assert not lines["top-1"].measured
     assert set(TRAINED["3-r-condensenet-g8"].recipe.suites) <= set(TRAINED["1-r-condensenet-g8"].recipe.suites)
+
+
+def test_a_variant_measures_what_its_name_says(tmp_path: Path, run: Callable[..., None]) -> None:
+    """The same networks by `--methods base,r@where=hidden` and by `--methods base,r --where hidden`."""
+    run(tmp_path / "a/named", "4-r-lenet", {"base": BASE, "r@where=hidden": R})
+    run(tmp_path / "b/asked", "4-r-lenet", {"base": BASE, "r": R}, settings={"where": "hidden"})
+    [named], [asked] = (read(tmp_path / side)["4-r-lenet"].lines[0].measured for side in "ab")
+    assert named == asked
+    assert named.setting == "eps 0.1 at hidden"
+
+
+def test_state_and_seeds_are_those_of_the_number(tmp_path: Path, run: Callable[..., None]) -> None:
+    crop, five = KEYS["random crop"], KEYS["random five-crop"]
+    run(tmp_path / "a", "1-r-condensenet-g8", {"base": BASE, "r": R}, n=1000, key=crop)
+    run(tmp_path / "b", "1-r-condensenet-g8", {"base": BASE[:2], "r": R[:2]}, n=1000, key=five)
+    lines = {line.value.what: line.measured for line in read(tmp_path)["1-r-condensenet-g8"].lines}
+    [whole], [part] = lines["random crop"], lines["random five-crop"]
+    assert (whole.state, whole.seeds, whole.departures) == (FULL, 5, ())
+    assert (part.state, part.seeds, part.departures) == (REDUCED, 2, ("2 of 5 seeds",))
+
+
+def test_of_a_difference_the_shared_seeds_are_counted(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "a", "4-r-lenet", {"r": R})
+    run(tmp_path / "b", "4-r-lenet", {"base": BASE[:3]})
+    [found] = read(tmp_path)["4-r-lenet"].lines[0].measured
+    assert (found.seeds, found.pairs) == (5, 3)
+    assert found.verdict.endswith(" (over 3 seeds of base)")
+
+
+def test_seeds_without_a_result_are_said(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": R})
+    path = tmp_path / "a/records.jsonl"
+    left = [row for row in read_records(path) if (row.method, row.seed) not in {("r", 1), ("r", 4)}]
+    write_records(path, left)
+    entry = read(tmp_path)["4-r-lenet"]
+    assert entry.why == "3 of 5 seeds; 2 more seeds asked for and without a result"
+
+
+def test_what_follows_the_data_set_counts_as_a_departure_too(tmp_path: Path, run: Callable[..., None]) -> None:
+    """These two recipes say nothing of radius and augmentation: the customary ones are theirs."""
+    run(tmp_path / "a", "4-fgsm-lenet", {"base": BASE, "fgsm": R}, settings={"radius": 0.3})
+    augment = replace(customs("imagenet")[0], erase=0.9)
+    run(tmp_path / "b", "1-r-condensenet-g8", {"base": BASE}, key=KEYS["random crop"], train={"augment": augment})
+    entries = read(tmp_path)
+    assert entries["4-fgsm-lenet"].why == "radius 0.3 instead of 0.1"
+    assert entries["1-condensenet-g8"].why == "augmentation's erase 0.9 instead of 0"
+
+
+def test_equal_differences_exclude_nothing(tmp_path: Path, run: Callable[..., None]) -> None:
+    """Two seeds that both differ by 2 images: an interval of no width, which is no evidence against -0.22 points."""
+    run(tmp_path / "a", "4-r-lenet", {"base": [50, 52], "r": [48, 50]})
+    assert read(tmp_path)["4-r-lenet"].lines[0].measured[0].verdict == "no difference seen"
+
+
+def test_one_seed_adds_no_comparison(tmp_path: Path, run: Callable[..., None]) -> None:
+    run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": R})
+    run(tmp_path / "b", "4-r-capsnet", {"base": [50], "r": [28]})
+    found = read(tmp_path)["4-r-lenet"].lines[0].measured[0]
+    assert found.p_holm == found.p
+
+
+def test_each_printed_measure_is_a_shift_that_is_measured() -> None:
+    for what, key in KEYS.items():
+        info = tiny_info(classes=9, shape=(1, 8, 8) if what == "error" else (3, 8, 8))
+        assert key in [shift.key for shift in suites.find((key[0],), info)]
 
 
 def test_published_weights_are_a_state_of_their_own(tmp_path: Path) -> None:

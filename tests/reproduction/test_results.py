@@ -29,6 +29,17 @@ def test_seeds_of_one_training_are_pooled_over_folders(tmp_path: Path, run: Call
     assert base.errors(("fgsm", "fgsm", 0.1)) == {}
 
 
+def test_a_seed_keeps_what_each_folder_measured_of_it(tmp_path: Path, run: Callable[..., None]) -> None:
+    top5 = ("top5", "top5", 0.0)
+    run(tmp_path / "a", "4-r-lenet", {"base": [50, 51], "r": [48, 49]})
+    run(tmp_path / "b", "4-r-lenet", {"base": [5, 6], "r": [4, 5]}, key=top5)
+    base, r = read_pools(tmp_path)
+    assert base.errors(CLEAN) == pytest.approx({0: 0.0050, 1: 0.0051})
+    assert base.errors(top5) == pytest.approx({0: 0.0005, 1: 0.0006})
+    assert r.base is not None
+    assert r.base.errors(top5) == base.errors(top5)
+
+
 def test_a_method_is_paired_with_base_of_another_folder(tmp_path: Path, run: Callable[..., None]) -> None:
     """Where the noise goes is no part of how base was trained."""
     run(tmp_path / "hidden", "4-r-lenet", {"base": [50], "r": [48]}, settings={"where": "hidden"})

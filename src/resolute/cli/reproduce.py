@@ -10,6 +10,7 @@ from rich.console import Console
 
 from resolute.cli.compare import command_line
 from resolute.cli.flags import Compile, DataDir, Device, Precision
+from resolute.errors import InputError
 
 if TYPE_CHECKING:
     from resolute.paper import Row
@@ -36,7 +37,9 @@ def reproduce(
     device: Device = None,
     precision: Precision = None,
     compile: Compile = None,  # noqa: A002
-    out: Annotated[Path, typer.Option(help="Folder of the runs, one below it for each row.")] = Path("runs/reproduce"),
+    out: Annotated[Path, typer.Option(help="Folder of the runs, one below it for each network.")] = Path(
+        "runs/reproduce"
+    ),
     results: Annotated[
         Path | None, typer.Option(help="Folder of runs to read; by default experiments/results, else what is packaged.")
     ] = None,
@@ -48,9 +51,10 @@ def reproduce(
     """
     from resolute import paper, reproduction
 
+    train = {"device": device, "precision": precision, "compile": compile}
+    given = {name: value for name, value in train.items() if value is not None}
+    _check(row, pretrained, {"scale": scale, "seeds": seeds, "data-dir": data_dir, **train})
     if row is not None:
-        train = {"device": device, "precision": precision, "compile": compile}
-        given = {name: value for name, value in train.items() if value is not None}
         _run(paper.find(row, table), scale, pretrained, out, data_dir, seeds, given)
         return
     paper.of_table(table)
@@ -64,6 +68,17 @@ def reproduce(
     shown = [entry for entry in entries if table in (None, entry.row.table)]
     for part in reproduction.console_ledger(shown):
         console.print(part, highlight=False)
+
+
+def _check(row: str | None, pretrained: bool, flags: dict[str, Any]) -> None:
+    """Refuse flags that would be passed over."""
+    given = [f"--{name}" for name, value in {**flags, "pretrained": pretrained or None}.items() if value is not None]
+    if row is None and given:
+        verb = "is" if len(given) == 1 else "are"
+        raise InputError(f"{', '.join(given)} {verb} for a run: name its row, --row R-LeNet.")
+    idle = [flag for flag in given if flag not in ("--pretrained", "--data-dir", "--device")]
+    if pretrained and idle:
+        raise InputError(f"--pretrained trains nothing: leave {', '.join(idle)} out.")
 
 
 def _run(

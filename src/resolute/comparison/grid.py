@@ -75,7 +75,7 @@ def compare(
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it is a number of processes, 1 or more.")
     splits = load_splits(recipe)
-    recipe = recipe.resolved(splits.test.info)
+    recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check(recipe, splits)
     _claim(out, recipe, splits.test, command)
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
@@ -171,7 +171,7 @@ def train_one(recipe: Recipe, out: str | Path, *, command: str = "") -> list[Rec
         raise InputError(f"{len(recipe.cells)} networks were asked for; compare trains several, and train one.")
     check_alone(recipe.train)
     splits = load_splits(recipe)
-    recipe = recipe.resolved(splits.test.info)
+    recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check(recipe, splits)
     if rank(recipe.train) == 0:
         _claim(out, recipe, splits.test, command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resolute.data.augmentation import Augment, augment
 from resolute.data.batching import batches, take, training_batches
-from resolute.data.catalog import DATASETS, data_root, load
+from resolute.data.catalog import DATASETS, customs, data_root, load
 from resolute.data.info import DataInfo, Images
 from resolute.data.seeding import augment_generator, epoch_order
 from resolute.data.splits import SPLITS, balanced_part
@@ -19,6 +19,7 @@ __all__ = [
     "augment_generator",
     "balanced_part",
     "batches",
+    "customs",
     "data_root",
     "epoch_order",
     "load",

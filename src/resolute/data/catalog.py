@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolute.data.digits import load_digits
+from resolute.data.digits import INFO, load_digits
 from resolute.data.encoded import load_encoded
 from resolute.data.folder import open_folder
-from resolute.data.imagenet import load_imagenet
+from resolute.data.imagenet import AUGMENT, RADIUS, load_imagenet
 from resolute.data.parquet import open_parquet, parquet_files
 from resolute.data.published import PUBLISHED, loader
 from resolute.data.splits import SPLITS
@@ -18,6 +18,7 @@ from resolute.errors import InputError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resolute.data.augmentation import Augment
     from resolute.data.info import Images
 
 DATASETS: dict[str, Callable[[Path, str], Images]] = {
@@ -26,6 +27,30 @@ DATASETS: dict[str, Callable[[Path, str], Images]] = {
     "imagenet": load_imagenet,
 }
 """Loaders by name: ``(root, split) -> Images``."""
+
+
+def customs(name: str) -> tuple[Augment, float]:
+    """Tell what is customary for a named data set, without loading it: the same as in its images' description.
+
+    Args:
+        name: A name in ``DATASETS``.
+
+    Returns:
+        The augmentation for training, and the FGSM radius for training in pixel units.
+
+    Raises:
+        InputError: If there is no data set of that name.
+
+    Examples:
+        >>> customs("mnist")[1]
+        0.1
+    """
+    if name not in DATASETS:
+        raise InputError(unknown("data set", name, DATASETS))
+    if name == "imagenet":
+        return AUGMENT, RADIUS
+    info = INFO if name == "digits" else PUBLISHED[name].info
+    return info.augment, info.radius
 
 
 def data_root(root: str | Path | None = None) -> Path:

@@ -22,6 +22,10 @@ SIDE = 224
 CENTRE = 0.875
 """Side of the centre that is tested over the shorter side that the image is resized to: 224 of 256."""
 CLASSES = 1000
+AUGMENT = Augment(flip=True, crop=0.08)
+"""torchvision's."""
+RADIUS = 4 / 255
+"""Wong et al. (2020)."""
 
 
 def load_imagenet(root: Path, split: str, size: int | None = None) -> Images:
@@ -71,8 +75,8 @@ def _info(encoded: Encoded, side: int) -> DataInfo:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         class_names=encoded.class_names,
-        augment=Augment(flip=True, crop=0.08),
-        radius=4 / 255,
+        augment=AUGMENT,
+        radius=RADIUS,
         radii=(2 / 255, 4 / 255, 8 / 255),
     )
 

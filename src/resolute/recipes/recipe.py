@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from resolute import methods
 from resolute.data import Augment
 from resolute.errors import InputError
 from resolute.methods import Settings
 from resolute.training import TrainConfig
-
-if TYPE_CHECKING:
-    from resolute.data import DataInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +75,18 @@ class Recipe:
         """The runs as (method, seed), methods alternating, so that a slow hour slows all of them."""
         return [(method, seed) for seed in self.seeds for method in self.methods]
 
-    def resolved(self, info: DataInfo) -> Recipe:
+    def resolved(self, augment: Augment, radius: float) -> Recipe:
         """Fill in what follows the data set: the radius of FGSM training and the augmentation.
 
         Args:
-            info: Description of the data set.
+            augment: What is customary for it.
+            radius: What is customary for it, in pixel units.
 
         Returns:
             A recipe without those two None.
         """
-        train = dataclasses.replace(self.train, augment=self.train.augment or info.augment)
-        return dataclasses.replace(self, settings=self.settings.resolved(info.radius), train=train)
+        train = dataclasses.replace(self.train, augment=self.train.augment or augment)
+        return dataclasses.replace(self, settings=self.settings.resolved(radius), train=train)
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from resolute.data import customs
 from resolute.recipes import TRAINED, WEIGHTS
-from resolute.report.formats import fraction
+from resolute.report.formats import count, fraction
 from resolute.reproduction.results import WEIGHTS as PRETRAINED
 from resolute.reproduction.results import training_of
 
 if TYPE_CHECKING:
     from resolute.paper import Row
+    from resolute.records import Key
     from resolute.reproduction.results import Pool
+
+
+COPIES = {"cifar10-jpeg": "cifar10"}
+"""Folders that hold a data set in another form, by their names."""
 
 
 def fits(row: Row, pool: Pool) -> bool:
@@ -23,45 +29,44 @@ def fits(row: Row, pool: Pool) -> bool:
         pool: The pool.
 
     Returns:
-        Whether it did. Another rate of dropout is the same network; ``cifar10-jpeg`` is a copy of ``cifar10``; a part
-        of the training set is another set.
+        Whether it did. Another rate of dropout is the same network; a folder named as in `COPIES` holds the same set;
+        a part of the training set is another set.
     """
     if pool.method == PRETRAINED:
         weights = WEIGHTS.get(row.id)
         return row.method == "base" and weights is not None and weights.model == pool.training["model"]
     if row.id not in TRAINED or pool.method != row.method or pool.training["train_fraction"] < 1:
         return False
-    recipe, data = TRAINED[row.id].recipe, _copy(pool.training["data"])
+    recipe, data = TRAINED[row.id].recipe, _folder(pool.training["data"])
     same_network = _without_rate(pool.training["model"]) == _without_rate(recipe.model)
-    return same_network and (data == recipe.data or data.startswith(f"{recipe.data}-"))
+    return same_network and COPIES.get(data, data) == recipe.data
 
 
-def departures(row: Row, pool: Pool) -> tuple[str, ...]:
-    """Say in what a pool departs from the row's recipe.
+def departures(row: Row, pool: Pool, key: Key) -> tuple[str, ...]:
+    """Say in what a measurement departs from the row's recipe.
 
     Args:
         row: The row.
         pool: A pool that fits it.
+        key: What was measured: suite, shift and severity.
 
     Returns:
         ``"epochs 12 instead of 120"`` and so on; empty for the recipe as it stands. Published weights have none.
     """
     if pool.method == PRETRAINED:
         return WEIGHTS[row.id].deviations
-    recipe = TRAINED[row.id].recipe
-    ours, theirs = training_of(recipe), dict(pool.training)
-    wanted = {"eps": recipe.settings.eps, "p": recipe.settings.p, "where": recipe.settings.where}
-    if recipe.settings.radius is not None:
-        wanted["radius"] = recipe.settings.radius
-    ours |= {name: wanted[name] for name in pool.setting if name in wanted}
-    theirs |= {name: pool.setting[name] for name in pool.setting if name in wanted}
+    recipe = TRAINED[row.id].recipe.resolved(*customs(row.data))
+    ours, theirs = training_of(recipe), {**pool.training, **pool.setting}
+    ours |= {name: getattr(recipe.settings, name) for name in pool.setting}
     said = [
         f"{_plain(name)} {_shown(name, theirs[name])} instead of {_shown(name, ours[name])}"
         for name in theirs
         if name in ours and theirs[name] != ours[name]
     ]
-    if (count := len(pool.counts)) < len(recipe.seeds):
-        said.append(f"{count} of {len(recipe.seeds)} seeds")
+    if (seeds := len(pool.errors(key))) < len(recipe.seeds):
+        said.append(f"{seeds} of {len(recipe.seeds)} seeds")
+    if lost := len(pool.asked - pool.counts.keys()):
+        said.append(f"{count(lost, 'more seed')} asked for and without a result")
     return tuple(said)
 
 
@@ -81,7 +86,7 @@ def setting_words(pool: Pool) -> str:
     return f"radius {fraction(setting['radius'])}" if "radius" in setting else ""
 
 
-def _copy(data: str) -> str:
+def _folder(data: str) -> str:
     return PurePath(data).name
 
 
@@ -95,7 +100,7 @@ def _plain(name: str) -> str:
 
 def _shown(name: str, value: Any) -> str:
     if name == "data":
-        return _copy(value)
+        return _folder(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, (list, tuple)):

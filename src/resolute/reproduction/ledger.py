@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolute import paper
 from resolute.recipes import QUOTED, TRAINED
+from resolute.report.formats import count
 from resolute.reproduction.departures import departures, fits, setting_words
 from resolute.reproduction.results import WEIGHTS as PRETRAINED
 from resolute.reproduction.wording import judge, needs
@@ -51,7 +52,7 @@ class Measured:
         difference: To base with the same seeds, in percentage points of the printed measure, with its 95 % interval;
             None for base rows and where base was not run.
         pairs: Number of seeds that method and base share.
-        p: Of the paired t test over seeds; NaN where there is no difference to test.
+        p: Of the paired t test over seeds; NaN where there is no difference to test, or one pair.
         p_holm: ``p`` after Holm over all differences of the ledger.
         verdict: What that says of the claim, in words; "" where there is nothing to say.
     """
@@ -137,12 +138,12 @@ def _same(row: Row, value: Value) -> Value:
 def _ordered(row: Row, pools: Iterable[Pool], key: Key) -> list[Pool]:
     """Take the pools that measured a row, those nearest to its recipe first."""
     fitting = [pool for pool in pools if fits(row, pool) and pool.errors(key)]
-    return sorted(fitting, key=lambda pool: (len(departures(row, pool)), -len(pool.errors(key))))
+    return sorted(fitting, key=lambda pool: (len(departures(row, pool, key)), -len(pool.errors(key))))
 
 
 def _measure(row: Row, value: Value, pool: Pool, key: Key) -> Measured:
     errors = pool.errors(key)
-    departs = departures(row, pool)
+    departs = departures(row, pool, key)
     difference, p, pairs = _difference(pool, key)
     return Measured(
         value=_in_metric(_interval(errors, pool.images(key)), value),
@@ -150,18 +151,18 @@ def _measure(row: Row, value: Value, pool: Pool, key: Key) -> Measured:
         images=pool.images(key),
         setting=setting_words(pool),
         departures=departs,
-        state=_state(row, pool, departs),
+        state=_state(row, pool, len(errors), departs),
         difference=None if difference is None else _points(difference, value),
         pairs=pairs,
         p=p,
     )
 
 
-def _state(row: Row, pool: Pool, departs: tuple[str, ...]) -> str:
+def _state(row: Row, pool: Pool, seeds: int, departs: tuple[str, ...]) -> str:
     if pool.method == PRETRAINED:
         return JUDGED
     recipe = TRAINED[row.id].recipe
-    short = pool.training["train.epochs"] < recipe.train.epochs or len(pool.counts) < len(recipe.seeds)
+    short = pool.training["train.epochs"] < recipe.train.epochs or seeds < len(recipe.seeds)
     return REDUCED if short else OTHER if departs else FULL
 
 
@@ -180,7 +181,7 @@ def _difference(pool: Pool, key: Key) -> tuple[Interval | None, float, int]:
     if not shared:
         return None, math.nan, 0
     difference, p = paired_t([own[seed] - base[seed] for seed in shared])
-    return difference, p, len(shared)
+    return difference, p if len(shared) > 1 else math.nan, len(shared)
 
 
 def _in_metric(error: Interval, value: Value) -> Interval:
@@ -211,4 +212,6 @@ def _judged(line: Line, measured: Measured, p: float) -> Measured:
         return replace(measured, p_holm=p)
     sign = -1 if line.value.higher_is_better else 1
     found = verdict(sign * measured.difference.mean, p)
-    return replace(measured, p_holm=p, verdict=judge(sign * line.claimed, found, line.claimed, measured.difference))
+    words = judge(sign * line.claimed, found, line.claimed, measured.difference)
+    shared = f" (over {count(measured.pairs, 'seed')} of base)" if measured.pairs < measured.seeds else ""
+    return replace(measured, p_holm=p, verdict=words + shared)

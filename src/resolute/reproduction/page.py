@@ -41,7 +41,8 @@ How to read it:
 - Measured values have a 95 % interval (Student's t over n seeds; with one seed Wilson's over images). Differences are
   over the same seeds, tested by the paired t test over seeds, adjusted by Holm over the whole ledger; p of 0.05 or less
   is called a difference. The test looks at seeds, not at images: it speaks of new seeds on these test images.
-- "The claimed one possible": the claimed difference lies in the measured interval. "Excluded": it does not.
+- "The claimed one possible": the claimed difference lies in the measured 95 % interval, which is that of this one
+  difference, not adjusted for their number. "Excluded": it does not.
 - *Full recipe*: the row's recipe below, with its seeds. *Reduced recipe*: fewer epochs or seeds. *Another
   recipe*: as long, and different. *Runs, not measured*: a smoke run goes through, and what a measurement would take is
   said; GPU hours are for all seeds, from multiply-adds at 50 Tflop/s, and so a lower bound. *Quoted*: not trained here.

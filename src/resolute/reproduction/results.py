@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolute.data import Augment
 from resolute.errors import InputError
+from resolute.methods import Settings, settings_of
 from resolute.recipes import Recipe
 from resolute.records import read_json, read_records
 from resolute.training import TrainConfig
@@ -33,9 +34,10 @@ class Pool:
 
     Attributes:
         training: How: the fields of a recipe that matter, nested ones as ``train.epochs``; defaults filled in.
-        method: Name of the method.
+        method: Name of the method, without what a variant's name says of its settings.
         setting: What of `Settings` the method depends on: eps, p and where of ``r``, radius of ``fgsm``.
         counts: By seed, by (suite, shift, severity): the record.
+        asked: The seeds that its runs were to have; those without records diverged or are not finished.
         base: The pool of base of the same training; None for base itself, and where it was not run.
     """
 
@@ -43,6 +45,7 @@ class Pool:
     method: str
     setting: Mapping[str, Any]
     counts: Mapping[int, Mapping[Key, Record]]
+    asked: frozenset[int]
     base: Pool | None = None
 
     def errors(self, key: Key) -> dict[int, float]:
@@ -108,8 +111,7 @@ def read_pools(folder: Path) -> list[Pool]:
     found: dict[str, Pool] = {}
     for run in sorted(path.parent for path in folder.rglob("recipe.json") if (path.parent / "records.jsonl").exists()):
         for key, pool in _read_run(run):
-            counts = pool.counts if key not in found else {**pool.counts, **found[key].counts}
-            found[key] = dataclasses.replace(pool, counts=counts)
+            found[key] = pool if key not in found else _joined(found[key], pool)
     bases = {_key(pool.training): pool for pool in found.values() if pool.method == "base"}
     return [
         pool if pool.method == "base" else dataclasses.replace(pool, base=bases.get(_key(pool.training)))
@@ -117,22 +119,31 @@ def read_pools(folder: Path) -> list[Pool]:
     ]
 
 
+def _joined(first: Pool, second: Pool) -> Pool:
+    """Put two runs of one training together; of what both measured the first counts."""
+    seeds = dict.fromkeys((*first.counts, *second.counts))
+    counts = {seed: {**second.counts.get(seed, {}), **first.counts.get(seed, {})} for seed in seeds}
+    return dataclasses.replace(first, counts=counts, asked=first.asked | second.asked)
+
+
 def _read_run(run: Path) -> Iterator[tuple[str, Pool]]:
     stored = read_json(run / "recipe.json")
     try:
-        training, settings, is_measurement = _training(stored), stored["settings"], _is_measurement(stored)
+        training, settings = _training(stored), Settings(**stored["settings"])
+        asked, is_measurement = frozenset(stored["seeds"]), _is_measurement(stored)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{run / 'recipe.json'} is not a recipe of `resolute compare` ({error!r}).") from error
     if not is_measurement:
         return
     rows = read_records(run / "records.jsonl")
     for method in dict.fromkeys(row.method for row in rows):
-        setting = _setting(method, settings)
+        name = method.partition("@")[0]
+        setting = _setting(name, dataclasses.asdict(settings_of(method, settings)))
         counts: dict[int, dict[Key, Record]] = {}
         for row in rows:
             if row.method == method:
                 counts.setdefault(row.seed, {})[row.key] = row
-        yield f"{method} {_key(setting)} {_key(training)}", Pool(training, method, setting, counts)
+        yield f"{name} {_key(setting)} {_key(training)}", Pool(training, name, setting, counts, asked)
 
 
 def _is_measurement(stored: dict[str, Any]) -> bool:

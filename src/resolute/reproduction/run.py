@@ -12,7 +12,7 @@ from resolute.errors import InputError
 from resolute.evaluation import measure, records
 from resolute.recipes import QUOTED, TRAINED, WEIGHTS
 from resolute.recipes.row import TOP_1_AND_5
-from resolute.records import environment, write_json, write_records
+from resolute.records import environment, read_json, write_json, write_records
 from resolute.reproduction.results import WEIGHTS as PRETRAINED
 from resolute.reproduction.scale import scaled
 
@@ -36,7 +36,8 @@ def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **tr
         train: Fields of `TrainConfig` to set: ``device``, ``precision``, ``compile``.
 
     Returns:
-        The recipe: the row's method, and base with the same seeds.
+        The recipe: the row's method, and base with the same seeds. It is named after the base row and the scale, since
+        the rows of a network share one run, in which base is trained once.
 
     Raises:
         InputError: If the row is one that is not trained, or the scale is unknown.
@@ -46,11 +47,12 @@ def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **tr
         raise InputError(f"row {row.id} is quoted and not trained: {QUOTED[row.id]}.{judged}")
     recipe = scaled(TRAINED[row.id].recipe, scale, out)
     own = recipe.seeds if seeds is None else tuple(range(seeds))
-    return replace(recipe, train=replace(recipe.train, **train), seeds=own)
+    name = f"{row.base.id}-{scale}"
+    return replace(recipe, name=name, train=replace(recipe.train, **train), seeds=own)
 
 
 def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command: str = "") -> tuple[Path, Summary]:
-    """Train a row and its base row, judge both, write a report; a killed run goes on.
+    """Train a row and its base row, judge both, write a report; a killed run goes on, and finished networks stay.
 
     Args:
         recipe: As `recipe_of` gives it.
@@ -59,10 +61,12 @@ def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command
         command: The command line, for the report.
 
     Returns:
-        The run directory, and what was seen.
+        The run directory, and what was seen, of the network's other rows as well where they were run before.
     """
     folder = out / recipe.name
-    return folder, compare(replace(recipe, data_dir=data_dir), folder, command=command)
+    stored = read_json(folder / "recipe.json") if (folder / "recipe.json").exists() else {}
+    methods = tuple(dict.fromkeys((*recipe.methods, *stored.get("methods", ()))))
+    return folder, compare(replace(recipe, methods=methods, data_dir=data_dir), folder, command=command)
 
 
 def judge_weights(

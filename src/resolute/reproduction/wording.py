@@ -60,9 +60,10 @@ def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> s
     if math.isnan(measured.low):
         return "one seed says nothing"
     within = measured.low - ROUNDING <= claimed <= measured.high + ROUNDING
-    size = "the claimed one possible" if within else "the claimed one excluded"
+    if found == "no difference seen" and measured.high - measured.low < ROUNDING:  # equal differences bound nothing
+        return found
     if found == "no difference seen":
-        return f"no difference seen, {size}"
+        return f"{found}, the claimed one {'possible' if within else 'excluded'}"
     if found == wanted:
         return f"{found}, as claimed" if within else f"{found}, by {_beside(claimed, measured)}"
     return f"{found}, where {wanted} is claimed"

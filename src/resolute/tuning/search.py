@@ -63,7 +63,8 @@ def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | N
     optuna, out, start = load_optuna(), Path(out), time.monotonic()
     console = console or Console(stderr=True)
     splits = load_splits(plan.held_out)
-    recipe = plan.held_out.resolved(splits.test.info)
+    info = splits.test.info
+    recipe = plan.held_out.resolved(info.augment, info.radius)
     for place in plan.places:
         name = variant(plan.method, Settings(eps=plan.eps[0], where=place))
         check(replace(recipe, methods=(recipe.baseline, name)), splits)
