@@ -91,3 +91,17 @@ def test_paired_t_where_t_has_no_value(differences: list[float], p: float) -> No
     assert interval.mean == pytest.approx(differences[0])
     if len(differences) > 1:
         assert interval.low == interval.mean == interval.high
+
+
+def test_the_interval_of_an_error_stays_in_range() -> None:
+    low, high = stats.error_interval([0.0, 0.05], 100), stats.error_interval([1.0, 0.95], 100)
+    assert stats.mean_t([0.0, 0.05]).low < low.low == 0.0
+    assert stats.mean_t([1.0, 0.95]).high > high.high == 1.0
+    assert stats.error_interval([0.2, 0.3, 0.25], 100) == stats.mean_t([0.2, 0.3, 0.25])
+
+
+def test_the_interval_of_one_seeds_error_is_that_of_its_images() -> None:
+    assert stats.error_interval([0.02], 100) == stats.wilson(2, 100)
+    several = stats.error_interval([0.015], 100)  # over two shifts: 1 and 2 of 100
+    assert several.mean == 0.015
+    assert several.low <= 0.015 <= several.high

@@ -19,6 +19,7 @@ from resolute.errors import InputError
 from resolute.methods import Settings, settings_of
 from resolute.records import cell_name, read_records, write_bits, write_records
 from resolute.report import load_run
+from resolute.sharing import locked
 from resolute.training import TrainConfig
 from resolute.tuning import Plan, search, tune
 
@@ -131,11 +132,89 @@ def test_what_is_worse_than_the_median_gets_three_seeds(found: Found) -> None:
 def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     made = trained(lambda _: 0.1)
     tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
-    assert tuned.stopped == "stopped early: at no setting does the 95 % interval reach a gain of 1 points"
+    assert tuned.stopped == (
+        "stopped early: at no setting that got every seed does the 95 % interval reach a gain of 1 points"
+    )
     assert len(tuned.tried) == len(PLAN.grid)
     assert tuned.best is None
     assert tuned.sentence.startswith("No setting of r differs from base for the better; the lowest error came with")
     assert len(made) <= 5 * 7
+
+
+def test_bad_settings_do_not_keep_it_from_stopping(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    """One place is so bad that it is dropped with an interval as wide as its three seeds differ."""
+    trained(lambda settings: 0.1 if settings.where != "both" else 0.5 + 0.4 * settings.eps)
+    lucky = search.fill  # type: ignore[attr-defined]
+
+    def fill(recipe: Any, splits: Any, out: Path, **given: Any) -> None:
+        lucky(recipe, splits, out, **given)
+        for cell in (out / "cells").glob("r@eps=0.5@where=both-seed1"):
+            (cell / "records.jsonl").unlink(missing_ok=True)
+            (cell / "diverged.json").write_text("{}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "fill", fill)
+        tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
+    assert tuned.stopped.startswith("stopped early")
+
+
+def test_the_least_gain_follows_the_baselines_error(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    """Half a point would be as much as a baseline of 0.5 % errs in all."""
+    trained(lambda _: 0.1)
+    tuned = tune(replace(PLAN, trials=7), tmp_path / "high", console=quiet())
+    assert tuned.stopped.endswith("a gain of 0.5 points")
+    sparse = search.fill  # type: ignore[attr-defined]
+
+    def fill(recipe: Any, splits: Any, out: Path, **given: Any) -> None:
+        sparse(recipe, splits, out, **given)
+        for cell in out.glob("cells/*"):
+            right = np.arange(N) >= 20
+            write_bits(cell / "bits.npz", {KEY: right})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "fill", fill)
+        tuned = tune(replace(PLAN, trials=7), tmp_path / "low", console=quiet())
+    assert tuned.stopped.endswith("a gain of 0.25 points")
+
+
+def test_what_was_not_queued_when_it_was_killed_is_queued(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda _: 0.1)
+    tmp_path.joinpath("run").mkdir()
+    study = search._study(optuna, replace(PLAN, eps=(0.1,)), tmp_path / "run")
+    assert len(study.trials) == 3
+    study = search._study(optuna, PLAN, tmp_path / "run")
+    assert [trial.system_attrs["fixed_params"]["eps"] for trial in study.trials] == [0.1] * 3 + [0.5] * 3
+
+
+def test_two_cannot_go_on_with_one_study(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda _: 0.1)
+    tune(replace(PLAN, trials=1), tmp_path / "run", console=quiet())
+    with (
+        locked(tmp_path / "run/.locks", "tune"),
+        pytest.raises(InputError, match=r"another `resolute tune` is at work"),
+    ):
+        tune(PLAN, tmp_path / "run", console=quiet())
+
+
+def test_other_images_are_another_study(tmp_path: Path, found: Found) -> None:
+    run = shutil.copytree(found[1], tmp_path / "run")
+    stored = json.loads((run / "tuning.json").read_text())
+    stored["data_info"]["classes"] = 11
+    (run / "tuning.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="holds another tuning: data_info differ"):
+        tune(PLAN, run, console=quiet())
+
+
+def test_it_says_how_long_it_may_take(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda _: 0.1)
+    console = quiet()
+    tune(replace(PLAN, trials=2), tmp_path / "run", console=console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 2
+    assert re.fullmatch(
+        r"1: r@eps=0.1@where=hidden: .* points to base, 5 seeds; 0:00:\d\d, at most 0:00:\d\d left", lines[0]
+    )
+    assert lines[1].endswith("at most 0:00:00 left")
 
 
 def test_it_goes_on_while_something_might_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:

@@ -56,7 +56,10 @@ def tune(
     where: Annotated[str | None, typer.Option(help="Places to try, comma-separated: input,hidden,both.")] = None,
     trials: Annotated[int, typer.Option(help="Settings that are tried at most.")] = 20,
     seeds: Annotated[int, typer.Option(help="Paired seeds of a finalist; 3 of them for every setting.")] = 5,
-    margin: Annotated[float, typer.Option(help="Gain in percentage points below which nothing is gained.")] = 0.5,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Gain in points that is none; by default half of the baseline's error, at most 0.5."),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which no further setting is tried.")] = None,
     device: Device = None,
     precision: Precision = None,
@@ -76,7 +79,8 @@ def tune(
     grid: dict[str, Any] = {"eps": tuple(map(_number, eps.split(",")))} if eps else {}
     grid |= {"places": tuple(where.split(","))} if where else {}
     made = make_recipe(recipe, flags | {"seeds": seeds})
-    plan = tuning.Plan(made, method, trials=trials, margin=margin / 100, timeout=timeout, jobs=jobs, **grid)
+    least = None if margin is None else margin / 100
+    plan = tuning.Plan(made, method, trials=trials, margin=least, timeout=timeout, jobs=jobs, **grid)
     folder = out or tuning.default_folder(plan)
     try:
         tuned = tuning.tune(plan, folder, command=command_line())
@@ -91,13 +95,14 @@ def tune(
 
 
 def _final(recipe: str | None, flags: dict[str, Any], method: str, settings: Settings, seeds: int) -> str:
+    """Write the command for the test set, with seeds that nothing was chosen on."""
     words = ["resolute", "compare", *([recipe] if recipe else [])]
     for name, value in flags.items():
         flag = name.replace("_", "-")
         if name != "suites":
             switch = [f"--{flag}" if value else f"--no-{flag}"]
             words += switch if isinstance(value, bool) else [f"--{flag}", str(value)]
-    words += ["--methods", f"base,{method}", "--seeds", str(seeds), "--eps", f"{settings.eps:g}"]
+    words += ["--methods", f"base,{method}", "--seeds", f"{seeds}-{2 * seeds - 1}", "--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
     return shlex.join([*words, "--where", str(settings.where)])
 

@@ -13,7 +13,7 @@ from resolute.errors import InputError
 from resolute.records import read_bits, read_json
 from resolute.report.benchmarks import Benchmark, benchmarks
 from resolute.report.formats import fraction, severity
-from resolute.stats import Interval, Verdict, holm, mcnemar_clustered, verdict, wilson
+from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,7 +166,7 @@ def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequen
     adjusted = {name: together[len(lines) * at :] for at, name in enumerate(others)}
     rows = []
     for at, ((suite, shift, level, _), own) in enumerate(zip(lines, wrong, strict=True)):
-        errors = {name: error_interval(array) for name, array in own.items()}
+        errors = {name: bounded(array) for name, array in own.items()}
         pairs = {}
         for name in others:
             difference, p_holm = paired_interval(own[name], own[first]), float(adjusted[name][at])
@@ -179,7 +179,7 @@ def _wrong(found: Mapping[Key, NDArray[np.bool_]], keys: Sequence[Key]) -> NDArr
     return ~np.stack([found[key] for key in keys])
 
 
-def error_interval(wrong: NDArray[np.bool_]) -> Interval:
+def bounded(wrong: NDArray[np.bool_]) -> Interval:
     """Bound the mean error over some shifts of the same images.
 
     The images are the independent units: the interval is Wilson's for the mean error and n images, which is exact for
@@ -191,9 +191,7 @@ def error_interval(wrong: NDArray[np.bool_]) -> Interval:
     Returns:
         The mean error and its 95 % bounds.
     """
-    n, mean = wrong.shape[1], float(wrong.mean())
-    counted = wilson(round(mean * n), n)
-    return Interval(mean, min(counted.low, mean), max(counted.high, mean))
+    return error_interval([wrong.mean()], wrong.shape[1])
 
 
 def paired_interval(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> Interval:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resolute.report.wording import limits, sentence
-from resolute.stats import Interval, compare_paired, holm, mean_t, verdict, wilson
+from resolute.stats import Interval, compare_paired, error_interval, holm, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -182,14 +182,7 @@ def _error(run: Run, method: str, keys: tuple[Key, ...]) -> Interval:
     seeds = run.finished(method)
     if not seeds:
         return Interval(np.nan, np.nan, np.nan)
-    wrong = run.wrong(method, seeds, keys)
-    over_seeds = wrong.mean(axis=(1, 2))
-    if len(seeds) == 1:  # n images, however many shifts each was shown under: no narrower than it is
-        mean = float(over_seeds[0])
-        interval = wilson(round(mean * run.n), run.n, LEVEL)
-        return Interval(mean, min(mean, interval.low), max(mean, interval.high))
-    interval = mean_t(over_seeds, LEVEL)
-    return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
+    return error_interval(run.wrong(method, seeds, keys).mean(axis=(1, 2)), run.n, LEVEL)
 
 
 def _shared(run: Run, a: str, b: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolute.report.formats import bounds, brief, count, percent, points, signed_bounds
-from resolute.stats import Interval, compare_paired, holm, mean_t, verdict, wilson
+from resolute.stats import compare_paired, error_interval, holm, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from resolute.methods import Settings
-    from resolute.stats import Paired, Verdict
+    from resolute.stats import Interval, Paired, Verdict
 
 WORDS = {"no difference seen": "none seen"}
 """Where there is little room."""
@@ -34,7 +34,7 @@ class Tried:
         error: Mean error and its 95 % interval over seeds, or with one seed over images.
         paired: Against the baseline with the same seeds.
         finalist: Whether it was trained with every seed.
-        p_holm: For finalists, ``paired.p`` after Holm over all of them; else NaN.
+        p_holm: For finalists, ``paired.p`` after Holm over all settings that were tried; else NaN.
         verdict: For finalists, what that shows; of others nothing is claimed.
     """
 
@@ -83,11 +83,10 @@ class Tuned:
         span = f", 95 % interval {signed_bounds(change)}" if chosen.seeds > 1 else ""
         evidence = f"{points(change.mean)} points{span}, {count(chosen.seeds, 'paired seed')}"
         if self.best:
-            finalists = sum(tried.finalist for tried in self.tried)
             return (
                 f"{self.method} with {spot} lowers the validation error of {self.baseline} to "
                 f"{percent(chosen.error.mean)} % ({evidence}, p = {chosen.p_holm:.2g} after Holm over "
-                f"{count(finalists, 'finalist')})."
+                f"{count(len(self.tried), 'setting')}). It was chosen on these images: its gain here is too good."
             )
         return (
             f"No setting of {self.method} differs from {self.baseline} for the better; the lowest error came with "
@@ -119,7 +118,8 @@ def sum_up(
     base = wrong[baseline]
     paired = {name: compare_paired(wrong[name], base[: len(wrong[name])]) for name in settings}
     finalists = [name for name in settings if len(wrong[name]) == len(base)]
-    adjusted = dict(zip(finalists, holm([paired[name].p for name in finalists]), strict=True))
+    dropped = [1.0] * (len(settings) - len(finalists))  # those were looked at too, though with fewer seeds
+    adjusted = dict(zip(finalists, holm([paired[name].p for name in finalists] + dropped).tolist(), strict=False))
     tried = tuple(
         Tried(
             name=name,
@@ -140,11 +140,7 @@ def sum_up(
 
 
 def _error(wrong: NDArray[np.bool_]) -> Interval:
-    over_seeds = wrong.mean(axis=(1, 2))
-    if len(over_seeds) > 1:
-        return mean_t(over_seeds)
-    mean, n = float(over_seeds[0]), wrong.shape[-1]
-    return wilson(round(mean * n), n)
+    return error_interval(wrong.mean(axis=(1, 2)), wrong.shape[-1])
 
 
 def console_tuned(tuned: Tuned) -> RenderableType:

@@ -12,7 +12,7 @@ from resolute.report.formats import count
 from resolute.reproduction.departures import departures, fits, setting_words
 from resolute.reproduction.results import WEIGHTS as PRETRAINED
 from resolute.reproduction.wording import judge, needs
-from resolute.stats import Interval, holm, mean_t, paired_t, verdict, wilson
+from resolute.stats import Interval, error_interval, holm, paired_t, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -146,7 +146,7 @@ def _measure(row: Row, value: Value, pool: Pool, key: Key) -> Measured:
     departs = departures(row, pool, key)
     difference, p, pairs = _difference(pool, key)
     return Measured(
-        value=_in_metric(_interval(errors, pool.images(key)), value),
+        value=_in_metric(error_interval(list(errors.values()), pool.images(key)), value),
         seeds=len(errors),
         images=pool.images(key),
         setting=setting_words(pool),
@@ -164,14 +164,6 @@ def _state(row: Row, pool: Pool, seeds: int, departs: tuple[str, ...]) -> str:
     recipe = TRAINED[row.id].recipe
     short = pool.training["train.epochs"] < recipe.train.epochs or seeds < len(recipe.seeds)
     return REDUCED if short else OTHER if departs else FULL
-
-
-def _interval(errors: dict[int, float], images: int) -> Interval:
-    numbers = list(errors.values())
-    if len(numbers) == 1:
-        return wilson(round(numbers[0] * images), images)
-    interval = mean_t(numbers)
-    return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
 
 
 def _difference(pool: Pool, key: Key) -> tuple[Interval | None, float, int]:

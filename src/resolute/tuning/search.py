@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import Timeout
 
 from resolute import report
 from resolute.comparison import check, fill, load_splits, settle
 from resolute.errors import InputError
 from resolute.methods import Settings
+from resolute.progress import clock
 from resolute.records import DIVERGED, cell_name, environment, read_bits, read_json, write_atomic, write_json
 from resolute.report.tuned import markdown_tuned, sum_up
 from resolute.report.tuned_figure import draw_tuned
+from resolute.sharing import locked
 from resolute.stats import paired_t
-from resolute.tuning.plan import SCREEN, Plan, variant
+from resolute.tuning.plan import MARGIN, SCREEN, Plan, variant
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from numpy.typing import NDArray
     from rich.console import Console
 
     from resolute.comparison import Splits
+    from resolute.data import DataInfo
     from resolute.recipes import Recipe
     from resolute.report.tuned import Tuned
 
 WARM_UP = 4
 """Settings that get every seed before any is dropped against their median."""
-NOTHING = "stopped early: at no setting does the 95 % interval reach a gain of {:.2g} points"
+NOTHING = "stopped early: at no setting that got every seed does the 95 % interval reach a gain of {:.2g} points"
 SPENT = "stopped after {} settings"
 LATE = "stopped after {:.0f} s, as asked"
 
@@ -38,12 +46,13 @@ LATE = "stopped after {:.0f} s, as asked"
 def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | None = None) -> Tuned:
     """Choose eps, p and place on the validation images; the test images are not even loaded.
 
-    Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. If its
-    mean difference to the baseline is above the median of those before it, it is dropped; else it is trained with
-    every seed and becomes a finalist. First come all places at each eps, then what Optuna's TPE proposes.
+    Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. Once there
+    are 4 finalists, a setting whose mean difference to the baseline is above the finalists' median (with these seeds)
+    is dropped; any other is trained with every seed and becomes a finalist. First come all places at each eps, then
+    what Optuna's TPE proposes.
 
     It stops when ``trials`` settings were tried, when time is up, or once all places were tried at each eps and the
-    lower ends of all paired 95 % intervals lie above ``-margin``: then no setting gains as much as the margin.
+    lower ends of all finalists' paired 95 % intervals lie above ``-margin``: then none of them gains as much as that.
 
     Args:
         plan: What to try.
@@ -56,7 +65,8 @@ def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | N
         Every setting with its interval, and the one to take.
 
     Raises:
-        InputError: If Optuna is missing, the folder holds something else, or training diverges.
+        InputError: If Optuna is missing, the folder holds something else or another process is at it, or the
+            baseline's training diverges.
     """
     from rich.console import Console
 
@@ -68,15 +78,18 @@ def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | N
     for place in plan.places:
         name = variant(plan.method, Settings(eps=plan.eps[0], where=place))
         check(replace(recipe, methods=(recipe.baseline, name)), splits)
-    _claim(out, plan)
-    study = _study(optuna, plan, out)
+    _claim(out, plan, info)
     lab = _Lab(plan, recipe, splits, out)
-    if plan.jobs > 1:
-        lab.train([name for name, _ in _settings(study, plan, queued=True)][: plan.trials], lab.screen, console)
-    while not (stopped := _reason(study, plan, lab, time.monotonic() - start)):
-        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # so that a resumed study goes the same way
-        _try(study, plan, lab, console)
-    return _conclude(lab, dict(_settings(study, plan)), stopped, command)
+    with _alone(out):
+        study = _study(optuna, plan, out)
+        found = _done(study)
+        while not (stopped := _reason(study, plan, lab, time.monotonic() - start)):
+            study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # a resumed study goes the same way
+            told = _try(study, plan, lab, console)
+            spent, done = time.monotonic() - start, _done(study)
+            left = clock(spent * (plan.trials - done) / (done - found))
+            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True)
+        return _conclude(lab, dict(_settings(study, plan)), stopped, command)
 
 
 def load_optuna() -> Any:
@@ -135,6 +148,11 @@ class _Lab:
             rows.append(self.known[name, seed])
         return np.array(rows)
 
+    def is_finalist(self, name: str) -> bool:
+        """Whether a variant was trained with every seed, and none of them diverged."""
+        cells = [self.out / "cells" / cell_name(name, seed) for seed in self.seeds]
+        return len(self.wrong(name)) == len(self.seeds) and not any((cell / DIVERGED).exists() for cell in cells)
+
     def differences(self, name: str) -> NDArray[np.float64]:
         """A variant's error minus the baseline's, for each finished seed."""
         own, base = self.wrong(name), self.wrong(self.recipe.baseline)
@@ -142,17 +160,26 @@ class _Lab:
         return each
 
 
-def _claim(out: Path, plan: Plan) -> None:
+def _alone(out: Path) -> AbstractContextManager[object]:
+    """Keep other processes out: a study that two go on with would hold trials of neither."""
+    try:
+        return locked(out / ".locks", "tune")
+    except Timeout:
+        raise InputError(f"another `resolute tune` is at work in {out}. Let it end, or choose another --out.") from None
+
+
+def _claim(out: Path, plan: Plan, info: DataInfo) -> None:
     path = out / "tuning.json"
+    identity = plan.identity | {"data_info": json.loads(json.dumps(dataclasses.asdict(info)))}
     if path.exists():
         stored = read_json(path)
-        differing = [key for key, value in plan.identity.items() if stored.get(key) != value]
+        differing = [key for key, value in identity.items() if stored.get(key, value) != value]
         if differing:
             raise InputError(f"{out} holds another tuning: {', '.join(differing)} differ. Choose another --out.")
         return
     if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no tuning. Choose another folder with --out.")
-    write_json(path, plan.identity)
+    write_json(path, identity)
     write_json(out / "environment.json", environment())
 
 
@@ -161,9 +188,9 @@ def _study(optuna: Any, plan: Plan, out: Path) -> Any:
     study = optuna.create_study(
         storage=f"sqlite:///{out / 'study.db'}", study_name="tune", pruner=pruner, load_if_exists=True
     )
-    if not study.trials:
-        for eps, place in plan.grid:
-            study.enqueue_trial({"where": place, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {}))
+    for eps, place in plan.grid:
+        given = {"where": place, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {})
+        study.enqueue_trial(given, skip_if_exists=True)
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a process that was killed
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(_given(trial))
@@ -194,41 +221,44 @@ def _settings(study: Any, plan: Plan, *, queued: bool = False) -> list[tuple[str
 
 def _reason(study: Any, plan: Plan, lab: _Lab, spent: float) -> str:
     """Why to stop now, or nothing."""
-    tried = dict(_settings(study, plan))
-    done = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials)
-    if tried and not _settings(study, plan, queued=True):
-        least = [paired_t(lab.differences(name))[0].low for name in tried]
-        if min(least) > -plan.margin:  # never with one seed, whose bounds are NaN
-            return NOTHING.format(100 * plan.margin)
+    done = _done(study)
+    if done and not _settings(study, plan, queued=True):
+        finalists = [name for name, _ in _settings(study, plan) if lab.is_finalist(name)]
+        least = [paired_t(lab.differences(name))[0].low for name in finalists]
+        margin = plan.margin or min(MARGIN, float(lab.wrong(lab.recipe.baseline).mean()) / 2)
+        if least and min(least) > -margin:  # never with one seed, whose bounds are NaN
+            return NOTHING.format(100 * margin)
     if done >= plan.trials:
         return SPENT.format(done)
     return LATE.format(spent) if done and plan.timeout and spent > plan.timeout else ""
 
 
-def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> None:
-    from rich.console import Console
+def _done(study: Any) -> int:
+    return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials)
 
+
+def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> str:
+    """Train a setting and say what it gave."""
+    queued = [name for name, _ in _settings(study, plan, queued=True)]
+    if plan.jobs > 1 and queued:  # networks of several settings, so that no process waits for the last of three seeds
+        lab.train(queued[: min(plan.jobs, plan.trials - _done(study))], lab.screen, console)
     trial = study.ask()
     trial.suggest_categorical("where", list(plan.places))
     trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps))
     if plan.method == "r":
         trial.suggest_float("p", 0.2, 0.8)
     name = variant(plan.method, _as_settings(plan, trial.params))
-    bar = console if console.is_terminal else Console(quiet=True)
-    lab.train([name], lab.screen, bar)
+    lab.train([name], lab.screen, console)
     screened = float(lab.differences(name)[: len(lab.screen)].mean())
     trial.report(screened, step=len(lab.screen))
     dropped = trial.should_prune()
     if not dropped:
-        lab.train([name], lab.seeds, bar)
+        lab.train([name], lab.seeds, console)
     mean = screened if dropped else float(lab.differences(name).mean())
     study.tell(trial, *(() if dropped else (mean,)), **({"state": _pruned()} if dropped else {}))
     seeds = len(lab.screen if dropped else lab.seeds)
-    console.print(
-        f"{trial.number + 1}: {name}: {100 * mean:+.2f} points to {lab.recipe.baseline}, {seeds} seeds"
-        + (", dropped" if dropped else ""),
-        highlight=False,
-    )
+    end = ", dropped" if dropped else ""
+    return f"{trial.number + 1}: {name}: {100 * mean:+.2f} points to {lab.recipe.baseline}, {seeds} seeds{end}"
 
 
 def _pruned() -> Any:
