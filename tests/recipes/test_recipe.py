@@ -12,7 +12,7 @@ from resolute import models, suites
 from resolute.data import DATASETS, Augment
 from resolute.errors import InputError
 from resolute.methods import Settings
-from resolute.recipes import RECIPES, Recipe, customary, from_json, to_json
+from resolute.recipes import RECIPES, Recipe, completed, customary, from_json, to_json
 from resolute.training import TrainConfig
 
 FULL = Recipe(
@@ -110,3 +110,12 @@ def test_a_recipe_of_another_version_is_refused(lost: str) -> None:
         from_json(stored | {"novelty": 1})
     with pytest.raises(InputError, match="not a recipe of this version"):
         from_json(stored | {"train": {**stored["train"], "novelty": 1}})
+
+
+def test_an_older_recipe_is_completed_at_every_depth() -> None:
+    plain = dataclasses.replace(FULL, settings=Settings(radius=0.1), train=dataclasses.replace(FULL.train, ema=0.0))
+    whole = json.loads(json.dumps(to_json(plain)))
+    older = json.loads(json.dumps(whole))
+    del older["hold_out"], older["settings"]["p"], older["train"]["ema"], older["train"]["augment"]["rotation"]
+    assert completed(older) == whole
+    assert completed({"train": None, "other": 1})["other"] == 1

@@ -21,9 +21,9 @@ from resolute.comparison.processes import run_cells, run_in_processes
 from resolute.errors import InputError
 from resolute.methods import find
 from resolute.progress import progress
-from resolute.recipes import Recipe, to_json
+from resolute.recipes import completed, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
-from resolute.training import TrainConfig, check_alone, rank
+from resolute.training import check_alone, rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from resolute.comparison.cell import Splits
     from resolute.data import Images
+    from resolute.recipes import Recipe
     from resolute.records import Record
 
 _Tell = tuple["Callable[[str, int, float], None]", "Callable[[str, int], None]"]
@@ -203,7 +204,7 @@ def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
     path = out / "recipe.json"
     if path.exists():
         stored = read_json(path)
-        ours, theirs = _identity(recipe), _completed(stored if isinstance(stored, dict) else {})
+        ours, theirs = _identity(recipe), completed(stored if isinstance(stored, dict) else {})
         grown = _grown(ours, theirs)
         _check_same(out, ours, theirs | grown)
         _check_data(out, json.loads(json.dumps(dataclasses.asdict(images.info))), stored.get("data_info", {}))
@@ -216,14 +217,6 @@ def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
         settle(recipe, out, images, command)
     if not (out / "environment.json").exists():
         write_json(out / "environment.json", environment())
-
-
-def _completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe with what it could not say yet: settings that came later, at their defaults."""
-    defaults = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
-    train = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
-    own = stored.get("train")
-    return defaults | stored | ({"train": json.loads(json.dumps(train)) | own} if isinstance(own, dict) else {})
 
 
 def _grown(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:

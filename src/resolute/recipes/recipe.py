@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -99,6 +100,26 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
         Nested dicts and lists; `from_json` gives the recipe back.
     """
     return dataclasses.asdict(recipe)
+
+
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what an earlier version could not store: fields that came later, at their defaults.
+
+    Args:
+        stored: A recipe as read from JSON, perhaps with other entries beside it.
+
+    Returns:
+        The same with the fields that it lacked, also of its settings, training and augmentation, as JSON has them.
+    """
+    whole = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING} | stored
+    for name, default in (("settings", Settings()), ("train", TrainConfig())):
+        if isinstance(whole.get(name), dict):
+            whole[name] = dataclasses.asdict(default) | whole[name]
+    train = whole.get("train")
+    if isinstance(train, dict) and isinstance(train["augment"], dict):
+        whole["train"] = train | {"augment": dataclasses.asdict(Augment()) | train["augment"]}
+    filled: dict[str, Any] = json.loads(json.dumps(whole))
+    return filled
 
 
 def from_json(stored: dict[str, Any]) -> Recipe:

@@ -9,16 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resolute.data import Augment
 from resolute.errors import InputError
 from resolute.methods import Settings, settings_of
-from resolute.recipes import Recipe
+from resolute.recipes import completed, to_json
 from resolute.records import read_json, read_records
-from resolute.training import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from resolute.recipes import Recipe
     from resolute.records import Key, Record
 
 WEIGHTS = "weights"
@@ -151,19 +150,11 @@ def _is_measurement(stored: dict[str, Any]) -> bool:
 
 
 def _training(stored: dict[str, Any]) -> dict[str, Any]:
-    defaults = {
-        field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not dataclasses.MISSING
-    }
-    whole = {name: value for name, value in {**defaults, **stored}.items() if name not in _ELSEWHERE}
-    train = {**dataclasses.asdict(TrainConfig()), **whole.pop("train")}
-    augment = train.pop("augment")
+    whole = {name: value for name, value in completed(stored).items() if name not in _ELSEWHERE}
+    train = whole.pop("train")
+    augment = train.pop("augment") or {}  # None is what follows the data set
     flat = whole | {f"train.{name}": value for name, value in train.items() if name not in _HARDWARE}
-    return flat | {f"augment.{name}": value for name, value in _filled(augment).items()}
-
-
-def _filled(augment: dict[str, Any] | None) -> dict[str, Any]:
-    """Add the defaults of fields that a stored augmentation lacks; None is what follows the data set."""
-    return {} if augment is None else {**dataclasses.asdict(Augment()), **augment}
+    return flat | {f"augment.{name}": value for name, value in augment.items()}
 
 
 def training_of(recipe: Recipe) -> dict[str, Any]:
@@ -175,7 +166,7 @@ def training_of(recipe: Recipe) -> dict[str, Any]:
     Returns:
         The fields that matter.
     """
-    return _training(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    return _training(to_json(recipe))
 
 
 def _setting(method: str, settings: dict[str, Any]) -> dict[str, Any]:
