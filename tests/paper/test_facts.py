@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from resolute.paper import CAPTIONS, ROWS, SOURCES, Row
+from resolute.paper import CAPTIONS, NOTES, ROWS, SOURCES, Row
 
 every = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
@@ -14,7 +14,7 @@ def test_all_42_rows_are_there_once() -> None:
     assert len(ROWS) == 42
     assert all(key == row.id for key, row in ROWS.items())
     assert len({(row.table, row.data, row.name) for row in ROWS.values()}) == 42
-    assert CAPTIONS.keys() == {1, 2, 3, 4, 5}
+    assert CAPTIONS.keys() == NOTES.keys() == {1, 2, 3, 4, 5}
 
 
 @every

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolute.paper.facts import CAPTIONS, DATA_NAMES, ROWS, SOURCES, Row, Source, Value
+from resolute.paper.facts import CAPTIONS, DATA_NAMES, NOTES, ROWS, SOURCES, Row, Source, Value
 from resolute.paper.lookup import find, of_table
 
-__all__ = ["CAPTIONS", "DATA_NAMES", "ROWS", "SOURCES", "Row", "Source", "Value", "find", "of_table"]
+__all__ = ["CAPTIONS", "DATA_NAMES", "NOTES", "ROWS", "SOURCES", "Row", "Source", "Value", "find", "of_table"]

@@ -144,6 +144,8 @@ def _row(stored: dict[str, Any]) -> Row:
 _STORED = _read()
 CAPTIONS: dict[int, str] = {int(table): caption for table, caption in _STORED["captions"].items()}
 """The printed captions by table."""
+NOTES: dict[int, tuple[str, ...]] = {int(table): tuple(notes) for table, notes in _STORED["notes"].items()}
+"""What is evidently wrong or missing in a table as a whole."""
 SOURCES: dict[str, Source] = {name: Source(name=name, **stored) for name, stored in _STORED["sources"].items()}
 """Where the networks come from."""
 ROWS: dict[str, Row] = {stored["id"]: _row(stored) for stored in _STORED["rows"]}

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from resolute.models.facts import SIZES
-from resolute.paper import CAPTIONS, DATA_NAMES
+from resolute.paper import CAPTIONS, DATA_NAMES, NOTES
 from resolute.recipes import OPEN, QUOTED, TRAINED, WEIGHTS
 from resolute.report.tables import escape
 from resolute.reproduction.formats import NONE, difference, interval, printed, signed, tally
@@ -194,6 +194,8 @@ def _how(row: Row, own: list[Row]) -> str:
 def _misprints(entries: Sequence[Entry]) -> Iterator[str]:
     yield "\n## Misprints and mismatches\n"
     yield "What is evidently wrong in print, and where the print disagrees with the source of its figures.\n"
+    for table, notes in NOTES.items():
+        yield f"- Table {table}: {escape(' '.join(notes))}"
     for entry in entries:
         if entry.row.notes:
             yield f"- Table {entry.row.table}, {escape(entry.row.name)}: {escape(' '.join(entry.row.notes))}"
