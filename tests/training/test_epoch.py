@@ -130,6 +130,17 @@ def test_validation_is_measured_as_deployed_and_changes_nothing() -> None:
     assert same(weights(with_it), weights(without))
 
 
+def test_more_validation_than_training_images_are_not_looked_at_after_each_epoch() -> None:
+    """Four times as many: after every fourth epoch and after the last, or logging would cost more than training."""
+    images, other = tiny_images(20), tiny_images(80, seed=9, split="validation")
+    often, seldom = tiny_network(), tiny_network()
+    whole = train(often, images, config=changed(epochs=6), validation=other.part(torch.arange(20)))
+    log = train(seldom, images, config=changed(epochs=6), validation=other)
+    assert [row.validation_error is not None for row in whole] == [True] * 6
+    assert [row.validation_error is not None for row in log] == [False, False, False, True, False, True]
+    assert same(weights(often), weights(seldom))
+
+
 @pytest.mark.parametrize("policy", [None, Augment(shift=2, flip=True, erase=0.5)])
 def test_images_are_augmented_by_the_draws_of_their_step(policy: Augment | None) -> None:
     """By the recipe's policy, else by that of the data."""

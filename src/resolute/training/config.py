@@ -134,7 +134,8 @@ class Epoch:
         lr: Learning rate at the end of the epoch.
         loss: Mean training loss.
         train_error: Share of wrong answers on the batches as the method made them, in [0, 1].
-        validation_error: Share of wrong answers on the validation images in evaluation mode; None without them.
+        validation_error: Share of wrong answers on the validation images in evaluation mode; None without them, and
+            after most epochs where they outnumber the training images (not after the last).
         step_ms: Mean wall time of a step in milliseconds.
         seconds: Wall time of the epoch with its validation.
     """

@@ -55,6 +55,11 @@ class Job:
         """What a checkpoint must agree in to be gone on from."""
         return repr((self.method.name, self.settings, self.config, self.seed, self.data.info.name, len(self.data)))
 
+    @property
+    def epochs_between_validations(self) -> int:
+        """One, but where validation images outnumber those trained on: logging would cost more than training."""
+        return max(1, round(len(self.validation or ()) / len(self.data)))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trainee:
@@ -178,9 +183,8 @@ def run_epoch(
     mean_loss, train_error = (float(total) / steps for total in means)
     trained = time.perf_counter()
     check_finite(mean_loss, job, epoch)
-    if job.validation is not None:
-        trainee.gather()
-    error = _validation_error(trainee, job.validation)
+    due = job.validation if (epoch + 1) % job.epochs_between_validations == 0 or epoch + 1 == config.epochs else None
+    error = None if due is None else _validation_error(trainee, due)
     rate, seconds = learning_rate(config, epoch + (steps - 1) / steps), time.perf_counter() - start
     return Epoch(epoch + 1, rate, mean_loss, train_error, error, 1000 * (trained - start) / steps, seconds)
 
@@ -256,9 +260,8 @@ def _step(trainee: Trainee, job: Job, x: Tensor, y: Tensor, rate: float) -> tupl
     return loss.detach(), (objective.logits(outputs).argmax(1) != y).float().mean()
 
 
-def _validation_error(trainee: Trainee, images: Images | None) -> float | None:
-    if images is None:
-        return None
+def _validation_error(trainee: Trainee, images: Images) -> float:
+    trainee.gather()
     fabric, model = trainee.fabric, trainee.kept
     wrong = torch.zeros((), dtype=torch.int64, device=fabric.device)
     share = torch.arange(len(images))[fabric.global_rank :: fabric.world_size]
