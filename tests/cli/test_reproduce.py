@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from cases import tiny_images, tiny_info, tiny_network
 from resolute import models
 from resolute.paper import ROWS
 from resolute.records import read_records
+from resolute.reproduction import console_ledger, ledger, read_pools
 from resolute.reproduction import run as running
 
 if TYPE_CHECKING:
@@ -28,24 +31,39 @@ def test_without_arguments_all_rows_are_shown(resolute: Call, monkeypatch: pytes
     for row in ROWS.values():
         assert any(line.split()[: len(row.name.split())] == row.name.split() for line in lines)
     assert "42 rows: " in answer.out
-    assert max(map(len, lines)) <= 158
+    assert max(map(len, lines)) <= 110
 
 
 def test_a_table_alone(resolute: Call, tmp_path: Path) -> None:
     answer = resolute("reproduce", "--table", 2, "--results", tmp_path)
     assert answer.code == 0
     assert "4 rows: 0 measured, 3 run and are not measured and 1 quoted." in answer.out
-    line = next(line for line in answer.out.splitlines() if "R-NASNet-A" in line and "FGSM" not in line)
-    assert line.split()[:5] == ["R-NASNet-A", "83.00", "96.50", "+0.30", "+0.30"]
+    lines = answer.out.splitlines()
+    place = next(place for place, line in enumerate(lines) if line.split()[:1] == ["R-NASNet-A"])
+    assert lines[place].split()[:3] == ["R-NASNet-A", "83.00", "96.50"]
+    assert lines[place + 1].split()[:2] == ["+0.30", "+0.30"]
 
 
 def test_a_measurement_stands_beside_the_claim(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     answer = resolute("reproduce", "--table", 4)
-    [line] = [line for line in answer.out.splitlines() if line.split()[:1] == ["R-LeNet"]]
-    claimed, measured = line.split()[2:4]
+    lines = answer.out.splitlines()
+    [place] = [place for place, line in enumerate(lines) if line.split()[:1] == ["R-LeNet"]]
+    claimed, measured = lines[place].split()[2:4]
     assert claimed == "0.28"
     assert 0.2 < float(measured) < 0.8
+    assert lines[place].split()[7:9] == ["n", "5"]
+    assert lines[place + 1].split()[0] == "-0.22"
+    assert "eps 0.1 at input; full recipe: no difference seen" in lines[place + 1]
+
+
+def test_nothing_is_cut_off_where_the_terminal_is_narrow() -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=80, force_terminal=True, color_system=None)
+    for part in console_ledger(ledger(read_pools(ROOT / "experiments/results"))):
+        console.print(part, highlight=False)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in written.getvalue()
+    assert max(map(len, written.getvalue().splitlines())) <= 80
 
 
 def test_a_row_is_run_with_its_base_and_shown_as_no_measurement(resolute: Call, tmp_path: Path) -> None:

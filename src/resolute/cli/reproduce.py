@@ -15,7 +15,7 @@ from resolute.errors import InputError
 if TYPE_CHECKING:
     from resolute.paper import Row
 
-WIDTH = 158
+WIDTH = 110
 """Columns of the ledger where the output is no terminal."""
 
 
