@@ -36,6 +36,8 @@ _Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
 
 CHECKED = 200
 """Images that the checks of the attacks look at: enough for a percentage, few enough for 100 steps of PGD."""
+CHECK_COST = 150.0
+"""Forward passes that one of the checks takes for an image, about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,10 +123,10 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
         check_network(subject.model, x, plan.images.info)
     _claim(out, subjects, plan)
     checked = any(shift.name in checks.STRENGTH for shift in shifts) and not (out / "checks.json").exists()
-    parts = (len(shifts) + checks.COUNT * checked) * len(subjects)
     left = [(subject, shift) for subject in subjects for shift in shifts if not _file(out, subject, shift).exists()]
-    found = len(shifts) * len(subjects) - len(left)
-    with _progress(parts, found, plan.n, console) as (tell, finish):
+    costs = [plan.n * shift.cost for _, shift in left]
+    costs += [CHECK_COST * min(plan.n, CHECKED)] * (checks.COUNT * len(subjects) * checked)
+    with _progress(costs, console) as (tell, finish):
         for subject, shift in left:
             _measure(subject, shift, plan, out, tell)
             finish(subject.name)
@@ -243,19 +245,20 @@ def _check_attacks(
 
 
 @contextlib.contextmanager
-def _progress(parts: int, found: int, n: int, console: Console | None) -> Iterator[_Tell]:
-    """Count images, each part of the evaluation alike."""
-    with progress(parts * n, console, found=found * n) as meter:
-        done, shown = found, 0
+def _progress(costs: Sequence[float], console: Console | None) -> Iterator[_Tell]:
+    """Count the parts that are left, each by its cost in forward passes of an image."""
+    with progress(sum(costs), console) as meter:
+        done, shown = 0, 0.0
 
         def tell(name: str, shift: Shift, images: int) -> None:
             nonlocal shown
-            shown += images
-            meter.tell(done * n + shown, f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}")
+            shown += images * shift.cost
+            meter.tell(sum(costs[:done]) + shown, f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}")
 
         def finish(name: str) -> None:
             nonlocal done, shown
-            done, shown = done + 1, 0
-            meter.tell(done * n, f"{name}: {done} of {parts} parts done", part=done == parts or done % 10 == 0)
+            done, shown = done + 1, 0.0
+            last = done == len(costs)
+            meter.tell(sum(costs[:done]), f"{name}: {done} of {len(costs)} parts done", part=last or done % 10 == 0)
 
         yield tell, finish

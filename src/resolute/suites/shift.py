@@ -39,6 +39,7 @@ class Shift:
             always given to it together, whatever the batch size: their results depend on each other. None where each
             image stands for itself.
         top: An answer is right if the image's class is among so many of the highest logits.
+        cost: About how many forward passes an image takes, its judgement included; tells the time left, nothing else.
     """
 
     suite: str
@@ -48,6 +49,7 @@ class Shift:
     stored: Callable[[Images], Images] | None = None
     block: int | None = None
     top: int = 1
+    cost: float = 1.0
 
     @property
     def key(self) -> Key:
