@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -12,36 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from resolute import comparison, data, evaluation, recipes, report
+from resolute import comparison, data
 from resolute.errors import InputError
-from resolute.methods import Settings, settings_of
-from resolute.records import cell_name, read_records, write_bits, write_records
+from resolute.methods import Settings
+from resolute.records import cell_name, read_records, write_bits
 from resolute.report import load_run
 from resolute.sharing import locked
-from resolute.training import TrainConfig
-from resolute.tuning import Plan, search, tune
+from resolute.tuning import search, tune
+from tuning.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolute.report.tuned import Tuned
-
-    Found = tuple[Tuned, Path, list[tuple[str, int]]]
+    from tuning.conftest import Found
 
 optuna = pytest.importorskip("optuna")
-TINY = recipes.Recipe(
-    name="tiny",
-    data="digits",
-    model="lenet",
-    train=TrainConfig(epochs=1, batch_size=64, device="cpu"),
-    seeds=(0, 1, 2, 3, 4),
-    suites=("clean",),
-)
-PLAN = Plan(TINY, eps=(0.1, 0.5), trials=10)
-KEY, N = ("clean", "clean", 0.0), 4000
 
 
 def test_a_setting_that_diverged_is_wrong_everywhere(tmp_path: Path) -> None:
@@ -55,57 +41,6 @@ def test_a_setting_that_diverged_is_wrong_everywhere(tmp_path: Path) -> None:
     assert not r[0].all()
     assert r[1].all()
     assert lab.differences("r")[1] == pytest.approx(1 - base[1].mean())
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO())
-
-
-def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> Callable[..., None]:
-    """Make up cells: base errs at 10 %, with a seed's own luck, variants as a function of their settings says."""
-
-    def fill(recipe: Any, splits: Any, out: Path, **_: object) -> None:
-        for method, seed in recipe.cells:
-            cell = out / "cells" / cell_name(method, seed)
-            if (cell / "records.jsonl").exists():
-                continue
-            made.append((method, seed))
-            mean = 0.1 if method == "base" else error(settings_of(method, Settings()))
-            rng, luck = np.random.default_rng(seed), np.random.default_rng([seed, len(method)]).normal(0, 1e-3)
-            right = rng.random(N) >= mean + luck
-            write_bits(cell / "bits.npz", {KEY: right})
-            rows = evaluation.records({KEY: right}, data="digits", model="lenet", method=method, seed=seed)
-            write_records(cell / "records.jsonl", rows)
-
-    return fill
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int]]]:
-    """Search among made-up networks, and draw nothing."""
-
-    def set_up(error: Callable[[Settings], float]) -> list[tuple[str, int]]:
-        made: list[tuple[str, int]] = []
-        monkeypatch.setattr(search, "fill", made_up(error, made))
-        monkeypatch.setattr(search, "draw_tuned", lambda *_: b"")
-        monkeypatch.setattr(report, "write_report", lambda *_: None)
-        return made
-
-    return set_up
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """Finish a study with all that it draws and writes."""
-    made: list[tuple[str, int]] = []
-    out = tmp_path_factory.mktemp("tuning") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "fill", made_up(helps_at_input, made))
-        return tune(PLAN, out, command="resolute tune --seeds 5", console=quiet()), out, made
-
-
-def helps_at_input(settings: Settings) -> float:
-    return 0.1 - 0.05 * settings.eps if settings.where == "input" else 0.1 + 0.05 * settings.eps
 
 
 def test_the_setting_that_helps_is_found(found: Found) -> None:
