@@ -83,3 +83,10 @@ def test_a_report_needs_a_run(resolute: Call) -> None:
     answer = resolute("report", "nowhere")
     assert answer.code == 2
     assert answer.message.startswith("error: cannot read nowhere/recipe.json: No such file or directory.")
+
+
+def test_only_cells_that_were_run_are_told_of(finished: Path, tmp_path: Path, resolute: Call) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    answer = resolute("compare", *QUICK, "--out", run, "--seeds", "3")
+    assert answer.code == 0, answer.err
+    assert re.findall(r"(\w+) seed (\d) done", answer.err) == [("base", "2"), ("r", "2")]

@@ -134,7 +134,7 @@ def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Consol
 
         def finish(method: str, seed: int) -> None:
             done[method, seed] = passes[method] * epochs
-            meter.tell(sum(done.values()), f"{method} seed {seed} done", part=True)
+            meter.tell(sum(done.values()), f"{method} seed {seed} done", part=(method, seed) in open_cells)
 
         yield tell, finish
 
