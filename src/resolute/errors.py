@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 """How Python and NumPy, torch for a GPU, and torch for the CPU begin to say it."""
+
+
+_NAMED = 3
+"""Fields that a message names, and..."""
+_LENGTH = 100
+"""...letters of a value that it shows."""
 
 
 class InputError(ValueError):
@@ -69,6 +75,38 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     near = near and difflib.get_close_matches(name.lower(), near, cutoff=_likeness(name, near[0]) - 0.05)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"there are: {', '.join(names)}."
     return f"unknown {kind} {name!r}: {hint}"
+
+
+def differences(theirs: Any, ours: Any) -> str:
+    """Say in what a stored description differs from this one, down to the field.
+
+    Args:
+        theirs: What is stored, JSON of any depth.
+        ours: The same of this run; what it does not name is not looked at.
+
+    Returns:
+        ``""`` if nothing differs; else the first few fields with both values.
+
+    Example:
+        >>> differences({"train": {"epochs": 2, "lr": 0.1}}, {"train": {"epochs": 3, "lr": 0.1}})
+        'train.epochs is 2 there and 3 here'
+    """
+    found = list(_differing(theirs, ours, ""))
+    more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
+    return "; ".join([*found[:_NAMED], *more])
+
+
+def _differing(theirs: Any, ours: Any, name: str) -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key, value in ours.items():
+            yield from _differing(theirs.get(key), value, f"{name}.{key}" if name else key)
+    elif theirs != ours:
+        yield f"{name} is {_short(theirs)} there and {_short(ours)} here"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
 
 
 def _likeness(a: str, b: str) -> float:

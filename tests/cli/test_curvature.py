@@ -62,7 +62,7 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     assert (out / "networks/r-seed1.json").stat().st_mtime_ns == written
     answer = resolute("curvature", *words, "--steps", 4)
     assert answer.code == 2
-    assert "another survey: plan differ" in answer.message
+    assert "another survey: plan.steps is 3 there and 4 here" in answer.message
 
 
 def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
@@ -80,7 +80,7 @@ def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resol
     (out / "networks/base-seed1.json").unlink()
     answer = resolute("curvature", *cells[:2], *SMALL, "--out", out)
     assert answer.code == 2
-    assert "networks differ" in answer.message
+    assert "holds another survey: networks is " in answer.message
 
 
 def test_a_report_shows_what_is_measured(cells: list[Path], tmp_path: Path, resolute: Call) -> None:

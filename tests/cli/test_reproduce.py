@@ -94,9 +94,10 @@ def test_rows_of_a_network_share_its_base(resolute: Call, tmp_path: Path) -> Non
 
 
 def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
-    answer = resolute("reproduce", "--results", tmp_path, "--write", tmp_path / "tables.md")
-    assert answer.code == 0
-    assert (tmp_path / "tables.md").read_text().startswith("# The paper's tables")
+    page = tmp_path / "new/tables.md"
+    answer = resolute("reproduce", "--results", tmp_path, "--write", page)
+    assert (answer.code, answer.out) == (0, f"written: {page}\n")
+    assert page.read_text().startswith("# The paper's tables")
 
 
 @pytest.mark.parametrize(
@@ -110,9 +111,12 @@ def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
         (("--row", "SENet", "--scale", "smoke"), "Its published weights can be judged: leave --scale out."),
         (("--row", "R-LeNet", "--pretrained"), "no library has weights of row 4-r-lenet. There are of: 2-senet"),
         (("--table", 4, "--scale", "smoke"), "--scale is for a run: name its row, --row R-LeNet."),
-        (("--seeds", 3, "--device", "cpu"), "--seeds, --device are for a run: name its row, --row R-LeNet."),
-        (("--row", "SENet", "--pretrained", "--seeds", 3), "--pretrained trains nothing: leave --seeds out."),
-        ((), "there is no folder experiments/results here. Name a folder that holds runs: --results."),
+        (("--seeds", 3, "--device", "cpu"), "--seeds is for a run: name its row, --row R-LeNet."),
+        (("--row", "SENet", "--pretrained", "--seeds", 3), "--seeds is for training, and --pretrained trains nothing"),
+        (("--row", "R-LeNet", "--write", "t.md"), "--write shows the ledger: leave it out, or leave --row out."),
+        (("--table", 4, "--write", "t.md"), "--table does not go with --write, which writes all five."),
+        (("--table", 5, "--row", "R-LeNet"), "table 5 has no row R-LeNet; table 4 has."),
+        (("--row", "R-LeNet", "--scale", "smoke", "--out", __file__), "Not a directory. Choose a folder"),
         (("--results", "nowhere"), "there is no folder nowhere"),
     ],
 )

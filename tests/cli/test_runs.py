@@ -72,11 +72,13 @@ def test_a_run_of_another_recipe_is_left_alone(resolute: Call, finished: Path) -
     answer = resolute("compare", *QUICK, "--out", run, "--seeds", "1")
     assert answer.code == 2
     assert answer.message == (
-        "error: run holds a run of another recipe: seeds differ (seeds there: [0, 1], here: [0]). "
+        "error: run holds a run of another recipe: seeds is [0, 1] there and [0] here. "
         "Methods and seeds can be added to a run, nothing else changed. Choose another folder with --out."
     )
     answer = resolute("compare", *QUICK, "--out", run, "--eps", "0.2", "--lr", "0.1")
-    assert "another recipe: train, settings differ (train there: {'epochs': 1," in answer.message
+    assert (
+        "another recipe: train.lr is 0.05 there and 0.1 here; settings.eps is 0.1 there and 0.2 here" in answer.message
+    )
 
 
 def test_a_report_needs_a_run(resolute: Call) -> None:

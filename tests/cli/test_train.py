@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from resolute import comparison
@@ -27,3 +28,17 @@ def test_the_flags_of_train_reach_its_recipe(resolute: Call, monkeypatch: pytest
     [recipe] = seen
     assert (recipe.cells, recipe.baseline, recipe.suites) == ([("fgsm", 3)], "fgsm", ("clean", "noise"))
     assert (recipe.train.devices, recipe.train.nodes, recipe.train.sync_bn, recipe.train.batch_size) == (2, 2, True, 32)
+
+
+def test_a_network_is_trained_with_progress_and_its_folder_is_named(resolute: Call, tmp_path: Path) -> None:
+    out = tmp_path / "one"
+    answer = resolute("train", "--epochs", 1, "--device", "cpu", "--out", out)
+    assert answer.code == 0, answer.message
+    assert re.fullmatch(rf"clean: \d+\.\d\d % wrong of 898\nnetwork: {re.escape(str(out))}\n", answer.out)
+    assert "r seed 0 done, 0:00:" in answer.err
+
+
+def test_several_methods_are_for_compare(resolute: Call) -> None:
+    answer = resolute("train", "--method", "base,r")
+    assert answer.code == 2
+    assert "--method got 'base,r'; it takes one method. Several are trained by `resolute compare`." in answer.message

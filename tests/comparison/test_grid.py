@@ -115,7 +115,7 @@ def test_the_stored_recipe_is_complete(tmp_path: Path) -> None:
 def test_another_recipe_is_kept_out_of_a_run_directory(tmp_path: Path) -> None:
     comparison.compare(one_seed(), tmp_path / "run")
     before = outcome(tmp_path / "run")
-    with pytest.raises(InputError, match=r"another recipe: train differ .*--out"):
+    with pytest.raises(InputError, match=r"another recipe: train\.\w+ is .*--out"):
         comparison.compare(one_seed(train=TrainConfig(epochs=1, lr=0.01)), tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
@@ -139,7 +139,7 @@ def test_nothing_is_taken_from_a_run(tmp_path: Path) -> None:
     comparison.compare(one_seed(), tmp_path / "run")
     before = outcome(tmp_path / "run")
     for changes, named in (({"seeds": (1, 2)}, "seeds"), ({"methods": ("base",), "seeds": (0, 1)}, "methods")):
-        with pytest.raises(InputError, match=f"another recipe: {named} differ .*can be added"):
+        with pytest.raises(InputError, match=f"another recipe: {named}.* is .* there and .* here.*can be added"):
             comparison.compare(one_seed(**changes), tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
@@ -148,6 +148,17 @@ def test_where_the_data_lies_does_not_make_another_run(tmp_path: Path) -> None:
     here, there = replace(TINY, data_dir="a"), replace(TINY, data_dir="b")
     assert comparison.default_folder(here) == comparison.default_folder(there)
     assert comparison.default_folder(here) != comparison.default_folder(replace(TINY, seeds=(0,)))
+
+
+def test_a_folder_is_the_same_however_its_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    folders = {
+        comparison.default_folder(replace(TINY, data=data))
+        for data in ("own", "own/", "./own", str(tmp_path / "own"), "../own/../" + tmp_path.name + "/own")
+    }
+    assert len(folders) == 1
+    assert folders != {comparison.default_folder(replace(TINY, data="other"))}
 
 
 def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
@@ -159,7 +170,7 @@ def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
     comparison.compare(recipe, tmp_path / "run")
     before = outcome(tmp_path / "run")
     Path("photos/class1").rename("photos/dog")
-    with pytest.raises(InputError, match=r"holds networks of other data: class_names differ .*'class1'.*'dog'.*--out"):
+    with pytest.raises(InputError, match=r"holds networks of other data: class_names is .*'class1'.*'dog'.*--out"):
         comparison.compare(recipe, tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
@@ -255,5 +266,5 @@ def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path: Path, monkeypat
     (tmp_path / "run/recipe.json").write_text(json.dumps(stored))
     monkeypatch.setattr(comparison.cell, "train", None)
     comparison.compare(one_seed(), tmp_path / "run")
-    with pytest.raises(InputError, match="another recipe: train_fraction differ"):
+    with pytest.raises(InputError, match=r"another recipe: train_fraction is .* there and .* here"):
         comparison.compare(one_seed(train_fraction=0.5), tmp_path / "run")

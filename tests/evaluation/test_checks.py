@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
+from resolute.evaluation import checks
 from resolute.evaluation.checks import COUNT, Check, check_attacks, sentence
 from resolute.records import Record
 
@@ -82,3 +83,26 @@ def test_no_more_is_said_than_was_measured(records: list[Record], results: list[
 def test_the_customary_radius_is_spoken_of() -> None:
     strong = dataclasses.replace(CLEAN, suite="x", shift="pgd", severity=0.5, correct=0)
     assert "40.0 % right of 100 under pgd at radius 0.05" in sentence([*counted(pgd=40), strong], [], 0.06)
+
+
+class Reads(nn.Module):
+    """Says class 0 where the first pixel is bright, class 1 elsewhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = x[:, 0, 0, 0]
+        return torch.stack([bright, 1 - bright], 1)
+
+
+@pytest.mark.parametrize(("only_fgsm", "only_pgd", "result"), [(8, 4, "passed"), (4, 0, "passed"), (30, 2, "failed")])
+def test_a_few_images_do_not_make_pgd_weaker(
+    only_fgsm: int, only_pgd: int, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200, 100 fall to both attacks; McNemar's p is 0.39, 0.13 and 3e-7."""
+    by_fgsm, by_pgd = torch.ones(200, 1, 2, 2), torch.ones(200, 1, 2, 2)
+    by_fgsm[: 100 + only_fgsm] = 0
+    by_pgd[:100] = by_pgd[200 - only_pgd :] = 0
+    monkeypatch.setattr(checks, "fgsm", lambda *_: by_fgsm)
+    monkeypatch.setattr(checks, "pgd", lambda *_, **__: by_pgd)
+    found = checks._fgsm_or_pgd(Reads(), torch.ones(200, 1, 2, 2), torch.zeros(200, dtype=torch.int64), 0.1)
+    assert found.result == result
+    assert "Right of 200 images" in found.found

@@ -15,7 +15,7 @@ from filelock import Timeout
 
 from resolute.assessment.measures import TRACE_PROBES, Survey, measure_network
 from resolute.data import Images, batches, epoch_order
-from resolute.errors import InputError
+from resolute.errors import InputError, differences
 from resolute.evaluation import check_network
 from resolute.progress import progress
 from resolute.records import cell_name, environment, read_json, read_records, write_json
@@ -139,11 +139,10 @@ def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: Survey)
         stored = read_json(path)
         theirs = stored if isinstance(stored, dict) else {}
         same = {**theirs, "networks": ours["networks"]} if _grown(theirs.get("networks"), ours["networks"]) else theirs
-        differing = [key for key in ours if same.get(key) != ours[key]]
-        if differing:
+        if told := differences(same, ours):
             raise InputError(
-                f"{out} holds another survey: {', '.join(differing)} differ. Networks can be added to a survey, "
-                "nothing else changed. Choose another folder with --out."
+                f"{out} holds another survey: {told}. Networks can be added to a survey, nothing else changed. Choose "
+                "another folder with --out."
             )
         if same != theirs:
             write_json(path, ours | {"command": plan.command})

@@ -16,7 +16,7 @@ import torch
 
 from resolute import suites
 from resolute.assessment.pictures import examples
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError, differences, unknown
 from resolute.evaluation import check_network, checks, measure_shift, records, shown_to
 from resolute.progress import progress
 from resolute.records import environment, read_bits, read_json, write_bits, write_json
@@ -182,12 +182,8 @@ def _digest(images: Images, n: int) -> str:
 def _claim(out: Path, subjects: Sequence[Subject], plan: Plan) -> None:
     path, ours = out / "evaluation.json", _identity(subjects, plan)
     if path.exists():
-        stored = read_json(path)
-        differing = [key for key in ours if not isinstance(stored, dict) or stored.get(key) != ours[key]]
-        if differing:
-            raise InputError(
-                f"{out} holds another evaluation: {', '.join(differing)} differ. Choose another folder with --out."
-            )
+        if told := differences(read_json(path), ours):
+            raise InputError(f"{out} holds another evaluation: {told}. Choose another folder with --out.")
         return
     if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no evaluation. Choose another folder with --out.")

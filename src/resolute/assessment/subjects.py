@@ -137,7 +137,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return InputError(f"cannot read weights from {path}: {reason} Give a .safetensors file, or one of tensors alone.")
+    reason = reason.partition("Re-running `torch.load`")[0].rstrip(" .")  # it would run what the file says
+    return InputError(f"cannot read weights from {path}: {reason}. Give a .safetensors file, or one of tensors alone.")
 
 
 def _bare(name: str) -> str:

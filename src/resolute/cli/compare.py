@@ -114,6 +114,10 @@ def compare(
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
+MOST_SEEDS = 10_000
+"""Paired seeds of a run: more is a slip of the finger."""
+
+
 def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     """Start from a named recipe, or from what is customary for the data, and apply the flags that were given.
 
@@ -156,7 +160,9 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     whole = same("baseline", "data", "data_dir", "size", "model", "split", "hold_out", "train_fraction")
     if "data" in flags and start.name == "images":
         whole["name"] = Path(flags["data"]).resolve().name
-    lists: dict[str, Any] = {key: tuple(flags[key].split(",")) for key in ("methods", "suites") if key in flags}
+    lists: dict[str, Any] = {
+        key: tuple(part.strip() for part in flags[key].split(",")) for key in ("methods", "suites") if key in flags
+    }
     seeds: dict[str, Any] = {"seeds": _seeds(str(flags["seeds"]))} if "seeds" in flags else {}
     return replace(
         start,
@@ -179,7 +185,10 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not numbers:
         raise InputError(f"--seeds got {text!r}; it takes how many, 5, or from which to which, 100-119.")
     first, last = numbers.groups()
-    return tuple(range(int(first), int(last) + 1)) if first else tuple(range(int(last)))
+    seeds = range(int(first), int(last) + 1) if first else range(int(last))
+    if not 1 <= len(seeds) <= MOST_SEEDS:
+        raise InputError(f"--seeds got {text!r}, which are {len(seeds):,} seeds; wanted are 1 to {MOST_SEEDS:,}.")
+    return tuple(seeds)
 
 
 def command_line() -> str:

@@ -50,19 +50,23 @@ def reproduce(
     Without arguments: the ledger. The same command goes on where a killed run stopped.
     """
     from resolute import paper, reproduction
+    from resolute.records import write_atomic
 
     train = {"device": device, "precision": precision, "compile": compile}
     given = {name: value for name, value in train.items() if value is not None}
     _check(row, pretrained, {"scale": scale, "seeds": seeds, "data-dir": data_dir, **train})
     if row is not None:
+        _refuse({"results": results, "write": write}, "shows the ledger: leave it out, or leave --row out.")
         _run(paper.find(row, table), scale, pretrained, out, data_dir, seeds, given)
         return
     paper.of_table(table)
     entries = reproduction.ledger(reproduction.read_pools(reproduction.results_folder(results)))
-    if write is not None:
-        write.write_text(reproduction.markdown(entries), encoding="utf-8")
-        return
     console = Console()
+    if write is not None:
+        _refuse({"table": table}, "does not go with --write, which writes all five.")
+        write_atomic(write, reproduction.markdown(entries))
+        console.print(f"written: {write}", soft_wrap=True, highlight=False)
+        return
     if not console.is_terminal:
         console = Console(width=max(console.width, WIDTH))
     shown = [entry for entry in entries if table in (None, entry.row.table)]
@@ -72,13 +76,17 @@ def reproduce(
 
 def _check(row: str | None, pretrained: bool, flags: dict[str, Any]) -> None:
     """Refuse flags that would be passed over."""
-    given = [f"--{name}" for name, value in {**flags, "pretrained": pretrained or None}.items() if value is not None]
-    if row is None and given:
-        verb = "is" if len(given) == 1 else "are"
-        raise InputError(f"{', '.join(given)} {verb} for a run: name its row, --row R-LeNet.")
-    idle = [flag for flag in given if flag not in ("--pretrained", "--data-dir", "--device")]
-    if pretrained and idle:
-        raise InputError(f"--pretrained trains nothing: leave {', '.join(idle)} out.")
+    if row is None:
+        _refuse({**flags, "pretrained": pretrained or None}, "is for a run: name its row, --row R-LeNet.")
+    if pretrained:
+        idle = {name: value for name, value in flags.items() if name not in ("data-dir", "device")}
+        _refuse(idle, "is for training, and --pretrained trains nothing: leave it out.")
+
+
+def _refuse(flags: dict[str, Any], why: str) -> None:
+    given = [f"--{name}" for name, value in flags.items() if value is not None]
+    if given:
+        raise InputError(f"{given[0]} {why}")
 
 
 def _run(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from resolute.cli.compare import command_line, make_recipe
 from resolute.cli.flags import DataDir, Device, Epochs, Eps, Model, Precision, Size, Where
+from resolute.errors import InputError
 
 
 def train(
@@ -46,6 +47,8 @@ def train(
     given = {name: value for name, value in locals().items() if name not in ("seed", "out") and value is not None}
     from resolute import comparison
 
+    if "," in methods:
+        raise InputError(f"--method got {methods!r}; it takes one method. Several are trained by `resolute compare`.")
     recipe = replace(make_recipe(None, given | {"seeds": 1, "baseline": methods}), seeds=(seed,))
     folder = out or comparison.default_folder(recipe)
     try:
@@ -53,6 +56,9 @@ def train(
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
+    console = Console()
     for record in records:
-        where_ = f"{record.suite}, {record.shift} {record.severity:.4g}"
-        Console().print(f"{where_}: {100 * record.error:.2f} % wrong of {record.n:,}", highlight=False)
+        shift = "clean" if record.suite == "clean" else f"{record.suite}, {record.shift} {record.severity:.4g}"
+        console.print(f"{shift}: {100 * record.error:.2f} % wrong of {record.n:,}", highlight=False)
+    if records:
+        console.print(f"network: {folder}", soft_wrap=True, highlight=False)

@@ -137,13 +137,14 @@ def is_finished(out: Path, method: str, seed: int) -> bool:
     return (cell / "records.jsonl").exists() or (cell / DIVERGED).exists()
 
 
-def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
+def run_alone(recipe: Recipe, splits: Splits, out: Path, tell: Callable[[str, int, float], None] | None = None) -> None:
     """Train and judge the one network of a recipe, by this process or together with those that torchrun started.
 
     Args:
         recipe: A recipe of one cell, `resolved`.
         splits: Its images.
         out: Folder of the checkpoint.
+        tell: As in `run_cell`.
 
     Raises:
         InputError: If another process trains in the folder.
@@ -155,7 +156,7 @@ def run_alone(recipe: Recipe, splits: Splits, out: Path) -> None:
         raise InputError(f"another process trains in {out}. Let it finish, or choose another --out.") from error
     with lock:
         if not (out / "records.jsonl").exists():
-            _run(recipe, splits, method, seed, out, None)
+            _run(recipe, splits, method, seed, out, tell)
 
 
 def _run(

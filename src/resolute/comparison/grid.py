@@ -18,7 +18,8 @@ from resolute import report
 from resolute.comparison.cell import check, is_finished, load_splits, run_alone
 from resolute.comparison.cluster import check_place, run_on_ray
 from resolute.comparison.processes import run_cells, run_in_processes
-from resolute.errors import InputError
+from resolute.data import DATASETS
+from resolute.errors import InputError, differences
 from resolute.methods import find
 from resolute.progress import progress
 from resolute.recipes import completed, to_json
@@ -152,13 +153,14 @@ def settle(recipe: Recipe, out: Path, images: Images, command: str) -> None:
     write_json(out / "recipe.json", to_json(recipe) | beside)
 
 
-def train_one(recipe: Recipe, out: str | Path, *, command: str = "") -> list[Record]:
+def train_one(recipe: Recipe, out: str | Path, *, command: str = "", console: Console | None = None) -> list[Record]:
     """Train one network by one method and judge it; over many processes and machines where torchrun started them.
 
     Args:
         recipe: A recipe of one method and one seed.
         out: Folder of the checkpoint; the same call goes on where a killed one stopped.
         command: The command line, for the folder's description.
+        console: Where progress is shown, of one process; standard error by default.
 
     Returns:
         Its records.
@@ -174,10 +176,15 @@ def train_one(recipe: Recipe, out: str | Path, *, command: str = "") -> list[Rec
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check(recipe, splits)
-    if rank(recipe.train) == 0:
-        _claim(out, recipe, splits.test, command)
-    run_alone(recipe, splits, out)
-    return read_records(out / "records.jsonl") if rank(recipe.train) == 0 else []
+    if rank(recipe.train):
+        run_alone(recipe, splits, out)
+        return []
+    _claim(out, recipe, splits.test, command)
+    open_cells = [] if (out / "records.jsonl").exists() else recipe.cells
+    with _progress(recipe, open_cells, console) as (tell, finish):
+        run_alone(recipe, splits, out, tell)
+        finish(*recipe.cells[0])
+    return read_records(out / "records.jsonl")
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -197,7 +204,12 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     """Everything that the figures depend on: not where the data lies."""
     stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
     del stored["data_dir"]
-    return stored
+    return stored | {"data": _set(recipe.data)}
+
+
+def _set(data: str) -> str:
+    """Name a data set, or a folder however its path was written; what it holds is compared by `_check_data`."""
+    return data if data in DATASETS else Path(data).expanduser().resolve().name
 
 
 def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
@@ -205,9 +217,11 @@ def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
     if path.exists():
         stored = read_json(path)
         ours, theirs = _identity(recipe), completed(stored if isinstance(stored, dict) else {})
+        theirs["data"] = _set(str(theirs.get("data")))
         grown = _grown(ours, theirs)
         _check_same(out, ours, theirs | grown)
-        _check_data(out, json.loads(json.dumps(dataclasses.asdict(images.info))), stored.get("data_info", {}))
+        found = {key: value for key, value in dataclasses.asdict(images.info).items() if key != "name"}
+        _check_data(out, json.loads(json.dumps(found)), stored.get("data_info", {}))
         if grown:
             settle(recipe, out, images, command)
     else:
@@ -229,28 +243,20 @@ def _grown(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_same(out: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    differing = [name for name, value in ours.items() if theirs.get(name) != value]
-    if differing:
+    if told := differences(theirs, ours):
         raise InputError(
-            f"{out} holds a run of another recipe: {', '.join(differing)} differ "
-            f"({differing[0]} there: {theirs.get(differing[0])!r}, here: {ours[differing[0]]!r}). "
-            "Methods and seeds can be added to a run, nothing else changed. Choose another folder with --out."
+            f"{out} holds a run of another recipe: {told}. Methods and seeds can be added to a run, nothing else "
+            "changed. Choose another folder with --out."
         )
 
 
 def _check_data(out: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Refuse to mix networks: a path or a data folder may have come to hold other classes or images of another size."""
-    differing = [name for name, value in ours.items() if theirs.get(name) != value]
-    if differing:
-        told = ", ".join(f"{name} there: {theirs.get(name)!r}, here: {ours[name]!r}" for name in differing[:2])
+    if told := differences(theirs, ours):
         raise InputError(
-            f"{out} holds networks of other data: {', '.join(differing)} differ ({_short(told)}). Give the data that "
-            "they were trained on, or choose another folder with --out."
+            f"{out} holds networks of other data: {told}. Give the data that they were trained on, or choose another "
+            "folder with --out."
         )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def _gather(recipe: Recipe, out: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ def fetch(root: Path, file: Download) -> Path:
     if mirror and not mirror.startswith(("http://", "https://")):
         raise InputError(f"RESOLUTE_MIRROR is {mirror!r}: it is an address that begins with http:// or https://")
     urls = ((f"{mirror.rstrip('/')}/{file.path}",) if mirror else ()) + tuple(secured(file.urls))
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target.with_name(f"{target.name}.part")) as part:
@@ -77,6 +78,9 @@ def fetch(root: Path, file: Download) -> Path:
     except OSError as error:
         reasons = [f"{error.strerror}: {error.filename}"]
     if reasons:
+        with suppress(OSError):  # one that holds something stays, and so do those above it
+            for folder in made:
+                folder.rmdir()
         raise InputError("; ".join(dict.fromkeys(reasons)))
     return target
 

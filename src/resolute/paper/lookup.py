@@ -24,17 +24,23 @@ def find(name: str, table: int | None = None) -> Row:
         0.28
     """
     rows = of_table(table)
-    found = (
-        [row for row in rows if name == row.printed_name]
-        or [row for row in rows if _plain(name) in (_plain(row.id), _plain(row.name))]
-        or [row for row in rows if _plain(name) == _plain(row.printed_name)]
-    )
+    found = _called(name, rows)
+    if not found and (elsewhere := _called(name, of_table(None))):
+        raise InputError(f"table {table} has no row {name}; table {elsewhere[0].table} has.")
     if not found:
         kind = f"row of table {table}" if table else "row"
         raise InputError(unknown(kind, name, [row.id for row in rows]))
     if len(found) > 1:
         raise InputError(f"{name} stands in several rows: {', '.join(row.id for row in found)}. Name one of these.")
     return found[0]
+
+
+def _called(name: str, rows: list[Row]) -> list[Row]:
+    return (
+        [row for row in rows if name == row.printed_name]
+        or [row for row in rows if _plain(name) in (_plain(row.id), _plain(row.name))]
+        or [row for row in rows if _plain(name) == _plain(row.printed_name)]
+    )
 
 
 def of_table(table: int | None) -> list[Row]:

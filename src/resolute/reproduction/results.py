@@ -77,14 +77,15 @@ def results_folder(asked: Path | None = None) -> Path:
         asked: The folder, if it is known.
 
     Returns:
-        ``asked``, else ``experiments/results`` below the current folder, else what the package was built with, which
-        are the same runs.
+        ``asked``, else ``experiments/results`` below the current folder, else what the package was built with or, of
+        a checkout, what lies in it: the same runs.
 
     Raises:
         InputError: If there is none of them.
     """
-    packaged = Path(str(resources.files("resolute"))) / "results"
-    found = asked or next((path for path in (Path("experiments/results"), packaged) if path.is_dir()), None)
+    package, here = Path(str(resources.files("resolute"))), Path("experiments/results")
+    known = (here, package / "results", package.parents[1] / here)
+    found = asked or next((path for path in known if path.is_dir()), None)
     if found is None:
         raise InputError("there is no folder experiments/results here. Name a folder that holds runs: --results.")
     return found

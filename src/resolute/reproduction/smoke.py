@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from resolute.records import write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +37,11 @@ def write_digits(folder: Path, channels: int, side: int, *, few: bool = False) -
     for label in range(CLASSES):
         images = iter(digits.images[digits.target == label])
         for part, count in COUNTS[few].items():
-            (out / part / str(label)).mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 pixels = np.rint(next(images) * (255 / 16)).astype(np.uint8)
                 file = out / part / str(label) / f"{number}.png"
                 if not file.exists():
-                    Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR).convert(mode).save(file)
+                    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR).convert(mode)
+                    image.save(buffer := io.BytesIO(), "PNG")
+                    write_atomic(file, buffer.getvalue())
     return out

@@ -20,8 +20,8 @@ TRAINING_IMAGES = {
 }  # fmt: skip
 SUSTAINED = 50e12
 """Floating-point operations a second that a GPU is taken to sustain in training, generously."""
-ROUNDING = 1e-6
-"""In points: a claim that is printed as the bound of an interval is in it."""
+ROUNDING = 0.01
+"""In points: a claimed difference is that of two numbers of two decimals, each half a hundredth off at most."""
 OPERATIONS = 2 * 3
 """For each multiply-add of a forward pass: two operations, and twice as many again in backward."""
 
@@ -60,7 +60,9 @@ def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> s
     if math.isnan(measured.low):
         return "one seed says nothing"
     within = measured.low - ROUNDING <= claimed <= measured.high + ROUNDING
-    if found == "no difference seen" and measured.high - measured.low < ROUNDING:  # equal differences bound nothing
+    if found == "no difference seen" and math.isclose(
+        measured.low, measured.high, abs_tol=1e-9
+    ):  # equal differences bound nothing
         return found
     if found == "no difference seen":
         return f"{found}, the claimed one {'possible' if within else 'excluded'}"

@@ -60,7 +60,10 @@ class Plan:
             "eps": (bool(self.eps), "at least one strength"),
             "places": (bool(self.places), "at least one place"),
             "trials": (self.trials >= 1, "at least 1"),
-            "margin": (self.margin is None or 0 < self.margin < 1, "above 0 and below 1, as a share of the images"),
+            "margin": (
+                self.margin is None or 0 < self.margin < 1,
+                "above 0 and below 1, as a share of the images (--margin has points: 0.5 is 0.005)",
+            ),
             "timeout": (self.timeout is None or self.timeout > 0, "a number of seconds above 0"),
             "jobs": (self.jobs >= 1, "at least 1"),
         }

@@ -15,7 +15,7 @@ from filelock import Timeout
 
 from resolute import report
 from resolute.comparison import check, fill, load_splits, settle
-from resolute.errors import InputError
+from resolute.errors import InputError, differences
 from resolute.methods import Settings
 from resolute.progress import clock
 from resolute.records import DIVERGED, cell_name, environment, read_bits, read_json, write_atomic, write_json
@@ -173,9 +173,8 @@ def _claim(out: Path, plan: Plan, info: DataInfo) -> None:
     identity = plan.identity | {"data_info": json.loads(json.dumps(dataclasses.asdict(info)))}
     if path.exists():
         stored = read_json(path)
-        differing = [key for key, value in identity.items() if stored.get(key, value) != value]
-        if differing:
-            raise InputError(f"{out} holds another tuning: {', '.join(differing)} differ. Choose another --out.")
+        if told := differences({"data_info": identity["data_info"]} | stored, identity):
+            raise InputError(f"{out} holds another tuning: {told}. Choose another folder with --out.")
         return
     if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no tuning. Choose another folder with --out.")
