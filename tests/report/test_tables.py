@@ -33,7 +33,13 @@ def error(entry: Entry, dash: str) -> list[str]:
 
 def change(entry: Entry) -> str:
     assert entry.comparison is not None
-    return f"{100 * entry.comparison.paired.difference.mean:+.2f}"
+    change = entry.comparison.paired.difference
+    return f"{100 * change.mean:+.2f} ({100 * change.low:+.2f} to {100 * change.high:+.2f})"
+
+
+def p(entry: Entry) -> str:
+    assert entry.comparison is not None
+    return "<0.001" if entry.comparison.p_holm < 0.001 else f"{entry.comparison.p_holm:.3f}"
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -44,11 +50,17 @@ def test_the_console_table_says_all_of_a_comparison_in_a_line(make_run: MakeRun,
     words = [line.split() for line in lines]
     summary = summarise(load_run(folder))
     base, clean, noise = (summary.table[place] for place in (("base", "clean"), ("r", "clean"), ("r", "noise")))
-    assert ["clean", "base", *error(base, "-")] in words
-    assert ["r", *error(clean, "-"), change(clean), "no", "difference", "seen"] in words
-    assert ["r", "*", *error(noise, "-"), change(noise), "better"] in words
-    assert ["time", "per", "step", "base", "1.00", "1", "gradient", "pass"] in words
+    assert ["clean", "base", *" ".join(error(base, " to ")).split()] in words
+    assert ["r", error(clean, "")[0], *change(clean).split(), "none", "seen,", "p", p(clean)] in words
+    assert ["r", "*", error(noise, "")[0], *change(noise).split(), "better,", "p", p(noise)] in words
+    assert ["step", "time", "base", "1.00", "1", "gradient", "pass"] in words
     assert ["fgsm", "2.59", "(2.58-2.60)", "3", "gradient", "passes"] in words
+
+
+def test_one_seed_claims_nothing(make_run: MakeRun) -> None:
+    words = [line.split() for line in printed(make_run(seeds=(0,)), 80)]
+    assert sum(line[-2:] == ["one", "seed"] for line in words) == 6
+    assert not any("seen" in line for line in words)
 
 
 def test_the_console_table_does_not_read_names_as_markup(make_run: MakeRun) -> None:
@@ -70,10 +82,10 @@ def test_the_markdown_table(make_run: MakeRun) -> None:
     assert {len(row) for row in rows} == {6}
     assert rows[2][:2] == ["base", " ".join(error(base, " to "))]
     assert rows[2][4:] == ["1.00", "1"]
-    assert rows[4][1].startswith(" ".join(error(clean, " to ")) + f"<br>{change(clean)} (-")
+    assert rows[4][1].startswith(" ".join(error(clean, " to ")) + f"<br>{change(clean)}<br>")
     assert rows[4][1].endswith(")<br>no difference seen")
     mean, interval = error(noise, " to ")
-    assert rows[4][2].startswith(f"**{mean}** {interval}<br>{change(noise)} (-")
+    assert rows[4][2].startswith(f"**{mean}** {interval}<br>{change(noise)}<br>")
     assert rows[4][2].endswith(")<br>better")
     assert rows[3][4:] == ["2.59 (2.58 to 2.60)", "3"]
 

@@ -109,6 +109,7 @@ def compare(
         raise typer.Exit(130) from None
     console = Console()
     console.print(console_table(summary))
+    console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
     if summary.missing:
         console.print(summary.limits[0], soft_wrap=True, highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)

@@ -30,5 +30,7 @@ def report(
         from resolute.report import console_table, load_run, summarise, write_report
 
         path = write_report(folder)
-        console.print(console_table(summarise(load_run(folder))))
+        summary = summarise(load_run(folder))
+        console.print(console_table(summary))
+        console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {path}", soft_wrap=True, highlight=False)

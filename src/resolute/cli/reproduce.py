@@ -115,6 +115,7 @@ def _run(
             Console(stderr=True).print("stopped; the same command goes on from here.")
             raise typer.Exit(130) from None
         console.print(console_table(summary))
+        console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
         if scale == "smoke":
             console.print("A smoke run: everything ran, on a few images; nothing was measured.")
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from resolute.stats import Interval
 
 NONE = "\N{EM DASH}"
+WORDS = {"no difference seen": "none seen"}
+"""Verdicts where there is little room."""
 
 
 def percent(share: float) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from resolute.report.formats import NONE, bounds, brief, count, percent, points, signed_bounds, times
+from resolute.report.formats import NONE, WORDS, bounds, brief, count, p_value, percent, points, signed_bounds, times
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from resolute.report.summary import Cost, Entry, Summary
+    from resolute.report.summary import Comparison, Cost, Entry, Summary
 
 COLOURS = {"better": "green", "worse": "red", "no difference seen": "dim"}
 
@@ -29,8 +29,9 @@ def console_table(summary: Summary) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    marked = any(entry.best for entry in summary.table.values())
-    caption = "* lowest, and different from every other method" if marked else None
+    caption = f"intervals: of the error of {summary.baseline}, of the others' differences to it; p after Holm"
+    if any(entry.best for entry in summary.table.values()):
+        caption = f"* lowest, and different from every other method\n{caption}"
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -42,8 +43,7 @@ def console_table(summary: Summary) -> RenderableType:
     table.add_column("")
     table.add_column("method", overflow="fold")
     table.add_column("error, %", justify="right")
-    table.add_column("95 % interval")
-    table.add_column(Text(f"less {summary.baseline}"), justify="right")
+    table.add_column(Text(f"less {summary.baseline} (95 %)"), justify="right")
     table.add_column("verdict")
     for suite in summary.suites:
         for method in summary.methods:
@@ -52,10 +52,10 @@ def console_table(summary: Summary) -> RenderableType:
             )
     for method in summary.methods:
         cost = summary.costs[method]
-        name = "time per step" if method == summary.methods[0] else ""
+        name = "step time" if method == summary.methods[0] else ""
         span = "" if _steady(cost) else f"({times(cost.low)}-{times(cost.high)})"
         passes = "" if math.isnan(cost.passes) else count(round(cost.passes), "gradient pass", "gradient passes")
-        table.add_row(Text(name, "bold"), Text(brief(method)), times(cost.ratio), Text(span, "dim"), "", passes)
+        table.add_row(Text(name, "bold"), Text(brief(method)), times(cost.ratio), Text(span, "dim"), passes)
     return table
 
 
@@ -64,18 +64,28 @@ def _console_row(entry: Entry, summary: Summary) -> list[Text]:
 
     name = entry.suite if entry.method == summary.methods[0] else ""
     error = Text(f"{'* ' if entry.best else ''}{percent(entry.error.mean)}", "bold" if entry.best else "")
-    interval = bounds(entry.error).replace(" to ", "-")
-    change, word = "", ""
+    own = bounds(entry.error)
+    change, said = Text(f"({own})" if own else "", "dim"), Text("")
     if entry.comparison:
-        change, word = points(entry.comparison.paired.difference.mean), entry.comparison.verdict
-    return [
-        Text(name, "bold"),
-        Text(brief(entry.method)),
-        error,
-        Text(f"({interval})" if interval else "", "dim"),
-        Text(change),
-        Text(word, COLOURS.get(word, "")),
-    ]
+        change, said = _change(entry.comparison), _verdict(entry.comparison)
+    return [Text(name, "bold"), Text(brief(entry.method)), error, change, said]
+
+
+def _change(comparison: Comparison) -> Text:
+    from rich.text import Text
+
+    difference = comparison.paired.difference
+    span = signed_bounds(difference)
+    return Text(points(difference.mean)) + Text(f" ({span})" if span else "", "dim")
+
+
+def _verdict(comparison: Comparison) -> Text:
+    from rich.text import Text
+
+    word = comparison.verdict
+    if comparison.seeds == 1:
+        return Text("one seed", "dim")
+    return Text(f"{WORDS.get(word, word)}, p {p_value(comparison.p_holm)}", COLOURS[word])
 
 
 def _steady(cost: Cost) -> bool:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resolute.report.formats import bounds, brief, count, percent, points, signed_bounds
+from resolute.report.formats import WORDS, bounds, brief, count, percent, points, signed_bounds
 from resolute.stats import compare_paired, error_interval, holm, verdict
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from resolute.methods import Settings
     from resolute.stats import Interval, Paired, Verdict
-
-WORDS = {"no difference seen": "none seen"}
-"""Where there is little room."""
 
 
 @dataclass(frozen=True, slots=True)
