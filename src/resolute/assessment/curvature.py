@@ -167,8 +167,8 @@ def _progress(
 ) -> Iterator[_Tell]:
     """Count images times products with a vector."""
     costs = {
-        "input Jacobian": 1,
-        "input Hessian": 1,
+        "input Jacobian": 10,  # one for each class, of which there are ten or, by random vectors, eight
+        "input Hessian": plan.steps,
         "largest eigenvalues": 20 + 3 * plan.top + 30,
         "most negative eigenvalue": 60,
         "trace": TRACE_PROBES + plan.top,
