@@ -189,10 +189,10 @@ def test_torch_s_generator_is_left_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_the_caller_hears_of_each_shift() -> None:
-    calls: list[None] = []
-    measure(tiny_network(), tiny_images(), ALL, on_shift=lambda: calls.append(None))
-    assert len(calls) == 1 + 3 + 2
+def test_the_caller_hears_of_each_batch() -> None:
+    counts: list[int] = []
+    measure(tiny_network(), tiny_images(50), ALL, batch_size=20, on_batch=counts.append)
+    assert counts == [20, 20, 10] * (1 + 3 + 2)
 
 
 def test_an_unknown_suite_is_refused() -> None:

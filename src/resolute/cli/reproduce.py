@@ -104,7 +104,11 @@ def _run(
 
     console = Console()
     if pretrained or (scale is None and row.id not in TRAINED and row.id in WEIGHTS):
-        folder, found = judge_weights(row, out, data_dir=data_dir, device=train.get("device", "auto"))
+        try:
+            folder, found = judge_weights(row, out, data_dir=data_dir, device=train.get("device", "auto"))
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopped; nothing was kept, the same command begins again.")
+            raise typer.Exit(130) from None
         errors = [f"{PRINTED[record.suite]} error {100 * record.error:.2f} %" for record in found]
         console.print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images")
     else:

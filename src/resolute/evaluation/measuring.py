@@ -93,7 +93,7 @@ def measure(
     *,
     batch_size: int = 500,
     root: str | Path | None = None,
-    on_shift: Callable[[], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
     sharded: bool = False,
 ) -> dict[Key, NDArray[np.bool_]]:
     """Tell image by image whether a network is right under each shift.
@@ -105,7 +105,7 @@ def measure(
         seed: Seed of the disturbances.
         batch_size: Images in a batch.
         root: The folder that holds released corruptions.
-        on_shift: Called after each shift.
+        on_batch: Called after each batch, under each shift, with the number of its images.
         sharded: Whether all processes of torch.distributed's group call this together: each looks at its share of the
             images, and each gets the answers for all of them.
 
@@ -120,10 +120,8 @@ def measure(
     for shift in shifts:
         shared = sharded and dist.is_initialized() and not shift.block  # images of a block stay together
         share = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-        right = measure_shift(model, images, shift, seed, batch_size=batch_size, share=share)
+        right = measure_shift(model, images, shift, seed, batch_size=batch_size, share=share, on_batch=on_batch)
         bits[shift.key] = _joined(right, len(images), share[1])
-        if on_shift:
-            on_shift()
     return bits
 
 

@@ -10,6 +10,7 @@ from resolute.comparison import compare
 from resolute.data import load
 from resolute.errors import InputError
 from resolute.evaluation import measure, records
+from resolute.progress import progress
 from resolute.recipes import QUOTED, TRAINED, WEIGHTS
 from resolute.recipes.row import TOP_1_AND_5
 from resolute.records import environment, read_json, write_json, write_records
@@ -95,7 +96,15 @@ def judge_weights(
     if not (folder / "records.jsonl").exists():
         images = load(row.data, data_dir, "test", weights.size)
         model = models.build(weights.model, classes=images.info.classes, pretrained=True, shape=images.info.shape)
-        bits = measure(model.to(find_device(device)), images, TOP_1_AND_5, batch_size=50)
+        with progress(len(TOP_1_AND_5) * len(images)) as meter:
+            seen = 0
+
+            def tell(count: int) -> None:
+                nonlocal seen
+                seen += count
+                meter.tell(seen, f"{row.name}, image {seen:,}")
+
+            bits = measure(model.to(find_device(device)), images, TOP_1_AND_5, batch_size=50, on_batch=tell)
         write_json(folder / "recipe.json", _described(row))
         write_json(folder / "environment.json", environment())
         found = records(bits, data=row.data, model=weights.model, method=PRETRAINED, seed=0)
