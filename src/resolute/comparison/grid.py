@@ -18,11 +18,10 @@ from resolute import report
 from resolute.comparison.cell import check, is_finished, load_splits, run_alone
 from resolute.comparison.cluster import check_place, run_on_ray
 from resolute.comparison.processes import run_cells, run_in_processes
-from resolute.data import DATASETS
 from resolute.errors import InputError, differences
 from resolute.methods import find
 from resolute.progress import progress
-from resolute.recipes import completed, to_json
+from resolute.recipes import completed, identity, set_name, to_json
 from resolute.records import cell_name, environment, read_json, read_records, write_json, write_records
 from resolute.training import check_alone, rank
 
@@ -196,28 +195,16 @@ def default_folder(recipe: Recipe) -> Path:
     Returns:
         ``runs/NAME-HASH`` below the current folder.
     """
-    digest = hashlib.sha256(json.dumps(_identity(recipe)).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(identity(recipe)).encode()).hexdigest()
     return Path("runs") / f"{recipe.name}-{digest[:8]}"
-
-
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    """Everything that the figures depend on: not where the data lies."""
-    stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
-    del stored["data_dir"]
-    return stored | {"data": _set(recipe.data)}
-
-
-def _set(data: str) -> str:
-    """Name a data set, or a folder however its path was written; what it holds is compared by `_check_data`."""
-    return data if data in DATASETS else Path(data).expanduser().resolve().name
 
 
 def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
     path = out / "recipe.json"
     if path.exists():
         stored = read_json(path)
-        ours, theirs = _identity(recipe), completed(stored if isinstance(stored, dict) else {})
-        theirs["data"] = _set(str(theirs.get("data")))
+        ours, theirs = identity(recipe), completed(stored if isinstance(stored, dict) else {})
+        theirs["data"] = set_name(str(theirs.get("data")))
         grown = _grown(ours, theirs)
         _check_same(out, ours, theirs | grown)
         found = {key: value for key, value in dataclasses.asdict(images.info).items() if key != "name"}

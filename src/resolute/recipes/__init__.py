@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolute.errors import InputError, unknown
-from resolute.recipes.recipe import Recipe, completed, from_json, to_json
+from resolute.recipes.recipe import Recipe, completed, from_json, identity, set_name, to_json
 from resolute.recipes.row import OPEN, RowRecipe, Weights
 from resolute.recipes.rows import QUOTED, TRAINED, WEIGHTS
 from resolute.recipes.source import Source
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPEN", "QUOTED", "RECIPES", "SOURCES", "TRAINED", "WEIGHTS", "Recipe", "RowRecipe", "Source", "Weights",
-    "completed", "customary", "from_json", "named", "to_json",
+    "completed", "customary", "from_json", "identity", "named", "set_name", "to_json",
 ]  # fmt: skip
 
 

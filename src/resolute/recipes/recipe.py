@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from resolute import methods
-from resolute.data import Augment
+from resolute.data import DATASETS, Augment
 from resolute.errors import InputError
 from resolute.methods import Settings
 from resolute.training import TrainConfig
@@ -100,6 +101,32 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
         Nested dicts and lists; `from_json` gives the recipe back.
     """
     return dataclasses.asdict(recipe)
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """Give everything that the figures of a recipe depend on, to tell whether a folder holds its run.
+
+    Args:
+        recipe: The recipe.
+
+    Returns:
+        Its fields as JSON has them, without where the data lies: a folder of images is known by its name alone.
+    """
+    stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
+    del stored["data_dir"]
+    return stored | {"data": set_name(recipe.data)}
+
+
+def set_name(data: str) -> str:
+    """Name a data set the same however the path of its folder is written.
+
+    Args:
+        data: A name in ``data.DATASETS``, or the path of a folder.
+
+    Returns:
+        The name, or that of the folder.
+    """
+    return data if data in DATASETS else Path(data).expanduser().resolve().name
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolute.errors import InputError, unknown
 from resolute.methods import Settings
-from resolute.recipes import to_json
+from resolute.recipes import identity
 
 if TYPE_CHECKING:
     from resolute.recipes import Recipe
@@ -85,8 +85,8 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What a folder must agree in to be gone on with: not where the data lies, nor how much may be spent."""
-        stored: dict[str, Any] = json.loads(json.dumps(to_json(self.held_out)))
-        del stored["data_dir"], stored["settings"]
+        stored = identity(self.held_out)
+        del stored["settings"]
         return {"recipe": stored, "method": self.method, "eps": list(self.eps), "places": list(self.places)}
 
 

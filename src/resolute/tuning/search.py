@@ -170,7 +170,8 @@ def _alone(out: Path) -> AbstractContextManager[object]:
 
 def _claim(out: Path, plan: Plan, info: DataInfo) -> None:
     path = out / "tuning.json"
-    identity = plan.identity | {"data_info": json.loads(json.dumps(dataclasses.asdict(info)))}
+    looks = {key: value for key, value in dataclasses.asdict(info).items() if key != "name"}
+    identity = plan.identity | {"data_info": json.loads(json.dumps(looks))}
     if path.exists():
         stored = read_json(path)
         if told := differences({"data_info": identity["data_info"]} | stored, identity):
