@@ -107,6 +107,17 @@ def test_every_source_says_why_it_failed_and_nothing_stays(tmp_path: Path, serve
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders cannot be made read-only there")
+def test_a_failure_leaves_no_new_folder_and_takes_no_old_one(tmp_path: Path) -> None:
+    for root in (tmp_path / "new/deep", tmp_path):
+        with pytest.raises(InputError):
+            fetch(root, download(f"{NOWHERE}/x.bin"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "set/raw").mkdir(parents=True)
+    with pytest.raises(InputError):
+        fetch(tmp_path, download(f"{NOWHERE}/x.bin"))
+    assert (tmp_path / "set/raw").is_dir()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path, server: Any) -> None:
     if os.geteuid() == 0:
         (tmp_path / "set").write_text("no folder")

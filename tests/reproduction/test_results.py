@@ -99,6 +99,13 @@ def test_the_folder_is_the_one_named_or_the_one_here(tmp_path: Path, monkeypatch
     assert results_folder(Path("elsewhere")) == Path("elsewhere")
 
 
+def test_elsewhere_the_runs_that_came_with_the_package_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert any(pool.method == "r" for pool in read_pools(results_folder()))
+
+
 def test_a_folder_that_is_not_there_or_holds_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no folder .*nowhere.*--results"):
         read_pools(tmp_path / "nowhere")
