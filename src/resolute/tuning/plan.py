@@ -21,7 +21,7 @@ EPS = (0.1, 0.3, 0.05, 0.6, 0.2)
 """Strengths that each place is tried with first; the ends of what the curve shows are among them."""
 PLACES = ("hidden", "input", "both")
 MARGIN = 0.005
-"""Half a percentage point: about what five seeds and a thousand validation images can tell apart."""
+"""Half a percentage point, chosen here: what a search is worth at least."""
 SCREEN = 3
 """Seeds that each setting is tried with: the fewest whose t interval (factor 4.3) still says something."""
 
