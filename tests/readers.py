@@ -22,16 +22,16 @@ from PIL import Image
 from scipy.io import savemat
 
 from resolute import models
-from resolute.assessment import from_name
+from resolute.data.dataset import photographs
+from resolute.data.decode import decode, peek
 from resolute.data.formats import read_idx, read_mat, read_pickle, unpacked
-from resolute.data.info import photographs
 from resolute.data.parquet import open_parquet
-from resolute.data.pixels import decode, peek
+from resolute.evaluation.networks import from_name
 from resolute.models import checkpoint
-from resolute.records import Record, read_bits, read_records, write_bits, write_records
-from resolute.report import load_run
-from resolute.training import log
-from resolute.untrusted import read_array
+from resolute.report.numbers import load_run
+from resolute.run_folder import Record, read_bits, read_records, write_bits, write_records
+from resolute.safe_io import read_array
+from resolute.training import checkpoint as log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

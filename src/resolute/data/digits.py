@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from resolute.data.augmentation import Augment
-from resolute.data.info import DataInfo, Images
-from resolute.data.splits import of_training
+from resolute.data.augment import Augment
+from resolute.data.dataset import DataInfo, Images, of_training
 
 if TYPE_CHECKING:
     from pathlib import Path

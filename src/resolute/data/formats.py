@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from resolute.untrusted import read_file, read_stream
+from resolute.safe_io import read_file, read_stream
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from resolute.data.augmentation import Augment
+from resolute.data.augment import Augment
+from resolute.data.dataset import DataInfo, Images, last_of_each_class, of_training
 from resolute.data.hosts import CIFAR, EMNIST, IDX, SVHN
-from resolute.data.info import DataInfo, Images
-from resolute.data.splits import last_of_each_class, of_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ class Published:
         host: How its files are had and read.
         training: The parts that make up the official training images, in order.
         held_out: Images of each class that are for validation, the last ones of each part; None for the rule of
-            :func:`~resolute.data.splits.of_training`.
+            :func:`~resolute.data.dataset.of_training`.
     """
 
     about: str
