@@ -68,7 +68,7 @@ def train(pair: Pair, args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     settings = methods.Settings(eps=args.eps).resolved(info.radius)
     model = models.build(pair.model, classes=info.classes, shape=info.shape, mean=info.mean, std=info.std)
-    steps = [stepper(methods.find(name), model, (x, y), settings, args) for name in names]
+    steps = [stepper(methods.find_method(name), model, (x, y), settings, args) for name in names]
     times: list[list[float]] = [[] for _ in steps]
     losses: list[list[float]] = [[] for _ in steps]
     for count in range(args.warm_up + args.steps):

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from resolute import run_folder
 from resolute.errors import InputError
 from resolute.noise.robustify import robustify
-from resolute.noise.sites import Found, find, functional, sites
+from resolute.noise.sites import Found, find_sites, functional, sites
 from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def look(name: str, build: Callable[[str], tuple[nn.Module, Shape]], done: dict[
 
 def matched(model: nn.Module) -> Found:
     try:
-        assert len(sites(model)) == len(find(model, "hidden"))
-        return find(model, "hidden")
+        assert len(sites(model)) == len(find_sites(model, "hidden"))
+        return find_sites(model, "hidden")
     except InputError:
         return {}
 

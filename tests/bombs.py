@@ -110,7 +110,7 @@ def model(folder: Path, **changes: Any) -> None:
     from resolute import models
 
     spec = {"name": "lenet", "classes": 4, "shape": [1, 8, 8]}
-    checkpoint.save(models.build("lenet", classes=4, shape=(1, 8, 8)), folder, spec | changes)
+    checkpoint.save_network(models.build("lenet", classes=4, shape=(1, 8, 8)), folder, spec | changes)
 
 
 def archive_of(folder: Path, name: str, size: int) -> None:

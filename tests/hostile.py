@@ -113,17 +113,17 @@ BOMBS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "recipe of 10^10 cells": (
         lambda p: run_folder(p, json.dumps({"methods": ["a"] * 10**5, "seeds": [1] * 10**5, "baseline": "a"})), load_run
     ),
-    "model of 10^12 classes": (lambda p: model(p, classes=10**12), checkpoint.load),
-    "model of 90,000 classes": (lambda p: model(p, classes=90_000), checkpoint.load),
-    "model of images of 2,048 pixels": (lambda p: model(p, shape=[1, 2048, 2048]), checkpoint.load),
-    "model of another network": (lambda p: model(p, name="wrn-9994-1"), checkpoint.load),
+    "model of 10^12 classes": (lambda p: model(p, classes=10**12), checkpoint.load_network),
+    "model of 90,000 classes": (lambda p: model(p, classes=90_000), checkpoint.load_network),
+    "model of images of 2,048 pixels": (lambda p: model(p, shape=[1, 2048, 2048]), checkpoint.load_network),
+    "model of another network": (lambda p: model(p, name="wrn-9994-1"), checkpoint.load_network),
     "weights that announce 4 TB": (lying_safetensors, lambda p: from_name("lenet", p, INFO)),
     "weights of one number seen as 4 TB": (stride_bomb, lambda p: from_name("lenet", p, INFO)),
     "weights in a zip bomb": (compressed_tensors, lambda p: from_name("lenet", p, INFO)),
     "weights that call": (write(pickle.dumps(print)), lambda p: from_name("lenet", p, INFO)),
     "checkpoint in a zip bomb": (
         lambda p: (p.mkdir(), compressed_tensors(p / "checkpoint.pt")),
-        lambda p: log.load(p, "", torch.device("cpu")),
+        lambda p: log.load_state(p, "", torch.device("cpu")),
     ),
 }  # fmt: skip
 

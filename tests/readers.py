@@ -99,12 +99,12 @@ def _read_parquet(path: Path) -> None:
 
 def _spec(path: Path) -> None:
     (path.parent / "weights.safetensors").write_bytes(WEIGHTS)
-    checkpoint.load(path.parent)
+    checkpoint.load_network(path.parent)
 
 
 def _weights_of(path: Path) -> None:
     (path.parent / "model.json").write_text(json.dumps({"name": "lenet", "classes": 4, "shape": SHAPE}))
-    checkpoint.load(path.parent)
+    checkpoint.load_network(path.parent)
 
 
 def _recipe(path: Path) -> None:
@@ -119,7 +119,7 @@ def _recipe(path: Path) -> None:
 RECORD = Record("digits", "lenet", "base", 0, "clean", "clean", 0.0, 9, 9)
 IDX = struct.pack(">iiii", 0x803, 2, 3, 3) + bytes(18), struct.pack(">ii", 0x801, 2) + bytes(2)
 LENET = models.build("lenet", classes=4, shape=SHAPE)
-WEIGHTS = _made(lambda p: checkpoint.save(LENET, p.parent, {}), "weights.safetensors")()
+WEIGHTS = _made(lambda p: checkpoint.save_network(LENET, p.parent, {}), "weights.safetensors")()
 RECIPE = {"methods": ["base"], "seeds": [0], "baseline": "base", "data": "digits", "train": {"epochs": 1}}
 MAT = {"X": PIXELS.transpose(1, 2, 3, 0), "y": np.array([[1], [2], [3], [10]], dtype=np.uint8)}
 CIFAR = {"data": PIXELS.reshape(4, -1), "labels": [0, 1, 2, 3]}
@@ -139,8 +139,9 @@ READERS: dict[str, Reader] = {
     "safetensors": Reader(_weights_of, lambda: WEIGHTS, "weights.safetensors"),
     "torch": Reader(lambda p: from_name("lenet", p, INFO), _made(lambda p: torch.save(LENET.state_dict(), p)), "w.pth"),
     "checkpoint": Reader(
-        lambda p: log.load(p.parent, "x", torch.device("cpu")),
-        _made(lambda p: log.save(p.parent, "x", {"model": {"w": torch.ones(3)}}, []), "checkpoint.pt"), "checkpoint.pt",
+        lambda p: log.load_state(p.parent, "x", torch.device("cpu")),
+        _made(lambda p: log.save_state(p.parent, "x", {"model": {"w": torch.ones(3)}}, []), "checkpoint.pt"),
+        "checkpoint.pt",
     ),
     "parquet": Reader(_read_parquet, _made(_parquet), "train-0.parquet"),
     **{kind.lower(): Reader(_decode, _image(kind)) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")},

@@ -23,12 +23,12 @@ SETTINGS = Settings(eps=0.3, radius=0.05)
 
 def test_every_name_is_that_of_its_method() -> None:
     assert [method.name for method in METHODS.values()] == list(METHODS)
-    assert [method.name for method in methods.find_all(NAMES)] == NAMES
+    assert [method.name for method in methods.find_methods(NAMES)] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_trains(name: str) -> None:
-    method, (x, y) = methods.find(name), as_float(tiny_images())
+    method, (x, y) = methods.find_method(name), as_float(tiny_images())
     model = method.prepare(tiny_network(), SETTINGS)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
@@ -46,7 +46,7 @@ def test_every_method_trains(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_passes_count_the_images_that_a_step_shows(name: str) -> None:
-    method, (x, y) = methods.find(name), as_float(tiny_images())
+    method, (x, y) = methods.find_method(name), as_float(tiny_images())
     model = method.prepare(tiny_network(), SETTINGS)
     shown = []
     model.register_forward_hook(lambda _module, args, _out: shown.append(len(args[0])))
@@ -57,7 +57,7 @@ def test_passes_count_the_images_that_a_step_shows(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_is_that_of_the_plain_network(name: str) -> None:
     x, _ = as_float(tiny_images())
-    model = methods.find(name).prepare(tiny_network(), SETTINGS)
+    model = methods.find_method(name).prepare(tiny_network(), SETTINGS)
     assert torch.equal(model.eval()(x), tiny_network().eval()(x))
 
 
@@ -109,7 +109,7 @@ def test_fgsm_examples_are_crafted_anew_against_the_weights_of_the_step() -> Non
 
 
 def test_several_act_in_turn() -> None:
-    method, (x, y) = methods.find("r+fgsm"), as_float(tiny_images())
+    method, (x, y) = methods.find_method("r+fgsm"), as_float(tiny_images())
     model = method.prepare(tiny_network(), SETTINGS)
     assert sites(model) == sites(robustify(tiny_network()))
     inputs, _ = method.perturb_batch(model, x, y, SETTINGS)
@@ -120,13 +120,13 @@ def test_several_act_in_turn() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_methods_travel_to_other_processes(name: str) -> None:
-    method: Method = pickle.loads(pickle.dumps(methods.find(name)))
+    method: Method = pickle.loads(pickle.dumps(methods.find_method(name)))
     assert method.name == name
     model: nn.Module = pickle.loads(pickle.dumps(method.prepare(tiny_network(), SETTINGS)))
     torch.manual_seed(1)
     ours = model(as_float(tiny_images())[0])
     torch.manual_seed(1)
-    assert torch.equal(ours, methods.find(name).prepare(tiny_network(), SETTINGS)(as_float(tiny_images())[0]))
+    assert torch.equal(ours, methods.find_method(name).prepare(tiny_network(), SETTINGS)(as_float(tiny_images())[0]))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_methods_travel_to_other_processes(name: str) -> None:
 )
 def test_what_is_no_method_is_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        methods.find(name)
+        methods.find_method(name)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,11 @@ def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
         out: Tensor = model(method.perturb_batch(model, x, y, settings)[0])
         return out
 
-    variant = pickle.loads(pickle.dumps(methods.find(name)))
-    assert (variant.name, variant.passes) == (name, methods.find(plain).passes)
+    variant = pickle.loads(pickle.dumps(methods.find_method(name)))
+    assert (variant.name, variant.passes) == (name, methods.find_method(plain).passes)
     own = outcome(variant, SETTINGS)
-    assert torch.equal(own, outcome(methods.find(plain), dataclasses.replace(SETTINGS, **changes)))
-    assert not torch.equal(own, outcome(methods.find(plain), SETTINGS))
+    assert torch.equal(own, outcome(methods.find_method(plain), dataclasses.replace(SETTINGS, **changes)))
+    assert not torch.equal(own, outcome(methods.find_method(plain), SETTINGS))
     assert methods.settings_of(name, SETTINGS) == dataclasses.replace(SETTINGS, **changes)
 
 
@@ -233,4 +233,4 @@ def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
 )
 def test_a_variant_that_cannot_be_read_is_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        methods.find(name)
+        methods.find_method(name)

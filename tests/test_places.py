@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from resolute.errors import InputError
-from resolute.noise.sites import find, functional, is_rectifier, sites
+from resolute.noise.sites import find_sites, functional, is_rectifier, sites
 
 if TYPE_CHECKING:
     from resolute.noise.sites import Where
@@ -134,7 +134,7 @@ def test_an_activation_inside_a_normalisation_is_its_child() -> None:
     """timm's order is norm, drop, act: what leaves the block is what gets the noise."""
     module = _of_timm("BatchNormAct2d", 4, drop_layer=nn.Dropout2d)
     assert [site.name for site in sites(module)] == ["act"]
-    assert not find(nn.Sequential(_of_timm("BatchNormAct2d", 4, apply_act=False), nn.ReLU()), "hidden").keys() - {
+    assert not find_sites(nn.Sequential(_of_timm("BatchNormAct2d", 4, apply_act=False), nn.ReLU()), "hidden").keys() - {
         ("1", "output")
     }
 
@@ -154,19 +154,19 @@ INPUTS: dict[str, tuple[Where, list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_are_named_by_a_suffix(name: str) -> None:
     where, wanted = INPUTS[name]
-    assert list(find(nn.Sequential(Block(), Block(), nn.ReLU()), where)) == wanted
+    assert list(find_sites(nn.Sequential(Block(), Block(), nn.ReLU()), where)) == wanted
 
 
 def test_hidden_may_match_nothing_beside_named_places_only() -> None:
     model = nn.Sequential(Block(), Block())
-    assert list(find(model, ["hidden", "0.drop:input"])) == [("0.drop", "input")]
+    assert list(find_sites(model, ["hidden", "0.drop:input"])) == [("0.drop", "input")]
     for where in ("hidden", ["hidden"], ["hidden", "input"], ["hidden", None], ["hidden", "no such"]):
         with pytest.raises(InputError, match="matches no module"):
-            find(model, where)
+            find_sites(model, where)
     with pytest.raises(InputError, match="where='drop:input' matches no module of Sequential"):
-        find(model, "drop:input")
+        find_sites(model, "drop:input")
     with pytest.raises(InputError, match="where is empty"):
-        find(model, [None])
+        find_sites(model, [None])
 
 
 def test_nothing_matched_tells_of_activations_called_as_functions() -> None:
@@ -179,6 +179,6 @@ def test_nothing_matched_tells_of_activations_called_as_functions() -> None:
 def test_functions_are_listed_until_they_get_noise() -> None:
     model = nn.Sequential(Block(), Block(), Dense(), nn.ReLU(), Act(), _of_timm("HardSigmoid"))
     assert functional(model, {}) == "2 Block (gelu), 1 Dense (relu)"
-    assert functional(model, find(model, Block)) == "1 Dense (relu)"
-    assert functional(model, find(model, ["*.drop:input", "2"])) == ""
-    assert functional(model, find(model, ["0.drop:input", "*.drop"])) == "1 Block (gelu), 1 Dense (relu)"
+    assert functional(model, find_sites(model, Block)) == "1 Dense (relu)"
+    assert functional(model, find_sites(model, ["*.drop:input", "2"])) == ""
+    assert functional(model, find_sites(model, ["0.drop:input", "*.drop"])) == "1 Block (gelu), 1 Dense (relu)"

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from resolute.errors import InputError
 from resolute.noise.robustify import robustify, set_eps
-from resolute.noise.sites import find, functional
+from resolute.noise.sites import find_sites, functional
 from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def test_every_classification_network_of_torchvision_is_reached_or_told_of() -> 
     for name in names:
         model = _torchvision(name)
         try:
-            found = find(model, "hidden")
+            found = find_sites(model, "hidden")
         except InputError:
             found = {}
         assert found or name in {"googlenet", "inception_v3"}, name
@@ -138,7 +138,7 @@ TRANSFORMERS = {"bert": _bert, "vit": _vit, "torch's own": _layers}
 def test_transformers(name: str) -> None:
     model, run, hidden = TRANSFORMERS[name]()
     where = "hidden" if hidden else ["hidden", "layers.*.dropout:input"]
-    found = find(model, where)
+    found = find_sites(model, where)
     assert len(found) == (hidden or 3)
     assert functional(model, found) == ""
     check_training_and_evaluation(model, run, where)
@@ -178,7 +178,7 @@ def test_a_small_member_of_families_of_timm_trains() -> None:
             if weight.abs().max() < 1e-4:  # a last layer of zeros, or branches times 1e-5, hide what comes before them
                 nn.init.normal_(weight, std=0.1)
         x = torch.rand(2, 3, 32, 32)
-        assert functional(model, find(model, "hidden")) == "", name
+        assert functional(model, find_sites(model, "hidden")) == "", name
 
         def run(model: nn.Module = model, x: Tensor = x) -> Tensor:
             out = model(x)
@@ -202,6 +202,6 @@ def test_unusual_activations_of_timm(name: str) -> None:
 
     with torch.device("meta"):
         model = timm.create_model(name)
-    found = find(model, "hidden")
+    found = find_sites(model, "hidden")
     assert [site for site, _ in found] == [n for n, m in model.named_modules() if type(m).__name__ in UNUSUAL[name]]
     assert functional(model, found) == ("9 LinearSelfAttention (relu)" if name == "mobilevitv2_050" else "")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resolute import attacks, data, methods, models, shifts
-    from resolute.evaluation import evaluate
+    from resolute.evaluation.measure import evaluate
     from resolute.experiment import recipes
     from resolute.experiment.grid import compare
     from resolute.noise.perturb import Perturb, perturb
     from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
     from resolute.noise.sites import Site, sites
     from resolute.noise.unreached import Unreached, unreached
-    from resolute.training import train
+    from resolute.training.loop import train
 
 _HOME = {
     "perturb": "noise.perturb", "Perturb": "noise.perturb",

@@ -1,4 +1,7 @@
-"""A network as attacks and evaluations ask it: in evaluation mode, in its own precision, answers in float32."""
+"""Attacks in pixel space: pure functions of (network, images, labels, radius).
+
+FGSM and PGD are written here as one loop in which the ball varies; Square and AutoAttack are torchattacks'.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,7 @@ if TYPE_CHECKING:
 
 
 def answer(model: nn.Module, x: Tensor) -> Any:
-    """Ask a network in the precision of its weights, so that images can stay in float32.
-
-    Args:
-        model: Images in [0, 1] in, logits out.
-        x: float32 [n, C, H, W].
-
-    Returns:
-        Logits in float32; what is no tensor is passed on as it came.
-    """
+    """Ask a network in the precision of its weights, so that images can stay in float32."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
     outputs = model(x.to(dtype))
     return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype.itemsize < 4 else outputs
@@ -33,14 +28,7 @@ def answer(model: nn.Module, x: Tensor) -> Any:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold a network in evaluation mode and give each module its own mode back.
-
-    Args:
-        model: The network.
-
-    Yields:
-        Nothing; the network is in evaluation mode meanwhile.
-    """
+    """Hold a network in evaluation mode and give each module its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -197,30 +185,12 @@ def _judge(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Differentiate the cross-entropy loss with respect to the images.
-
-    Args:
-        model: As in `fgsm`, and treated the same way.
-        x: Images, float [n, C, H, W].
-        y: Labels, int64 [n].
-
-    Returns:
-        The gradient of each image's own loss, of the shape and dtype of ``x``.
-    """
+    """Differentiate the cross-entropy loss with respect to the images."""
     return _differentiate(model, x, y)[0]
 
 
 def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Compute each image's cross-entropy loss in evaluation mode.
-
-    Args:
-        model: As in `fgsm`, and treated the same way.
-        x: Images, float [n, C, H, W].
-        y: Labels, int64 [n].
-
-    Returns:
-        float32 [n].
-    """
+    """Compute each image's cross-entropy loss in evaluation mode."""
     return _judge(model, x, y)[0]
 
 
@@ -365,14 +335,7 @@ def _run(model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[An
 
 
 def torchattacks() -> Any:
-    """Import the library, so that its absence is told before anything is computed.
-
-    Returns:
-        The module.
-
-    Raises:
-        InputError: If it is not installed.
-    """
+    """Import the library, so that its absence is told before anything is computed."""
     try:
         return importlib.import_module("torchattacks")
     except ImportError as error:

@@ -20,11 +20,10 @@ _LENGTH = 100
 
 
 class InputError(ValueError):
-    """What came in cannot be used.
+    """What came in cannot be used."""
 
-    The message says what came, what was wanted and what to do. The command line prints it without a traceback and
-    exits with code 2; a program may catch it as the ``ValueError`` that it is.
-    """
+    # The message says what came, what was wanted and what to do. The command line prints it without a traceback and
+    # exits with code 2; a program may catch it as the ``ValueError`` that it is.
 
 
 class DivergedError(InputError):
@@ -32,18 +31,7 @@ class DivergedError(InputError):
 
 
 def out_of_memory(error: BaseException) -> InputError | None:
-    """Say that memory was not enough, and what to do, where an error means that.
-
-    Args:
-        error: Any. What another process raised counts too, whose text is in the message.
-
-    Returns:
-        What is to be raised in its place, or None.
-
-    Example:
-        >>> str(out_of_memory(MemoryError("Unable to allocate 1 TiB")))[:43]
-        'out of memory (Unable to allocate 1 TiB). A'
-    """
+    """Say that memory was not enough, and what to do, where an error means that."""
     text = f"{type(error).__name__}: {error}"
     lines = [line for line in text.splitlines() if any(sign in line for sign in _OUT_OF_MEMORY)]
     if not lines:
@@ -56,20 +44,7 @@ def out_of_memory(error: BaseException) -> InputError | None:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that no table holds a name, with the nearest names that one does.
-
-    Args:
-        kind: What was looked up, in the singular: ``"model"``.
-        name: What came.
-        known: Every name that would have been understood.
-
-    Returns:
-        The message for an `InputError`.
-
-    Example:
-        >>> unknown("method", "fsgm", ["base", "fgsm", "r"])
-        "unknown method 'fsgm': did you mean 'fgsm'?"
-    """
+    """Say that no table holds a name, with the nearest names that one does."""
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     near = near and difflib.get_close_matches(name.lower(), near, cutoff=_likeness(name, near[0]) - 0.05)
@@ -78,19 +53,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def differences(theirs: Any, ours: Any) -> str:
-    """Say in what a stored description differs from this one, down to the field.
-
-    Args:
-        theirs: What is stored, JSON of any depth.
-        ours: The same of this run; what it does not name is not looked at.
-
-    Returns:
-        ``""`` if nothing differs; else the first few fields with both values.
-
-    Example:
-        >>> differences({"train": {"epochs": 2, "lr": 0.1}}, {"train": {"epochs": 3, "lr": 0.1}})
-        'train.epochs is 2 there and 3 here'
-    """
+    """Say in what a stored description differs from this one, down to the field."""
     found = list(_differing(theirs, ours, ""))
     more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
     return "; ".join([*found[:_NAMED], *more])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from resolute import attacks
 from resolute.errors import InputError, unknown
 from resolute.noise.baselines import additive, dropout, gaussian
-from resolute.noise.perturb import check
+from resolute.noise.perturb import check_strength
 from resolute.noise.robustify import attach, robustify
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Settings:
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        check(self.eps, self.p)
+        check_strength(self.eps, self.p)
         if self.radius is not None:
             attacks.parse_radius(self.radius)
 
@@ -134,27 +134,9 @@ METHODS: dict[str, Method] = {
 }
 
 
-def find(name: str) -> Method:
-    """Look a method up, or combine several: ``"r+fgsm"`` prepares as ``r`` does and perturbs batches as ``fgsm``.
-
-    Settings may follow, each after an ``@``: ``"r@eps=0.3@where=both"`` is ``r`` with these and not the comparison's.
-
-    Args:
-        name: A name in `METHODS`, or some of them joined by ``+``, with or without settings.
-
-    Returns:
-        The method, named as asked.
-
-    Raises:
-        InputError: If a name is unknown (the nearest known ones are named), or stands there twice, if two put
-            noise at the same places, or if a setting cannot be read or is out of range.
-
-    Example:
-        >>> find("r+fgsm").passes
-        3
-        >>> find("r@eps=0.3").name
-        'r@eps=0.3'
-    """
+def find_method(name: str) -> Method:
+    """Look a method up, or combine several: ``"r+fgsm"`` prepares as ``r`` does and perturbs batches as ``fgsm``."""
+    # Settings may follow, each after an ``@``: ``"r@eps=0.3@where=both"`` is ``r`` with these and not the comparison's.
     if "@" in name:
         return _variant(name)
     parts = name.split("+")
@@ -168,22 +150,7 @@ def find(name: str) -> Method:
 
 
 def settings_of(name: str, settings: Settings) -> Settings:
-    """Tell what a method, or a variant of one, is trained with in a comparison.
-
-    Args:
-        name: As for `find`.
-        settings: The comparison's.
-
-    Returns:
-        Those, with what the variant's name says in their place.
-
-    Raises:
-        InputError: If a setting cannot be read or is out of range.
-
-    Example:
-        >>> settings_of("r@where=input", Settings(eps=0.3)).where
-        'input'
-    """
+    """Tell what a method, or a variant of one, is trained with in a comparison."""
     changes: dict[str, float | str] = {}
     for part in name.split("@")[1:]:
         key, _, text = part.partition("=")
@@ -205,7 +172,7 @@ def _number(name: str, text: str) -> float:
 
 def _variant(name: str) -> Method:
     settings_of(name, Settings())
-    plain = find(name.partition("@")[0])
+    plain = find_method(name.partition("@")[0])
     return dataclasses.replace(
         plain,
         name=name,
@@ -244,13 +211,6 @@ def _perturb_in_turn(
     return second.perturb_batch(model, *first.perturb_batch(model, x, y, settings), settings)
 
 
-def find_all(names: Sequence[str]) -> list[Method]:
-    """Look several methods up.
-
-    Args:
-        names: As for `find`.
-
-    Returns:
-        The methods in the order of the names.
-    """
-    return [find(name) for name in names]
+def find_methods(names: Sequence[str]) -> list[Method]:
+    """Look several methods up."""
+    return [find_method(name) for name in names]

@@ -35,13 +35,7 @@ class Meter:
     _said: float
 
     def tell(self, done: float, what: str, *, part: bool = False) -> None:
-        """Show how far the work is.
-
-        Args:
-            done: The work done so far, with what was found.
-            what: What is being done, in words.
-            part: A part has just been finished, which is always worth a line.
-        """
+        """Show how far the work is."""
         now = time.monotonic()
         here = done - self.found
         left = clock((now - self._start) * (self.total - done) / here) if here > 0 else "-:--:--"
@@ -53,16 +47,7 @@ class Meter:
 
 @contextlib.contextmanager
 def progress(total: float, console: Console | None = None, *, found: float = 0.0) -> Iterator[Meter]:
-    """Show progress while the block runs.
-
-    Args:
-        total: All of the work.
-        console: Where; standard error by default.
-        found: The part of it that was done before.
-
-    Yields:
-        What to tell how far it is.
-    """
+    """Show progress while the block runs."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -79,12 +64,5 @@ def progress(total: float, console: Console | None = None, *, found: float = 0.0
 
 
 def clock(seconds: float) -> str:
-    """Put a time as hours, minutes and seconds.
-
-    Args:
-        seconds: 0 or more.
-
-    Returns:
-        ``"1:02:03"``; days before it where there are any.
-    """
+    """Put a time as hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))

@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 
 def environment() -> dict[str, Any]:
-    """Describe the machine and the versions that a measurement was made with.
-
-    Returns:
-        Strings and numbers for JSON: versions, processor, threads, accelerator. No host name, no user, no path.
-    """
+    """Describe the machine and the versions that a measurement was made with."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -122,28 +118,12 @@ DIVERGED = "diverged.json"
 
 
 def cell_name(method: str, seed: int) -> str:
-    """Name the folder of one training run below ``cells/``.
-
-    Args:
-        method: Name of the training method.
-        seed: Seed of the run.
-
-    Returns:
-        ``METHOD-seedN``.
-    """
+    """Name the folder of one training run below ``cells/``."""
     return f"{method}-seed{seed}"
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a crash at any moment leaves the old content or the new, never a part.
-
-    Args:
-        path: Where to; its folder is made if it is missing.
-        content: All of the file; text is encoded as UTF-8.
-
-    Raises:
-        InputError: If the folder or the file cannot be written.
-    """
+    """Write a file so that a crash at any moment leaves the old content or the new, never a part."""
     raw = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,27 +159,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, keys in the order given.
-
-    Args:
-        path: Where to.
-        value: Anything that JSON can hold; NaN is refused.
-    """
+    """Write a JSON file atomically, keys in the order given."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of a run directory.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its value.
-
-    Raises:
-        InputError: If there is no such file, or it is not JSON or over 64 MiB.
-    """
+    """Read a JSON file of a run directory."""
     try:
         return parse_json(read_file(path, MOST_JSON))
     except OSError as error:
@@ -211,27 +176,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write records as JSON lines, atomically.
-
-    Args:
-        path: Where to.
-        records: In the order that they should stand in.
-    """
+    """Write records as JSON lines, atomically."""
     write_atomic(path, "".join(json.dumps(dataclasses.asdict(r)) + "\n" for r in records))
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read records written by `write_records`.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The records in the order of the file.
-
-    Raises:
-        InputError: If the file is missing or a line is not a record.
-    """
+    """Read records written by `write_records`."""
     try:
         lines = read_file(path, MOST_RECORDS).splitlines()
     except (OSError, ValueError) as error:
@@ -260,15 +210,7 @@ def _record(stored: Any) -> Record:
 
 
 def write_bits(path: Path, bits: Bits) -> None:
-    """Store which image was classified correctly under which shift, one bit an image.
-
-    Args:
-        path: An ``.npz`` file to write, atomically.
-        bits: For each ``(suite, shift, severity)`` a boolean array of shape [n], in the order of the test images.
-
-    Raises:
-        ValueError: If the arrays are not all of one length.
-    """
+    """Store which image was classified correctly under which shift, one bit an image."""
     arrays: dict[str, Any] = {"/".join((s, h, repr(float(v)))): np.packbits(right) for (s, h, v), right in bits.items()}
     sizes = {len(right) for right in bits.values()}
     if len(sizes) != 1:
@@ -279,17 +221,7 @@ def write_bits(path: Path, bits: Bits) -> None:
 
 
 def read_bits(path: Path) -> dict[Key, NDArray[np.bool_]]:
-    """Read what `write_bits` wrote.
-
-    Args:
-        path: The ``.npz`` file.
-
-    Returns:
-        For each ``(suite, shift, severity)`` a boolean array of shape [n]: True where the answer was right.
-
-    Raises:
-        InputError: If the file is missing or broken.
-    """
+    """Read what `write_bits` wrote."""
     try:
         raw = read_file(path, MOST_BITS)
         with ZipFile(io.BytesIO(raw)) as archive:
@@ -319,19 +251,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def locked(folder: Path, name: str) -> AbstractContextManager[object]:
-    """Keep other processes out of a part of a run until the block, or this process, ends.
-
-    Args:
-        folder: Where the locks lie; made if missing.
-        name: Name of the part.
-
-    Returns:
-        What holds the lock; leaving it gives the lock back.
-
-    Raises:
-        InputError: If the folder cannot be written, or its disk has no locks.
-        Timeout: If another process has it.
-    """
+    """Keep other processes out of a part of a run until the block, or this process, ends."""
     lock = FileLock(folder / name, blocking=False, fallback_to_soft=False)  # a soft one outlives a killed process
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -346,12 +266,7 @@ def locked(folder: Path, name: str) -> AbstractContextManager[object]:
 
 
 def go_through(parts: Iterable[_Part], do: Callable[[_Part], bool]) -> None:
-    """Do each part, or come back to it until another process has done it.
-
-    Args:
-        parts: What there is to do.
-        do: Does a part; True if it is finished, False if another process is at it.
-    """
+    """Do each part, or come back to it until another process has done it."""
     waiting = list(parts)
     while waiting:
         left = [part for part in waiting if not do(part)]

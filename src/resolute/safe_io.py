@@ -19,18 +19,7 @@ _BLOCK = 2**20
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """Read a file of bounded size.
-
-    Args:
-        path: The file; a device, a pipe or a folder is refused.
-        limit: Bytes that it may have.
-
-    Returns:
-        Its content.
-
-    Raises:
-        ValueError: If it is no regular file, or larger.
-    """
+    """Read a file of bounded size."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path.name} is no regular file")
     with path.open("rb") as file:
@@ -38,19 +27,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_stream(stream: IO[bytes], limit: int, name: str) -> bytes:
-    """Read all of a stream that may be unpacked as it is read.
-
-    Args:
-        stream: The stream.
-        limit: Bytes that it may give.
-        name: What to call it in a message.
-
-    Returns:
-        Its content.
-
-    Raises:
-        ValueError: If there is more.
-    """
+    """Read all of a stream that may be unpacked as it is read."""
     parts, left = [], limit
     while block := stream.read(_BLOCK):
         left -= len(block)
@@ -61,17 +38,7 @@ def read_stream(stream: IO[bytes], limit: int, name: str) -> bytes:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON.
-
-    Args:
-        text: The content of a file.
-
-    Returns:
-        Its value.
-
-    Raises:
-        ValueError: If it is not JSON, not UTF-8, or nested too deeply.
-    """
+    """Parse JSON."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -79,18 +46,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Map a ``.npy`` file into memory; whatever its header announces, no more is there than the file has.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The array, which cannot be written.
-
-    Raises:
-        ValueError: If it is no array of numbers, or shorter than its header announces.
-        OSError: If it cannot be opened.
-    """
+    """Map a ``.npy`` file into memory; whatever its header announces, no more is there than the file has."""
     import numpy as np
 
     try:
@@ -106,14 +62,7 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def check_tensors(path: Path) -> None:
-    """Refuse a file of torch's that would unfold; one of the older format is no ZIP archive and cannot.
-
-    Args:
-        path: A file that ``torch.save`` may have written.
-
-    Raises:
-        ValueError: If it is no regular file, or an archive of a kind that torch does not write.
-    """
+    """Refuse a file of torch's that would unfold; one of the older format is no ZIP archive and cannot."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path.name} is no regular file")
     if not zipfile.is_zipfile(path):
@@ -126,15 +75,7 @@ def check_tensors(path: Path) -> None:
 
 
 def check_stored(members: Iterable[zipfile.ZipInfo], size: int) -> None:
-    """Refuse a ZIP archive whose members would unfold, or share their bytes, to more than the archive has.
-
-    Args:
-        members: Its table of contents. NumPy and torch store members as they are, without compression.
-        size: Bytes of the archive.
-
-    Raises:
-        ValueError: If a member is compressed, or all together are larger than the archive.
-    """
+    """Refuse a ZIP archive whose members would unfold, or share their bytes, to more than the archive has."""
     total = 0
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:

@@ -1,4 +1,8 @@
-"""What is asked of the arguments of statistics."""
+"""Intervals, paired tests over seeds and over images, and many tests at once, from counts.
+
+An error is a share of wrong answers, in [0, 1]; a difference is method minus baseline: below zero is better. Every p
+is two-sided, every ``level`` a confidence in (0, 1). Arguments out of range, empty or not finite raise ValueError.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +18,13 @@ if TYPE_CHECKING:
 
 
 def require(fits: bool, wanted: str, came: object) -> None:
-    """Refuse an argument.
-
-    Args:
-        fits: Whether it is as wanted.
-        wanted: What is wanted, in words.
-        came: The argument.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuse an argument."""
     if not fits:
         raise ValueError(f"{wanted}; got {came}")
 
 
 def finite(values: ArrayLike) -> NDArray[np.float64]:
-    """Take a row of numbers.
-
-    Args:
-        values: Numbers, shape [k] with k at least 1.
-
-    Returns:
-        The same in float64.
-    """
+    """Take a row of numbers."""
     row = np.asarray(values, dtype=np.float64)
     require(row.ndim == 1 and row.size > 0 and bool(np.isfinite(row).all()), "a row of finite numbers is wanted", row)
     return row
@@ -121,14 +109,7 @@ def error_interval(over_seeds: ArrayLike, n: int, level: float = 0.95) -> Interv
 
 
 def variance_of_mean(numbers: NDArray[np.float64]) -> float:
-    """Estimate the variance of a mean.
-
-    Args:
-        numbers: At least two, shape [k].
-
-    Returns:
-        Their sample variance over k; 0 for numbers that are equal up to rounding.
-    """
+    """Estimate the variance of a mean."""
     same = np.ptp(numbers) <= TIE * np.abs(numbers).max()
     return 0.0 if same else float(numbers.var(ddof=1)) / numbers.size
 
@@ -256,31 +237,14 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def t_test(numbers: NDArray[np.float64], variance: float, df: float) -> float:
-    """Test that a mean is zero.
-
-    Args:
-        numbers: Shape [k].
-        variance: Of their mean.
-        df: Degrees of freedom.
-
-    Returns:
-        p, in [0, 1]; that of `sign_flip` where the variance is 0.
-    """
+    """Test that a mean is zero."""
     from scipy.special import stdtr
 
     return 2 * float(stdtr(df, -abs(numbers.mean()) / math.sqrt(variance))) if variance else sign_flip(numbers)
 
 
 def disagreements(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count by seed and image the shifts under which only the first erred, less those under which only the second did.
-
-    Args:
-        a: Where the first erred, shape [seeds, n] or [seeds, shifts, n].
-        b: The same for the second.
-
-    Returns:
-        Shape [seeds, n].
-    """
+    """Count by seed and image the shifts under which only the first erred, minus those where only the second did."""
     require(a.dtype == b.dtype == bool, "wrong answers are bool arrays", (a.dtype, b.dtype))
     fits = a.shape == b.shape and a.ndim in (2, 3) and a.size > 0
     require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))

@@ -1,6 +1,7 @@
-"""Where a pixel comes from: flips, windows, resized crops, affine maps; the parameters are one for each image.
+"""Batched image transforms: geometry, colour, filters and JPEG, used by augmentation and by shifts.
 
-x is float32 [n, C, H, W]. Positions are in pixels, the centre of the first pixel is 0.
+x is float32 [n, C, H, W] in [0, 1]; parameters are one for each image. Positions are in pixels, the centre of the
+first pixel is 0. The result of an image does not depend on the batch around it.
 """
 
 from __future__ import annotations
@@ -23,30 +24,12 @@ if TYPE_CHECKING:
 
 
 def flip(x: Tensor, which: Tensor) -> Tensor:
-    """Mirror some images left to right.
-
-    Args:
-        x: float32 [n, C, H, W].
-        which: bool [n].
-
-    Returns:
-        Like x.
-    """
+    """Mirror some images left to right."""
     return torch.where(which[:, None, None, None], x.flip(-1), x)
 
 
 def window(x: Tensor, top: Tensor, left: Tensor, padding: Literal["zeros", "reflect"] = "zeros") -> Tensor:
-    """Cut a window of the image's own size that may reach over its border.
-
-    Args:
-        x: float32 [n, C, H, W].
-        top: int64 [n], row of the image that becomes row 0; negative above the image.
-        left: int64 [n], likewise for columns.
-        padding: What lies outside: black, or the image mirrored at its border pixel (offsets below H and W).
-
-    Returns:
-        Like x.
-    """
+    """Cut a window of the image's own size that may reach over its border."""
     rows = top[:, None] + torch.arange(x.shape[2], device=x.device)
     columns = left[:, None] + torch.arange(x.shape[3], device=x.device)
     inside = _inside(rows, x.shape[2])[:, :, None] & _inside(columns, x.shape[3])[:, None, :]
@@ -55,16 +38,7 @@ def window(x: Tensor, top: Tensor, left: Tensor, padding: Literal["zeros", "refl
 
 
 def pick(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Take a pixel of the same image for every pixel.
-
-    Args:
-        x: float32 [n, C, H, W].
-        rows: int64, broadcastable to [n, h, w], in 0..H-1.
-        columns: int64, likewise, in 0..W-1.
-
-    Returns:
-        float32 [n, C, h, w].
-    """
+    """Take a pixel of the same image for every pixel."""
     index = rows * x.shape[3] + columns
     n, h, w = index.shape
     flat = index.reshape(n, 1, h * w).expand(len(x), x.shape[1], h * w)
@@ -72,18 +46,7 @@ def pick(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Cut a window out of every image and bring it back to the image's size, bilinearly.
-
-    Args:
-        x: float32 [n, C, H, W].
-        top: int64 [n], first row of the window.
-        left: int64 [n], first column.
-        height: Rows of the window, at most H.
-        width: Columns of the window, at most W.
-
-    Returns:
-        Like x.
-    """
+    """Cut a window out of every image and bring it back to the image's size, bilinearly."""
     first, second, share = _lerp(x.shape[2], height, top)
     every = torch.arange(x.shape[3], device=x.device)[None, None, :]
     x = torch.lerp(pick(x, first[:, :, None], every), pick(x, second[:, :, None], every), share[:, None])
@@ -96,18 +59,7 @@ def affine(
     x: Tensor, *, angle: Tensor | float = 0.0, scale: Tensor | float = 1.0, right: Tensor | float = 0.0,
     down: Tensor | float = 0.0,
 ) -> Tensor:  # fmt: skip
-    """Turn and scale about the centre, then move; bilinear, black outside, as torchvision's ``affine`` does.
-
-    Args:
-        x: float32 [n, C, H, W].
-        angle: Degrees clockwise, [n] or one for all.
-        scale: Factor of the size, above 0.
-        right: Pixels to the right; fractions are allowed.
-        down: Pixels downwards.
-
-    Returns:
-        Like x.
-    """
+    """Turn and scale about the centre, then move; bilinear, black outside, as torchvision's ``affine`` does."""
     angle, scale, right, down = (
         torch.as_tensor(value, dtype=torch.float64, device=x.device).expand(len(x))[:, None, None]
         for value in (angle, scale, right, down)
@@ -124,18 +76,7 @@ def affine(
 def sample(
     x: Tensor, rows: Tensor, columns: Tensor, outside: Literal["zeros", "mirror", "symmetric"] = "zeros"
 ) -> Tensor:
-    """Look up positions between the pixels, bilinearly.
-
-    Args:
-        x: float32 [n, C, H, W].
-        rows: [n, h, w] in pixels.
-        columns: [n, h, w] in pixels.
-        outside: What lies outside: black, the image mirrored at the centre of its border pixel (OpenCV's reflect_101,
-            SciPy's mirror), or at its outer edge (SciPy's reflect).
-
-    Returns:
-        float32 [n, C, h, w].
-    """
+    """Look up positions between the pixels, bilinearly."""
     height, width = x.shape[2:]
     corners = outside == "mirror"
     if corners:
@@ -164,87 +105,40 @@ def _lerp(size: int, part: int, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return start[:, None] + first, start[:, None] + second, (position - first).to(torch.float32)
 
 
-WEIGHTS = (0.2989, 0.587, 0.114)
+GREY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Share of red, green and blue in grey: ITU-R BT.601, rounded as in torchvision."""
 
 
 def grey(x: Tensor) -> Tensor:
-    """Weigh the channels to one.
-
-    Args:
-        x: float32 [n, C, H, W].
-
-    Returns:
-        float32 [n, 1, H, W].
-    """
+    """Weigh the channels to one."""
     if x.shape[1] == 1:
         return x
-    red, green, blue = WEIGHTS
+    red, green, blue = GREY_WEIGHTS
     return (red * x[:, 0] + green * x[:, 1] + blue * x[:, 2])[:, None]
 
 
 def greyscale(x: Tensor, which: Tensor) -> Tensor:
-    """Make some images grey, in three equal channels.
-
-    Args:
-        x: float32 [n, C, H, W].
-        which: bool [n].
-
-    Returns:
-        Like x.
-    """
+    """Make some images grey, in three equal channels."""
     return torch.where(which[:, None, None, None], grey(x), x)
 
 
-def brightness(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with black.
-
-    Args:
-        x: float32 [n, C, H, W].
-        factor: [n], at least 0; 1 changes nothing.
-
-    Returns:
-        Like x.
-    """
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with black."""
     return (x * _wide(factor, x)).clamp(0, 1)
 
 
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the mean grey of the image.
-
-    Args:
-        x: float32 [n, C, H, W].
-        factor: [n], at least 0; 1 changes nothing.
-
-    Returns:
-        Like x.
-    """
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the mean grey of the image."""
     return _blend(x, mean(grey(x)), factor)
 
 
-def saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the grey image.
-
-    Args:
-        x: float32 [n, C, H, W].
-        factor: [n], at least 0; 1 changes nothing.
-
-    Returns:
-        Like x.
-    """
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the grey image."""
     return x if x.shape[1] == 1 else _blend(x, grey(x), factor)
 
 
-def hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the circle of hues.
-
-    Args:
-        x: float32 [n, C, H, W].
-        turn: [n] in [-0.5, 0.5], a share of the circle; 0 changes nothing.
-
-    Returns:
-        Like x.
-    """
+def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the circle of hues."""
     if x.shape[1] == 1:
         return x
     high, low = x.amax(1), x.amin(1)
@@ -265,14 +159,7 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def mean(x: Tensor) -> Tensor:
-    """Average over the pixels of each image, row by row, so that the batch's size cannot change the rounding.
-
-    Args:
-        x: float32 [n, C, H, W].
-
-    Returns:
-        float32 [n, C, 1, 1].
-    """
+    """Average over the pixels of each image, row by row, so that the batch's size cannot change the rounding."""
     return x.to(torch.float64).mean(-1, keepdim=True).mean(-2, keepdim=True).to(torch.float32)
 
 
@@ -293,47 +180,18 @@ DIRECT = 25
 
 
 def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply one matrix down the columns of every image and one along its rows.
-
-    Args:
-        x: float32 [n, C, H, W].
-        rows: float32 [h, H].
-        columns: float32 [w, W].
-
-    Returns:
-        float32 [n, C, h, w].
-    """
+    """Apply one matrix down the columns of every image and one along its rows."""
     return rows.to(x.device) @ x @ columns.to(x.device).T
 
 
-def gaussian(x: Tensor, sigma: float, border: Border = "nearest", truncate: float = 4.0) -> Tensor:
-    """Blur as ``scipy.ndimage.gaussian_filter`` and ``skimage.filters.gaussian`` do.
-
-    Args:
-        x: float32 [n, C, H, W].
-        sigma: Standard deviation in pixels, above 0.
-        border: What lies outside.
-        truncate: Radius of the kernel in standard deviations.
-
-    Returns:
-        Like x.
-    """
+def smooth(x: Tensor, sigma: float, border: Border = "nearest", truncate: float = 4.0) -> Tensor:
+    """Blur as ``scipy.ndimage.gaussian_filter`` and ``skimage.filters.gaussian`` do."""
     return separable(x, *(gaussian_matrix(size, sigma, border, int(truncate * sigma + 0.5)) for size in x.shape[2:]))
 
 
 @functools.lru_cache(maxsize=128)
 def gaussian_matrix(size: int, sigma: float, border: Border, radius: int) -> Tensor:
-    """Write a blur of one dimension as a matrix.
-
-    Args:
-        size: Pixels.
-        sigma: Standard deviation in pixels.
-        border: What lies outside.
-        radius: Taps on each side.
-
-    Returns:
-        float32 [size, size].
-    """
+    """Write a blur of one dimension as a matrix."""
     at = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (at / sigma) ** 2)
     matrix = np.zeros((size, size))
@@ -352,15 +210,7 @@ def _outside(index: NDArray[np.int64], size: int, border: Border) -> NDArray[np.
 
 
 def correlate(x: Tensor, kernel: Tensor) -> Tensor:
-    """Sum each pixel's neighbourhood with the weights of a kernel; outside, the image is mirrored at its border pixel.
-
-    Args:
-        x: float32 [n, C, H, W].
-        kernel: float32 [k, l], both odd; not turned around.
-
-    Returns:
-        Like x.
-    """
+    """Sum each pixel's neighbourhood with the weights of a kernel; the image is mirrored at its border pixel."""
     height, width = x.shape[2:]
     down, right = (size // 2 for size in kernel.shape)
     rows = torch.from_numpy(_outside(np.arange(-down, height + down), height, "mirror")).to(x.device)
@@ -391,15 +241,7 @@ def _smooth(length: int) -> int:
 
 
 def disk(radius: float, sigma: float) -> Tensor:
-    """Make the kernel of a lens out of focus: a disk, its edge softened, as ImageNet-C does.
-
-    Args:
-        radius: Of the disk, in pixels.
-        sigma: Of the Gaussian of 3x3 taps (5x5 for a radius above 8) that softens the edge.
-
-    Returns:
-        float32 [k, k], cut down to what is not zero.
-    """
+    """Make the kernel of a lens out of focus: a disk, its edge softened, as ImageNet-C does."""
     reach = 8 if radius <= 8 else int(radius)
     at = np.arange(-reach, reach + 1)
     shape = ((at[:, None] ** 2 + at**2) <= radius**2).astype(np.float64)
@@ -412,17 +254,7 @@ def disk(radius: float, sigma: float) -> Tensor:
 
 
 def motion(x: Tensor, radius: int, sigma: float, angle: Tensor) -> Tensor:
-    """Blur along a line that begins at each pixel, as ImageMagick's motion blur does; borders are repeated.
-
-    Args:
-        x: float32 [n, C, H, W].
-        radius: The line has 2 * radius + 1 pixels.
-        sigma: Their weights fall as half a Gaussian, in pixels.
-        angle: [n], degrees clockwise from the right.
-
-    Returns:
-        Like x.
-    """
+    """Blur along a line that begins at each pixel, as ImageMagick's motion blur does; borders are repeated."""
     taps = torch.arange(2 * radius + 1, device=x.device, dtype=torch.float64)
     fall = torch.exp(-(taps**2) / (2 * sigma**2))
     weights = (fall / fall.sum()).tolist()
@@ -440,15 +272,7 @@ def motion(x: Tensor, radius: int, sigma: float, angle: Tensor) -> Tensor:
 
 
 def zoomed(x: Tensor, factor: float) -> Tensor:
-    """Enlarge the middle, bilinearly, as ImageNet-C's ``clipped_zoom`` does.
-
-    Args:
-        x: float32 [n, C, H, W].
-        factor: At least 1.
-
-    Returns:
-        Like x.
-    """
+    """Enlarge the middle, bilinearly, as ImageNet-C's ``clipped_zoom`` does."""
     parts = [math.ceil(size / factor) for size in x.shape[2:]]
     sizes = [round(part * factor) for part in parts]
     top, left = ((size - part) // 2 for size, part in zip(x.shape[2:], parts, strict=True))
@@ -458,16 +282,8 @@ def zoomed(x: Tensor, factor: float) -> Tensor:
     return large[:, :, top : top + x.shape[2], left : left + x.shape[3]]
 
 
-def zoom_blur(x: Tensor, factors: Sequence[float]) -> Tensor:
-    """Average the image with itself at several enlargements.
-
-    Args:
-        x: float32 [n, C, H, W].
-        factors: The enlargements, each at least 1.
-
-    Returns:
-        Like x.
-    """
+def average_zooms(x: Tensor, factors: Sequence[float]) -> Tensor:
+    """Average the image with itself at several enlargements."""
     total = x.clone()
     for factor in factors:
         total += zoomed(x, factor)
@@ -475,15 +291,7 @@ def zoom_blur(x: Tensor, factors: Sequence[float]) -> Tensor:
 
 
 def box(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize with Pillow's box filter, to bytes after the columns and after the rows, as it does.
-
-    Args:
-        values: int32 [n, C, H, W] in 0..255.
-        size: Height and width wanted.
-
-    Returns:
-        int32 [n, C, height, width] in 0..255.
-    """
+    """Resize with Pillow's box filter, to bytes after the columns and after the rows, as it does."""
     for axis in (3, 2):
         begin, end = _boxes(size[axis - 2], values.shape[axis]).to(values.device)
         if bool((end - begin == 1).all()):
@@ -508,17 +316,8 @@ def _boxes(size: int, given: int) -> Tensor:
 
 
 def compress(x: Tensor, quality: int) -> Tensor:
-    """Encode every image as JPEG and decode it, with Pillow's defaults (colour at half resolution).
-
-    The codec runs on the CPU: images of another device travel there and back.
-
-    Args:
-        x: float [n, C, H, W] in [0, 1]; rounded to bytes first.
-        quality: 1 to 100.
-
-    Returns:
-        float32 like x, whole multiples of 1/255.
-    """
+    """Encode every image as JPEG and decode it, with Pillow's defaults (colour at half resolution)."""
+    # The codec runs on the CPU: images of another device travel there and back.
     pixels = (255 * x).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         decoded = np.stack(list(threads.map(lambda image: _coded(image, quality), pixels)))
@@ -541,18 +340,7 @@ CROP_TRIES = 10
 
 
 def draw_crops(share: float, height: int, width: int, n: int, generator: torch.Generator) -> Tensor:
-    """Draw a crop for each of ``n`` images of one size, by the law of torchvision's ``RandomResizedCrop``.
-
-    Args:
-        share: Smallest share of the image's area, above 0, at most 1. The share is uniform from there to 1.
-        height: Height of the images.
-        width: Width of the images.
-        n: Number of images.
-        generator: Where the numbers come from; the draws are on its device.
-
-    Returns:
-        int64 [n, 4]: top, left, height, width.
-    """
+    """Draw a crop for each of ``n`` images of one size, by the law of torchvision's ``RandomResizedCrop``."""
     numbers = torch.rand((n, 2 * CROP_TRIES + 2), generator=generator, device=generator.device, dtype=torch.float64)
     areas = (share + (1 - share) * numbers[:, :CROP_TRIES]) * (height * width)
     aspects = (_LOW + (_HIGH - _LOW) * numbers[:, CROP_TRIES:-2]).exp()
@@ -567,17 +355,7 @@ def draw_crops(share: float, height: int, width: int, n: int, generator: torch.G
 
 
 def draw_crop(share: float, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Draw one crop, the same that :func:`draw_crops` draws for one image, in a tenth of the time.
-
-    Args:
-        share: Smallest share of the image's area.
-        height: Height of the image.
-        width: Width of the image.
-        generator: Where the numbers come from, on the CPU.
-
-    Returns:
-        Top, left, height, width.
-    """
+    """Draw one crop, the same that :func:`draw_crops` draws for one image, in a tenth of the time."""
     numbers = torch.rand(2 * CROP_TRIES + 2, generator=generator, dtype=torch.float64).tolist()
     for number, aspect_number in zip(numbers[:CROP_TRIES], numbers[CROP_TRIES:-2], strict=True):
         area, aspect = (
@@ -597,17 +375,8 @@ def _central(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def crop_and_enlarge(x: Tensor, crops: Tensor) -> Tensor:
-    """Cut out a rectangle of each image and bring it to the image's own size, bilinearly.
-
-    A crop is never larger than its image, so that nothing needs a filter against aliasing.
-
-    Args:
-        x: [n, C, H, W], uint8 or float.
-        crops: int64 [n, 4]: top, left, height, width.
-
-    Returns:
-        A tensor of the shape and dtype of ``x``; bytes are rounded.
-    """
+    """Cut out a rectangle of each image and bring it to the image's own size, bilinearly."""
+    # A crop is never larger than its image, so that nothing needs a filter against aliasing.
     _, _, height, width = x.shape
     top, left, crop_height, crop_width = crops.unbind(1)
     values = x.to(torch.float32) if x.dtype == torch.uint8 else x
@@ -626,15 +395,7 @@ def _weights(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn each image about its centre; each pixel is the nearest one of the image, and black outside of it.
-
-    Args:
-        x: [n, C, H, W].
-        angles: float [n], degrees counter-clockwise.
-
-    Returns:
-        A tensor of the shape and dtype of ``x``.
-    """
+    """Turn each image about its centre; each pixel is the nearest one of the image, and black outside of it."""
     n, channels, height, width = x.shape
     radians = angles.to(torch.float32) * (math.pi / 180)
     cos, sin = radians.cos()[:, None, None], radians.sin()[:, None, None]

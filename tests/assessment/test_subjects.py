@@ -25,14 +25,14 @@ def cell(tmp_path: Path) -> Path:
     spec = {"name": "lenet", "classes": 3, "shape": (1, 8, 8), "class_names": list(INFO.class_names)}
     folder = tmp_path / "run/cells/r-seed2"
     model = models.build("lenet", classes=3, shape=(1, 8, 8), mean=(0.3,), std=(0.2,))
-    checkpoint.save(model, folder, spec | {"method": "r", "seed": 2})
+    checkpoint.save_network(model, folder, spec | {"method": "r", "seed": 2})
     return folder
 
 
 def test_a_checkpoint_is_its_network_named_by_its_training(cell: Path) -> None:
     subject = from_checkpoint(cell, INFO)
     assert (subject.name, subject.architecture, len(subject.sha256)) == ("r-seed2", "lenet", 64)
-    assert torch.equal(subject.model(X), checkpoint.load(cell)(X))
+    assert torch.equal(subject.model(X), checkpoint.load_network(cell)(X))
     assert from_checkpoint(cell, INFO).sha256 == subject.sha256
 
 

@@ -59,7 +59,7 @@ def saved(tmp_path: Path) -> Callable[[str, int], Path]:
     def save(method: str, seed: int) -> Path:
         folder = tmp_path / f"run/cells/{method}-seed{seed}"
         model = models.build("lenet", classes=10, shape=info.shape)
-        checkpoint.save(model, folder, spec | {"method": method, "seed": seed})
+        checkpoint.save_network(model, folder, spec | {"method": method, "seed": seed})
         return folder
 
     return save

@@ -127,7 +127,7 @@ def test_what_it_writes_is_what_the_functions_give(cells: list[Path], tmp_path: 
     (network,) = json.loads((out / "curvature.json").read_text())["networks"]
     images = load("digits")
     data = list(batches(images, 2, order=epoch_order(len(images), 0, 0)[:2]))
-    true = eigenvalues(Hessian(checkpoint.load(cells[0]).double(), cross_entropy, data), 2)
+    true = eigenvalues(Hessian(checkpoint.load_network(cells[0]).double(), cross_entropy, data), 2)
     assert network["top"] == pytest.approx(true.values.tolist(), rel=1e-6)
     assert network["surface"] is None
     assert network["quantities"]["parameter-top"]["n"] == 2  # micro-batches

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resolute.cli.disturb import Tile, draw, picture_rows
+from resolute.cli.disturb import Tile, draw_picture, picture_rows
 from resolute.data import load
 from resolute.noise import signs
 from resolute.shifts import find_shifts
@@ -71,7 +71,7 @@ def test_a_drawing_shows_the_pixels() -> None:
     x[0] = 1
     grey = torch.full((1, 4, 4), 0.5)
     for tile, colour in ((Tile(x, "red", ""), [255, 0, 0]), (Tile(grey, "grey", "x"), [128] * 3)):
-        Path("drawn.png").write_bytes(draw([[tile, tile], [tile]], "png"))
+        Path("drawn.png").write_bytes(draw_picture([[tile, tile], [tile]], "png"))
         pixels = np.asarray(Image.open("drawn.png").convert("RGB")).astype(int)
         found = (np.abs(pixels - colour).max(-1) <= 1).mean()
         assert 0.5 < found < 0.75

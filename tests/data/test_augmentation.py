@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from resolute.data.augment import ERASE_AREA, ERASE_ASPECT, Augment, Draws, apply_draws, augment, draw
+from resolute.data.augment import ERASE_AREA, ERASE_ASPECT, Augment, Draws, apply_draws, augment, draw_augmentation
 from resolute.data.dataset import augment_generator
 from resolute.errors import InputError
 
@@ -51,7 +51,7 @@ def pixels(dtype: torch.dtype, *shape: int) -> Tensor:
 @pytest.mark.parametrize("shape", [(17, 3, 9, 12), (17, 1, 8, 8)])
 def test_equal_to_a_loop_over_images(policy: Augment, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> None:
     x = pixels(dtype, *shape)
-    draws = draw(policy, shape, torch.Generator().manual_seed(2))
+    draws = draw_augmentation(policy, shape, torch.Generator().manual_seed(2))
     out = apply_draws(x, policy, draws)
     assert out.dtype == dtype
     assert out.shape == x.shape
@@ -63,7 +63,7 @@ def test_equal_to_a_loop_over_images(policy: Augment, dtype: torch.dtype, shape:
 
 def test_augment_draws_and_applies() -> None:
     policy, x = Augment(2, "reflect", flip=True, erase=0.5), pixels(torch.uint8, 9, 3, 8, 8)
-    draws = draw(policy, (9, 3, 8, 8), augment_generator(0, 1, 2))
+    draws = draw_augmentation(policy, (9, 3, 8, 8), augment_generator(0, 1, 2))
     assert torch.equal(augment(x, policy, augment_generator(0, 1, 2)), apply_draws(x, policy, draws))
 
 
@@ -90,7 +90,7 @@ def test_the_input_and_torchs_global_generator_are_left_alone() -> None:
 
 def test_offsets_and_flips_are_uniform_and_independent() -> None:
     n, policy = 90_000, Augment(1, flip=True)
-    draws = draw(policy, (n, 1, 4, 4), torch.Generator().manual_seed(3))
+    draws = draw_augmentation(policy, (n, 1, 4, 4), torch.Generator().manual_seed(3))
     cells = (draws.top * 6 + draws.left * 2 + draws.flip.long()).bincount(minlength=18)
     assert cells.numel() == 18
     chi_square = ((cells - n / 18).square() / (n / 18)).sum().item()
@@ -114,7 +114,7 @@ def test_boxes_follow_the_law_of_the_authors_loop() -> None:
     from scipy.stats import ks_2samp
 
     height, width, n = 32, 24, 20_000
-    box = draw(Augment(erase=1.0), (n, 1, height, width), torch.Generator().manual_seed(4)).box
+    box = draw_augmentation(Augment(erase=1.0), (n, 1, height, width), torch.Generator().manual_seed(4)).box
     assert box is not None
     assert bool((box[:, 2:] > 0).all())
     assert bool((box[:, 2:] < torch.tensor([height, width])).all())
@@ -131,7 +131,7 @@ def test_boxes_follow_the_law_of_the_authors_loop() -> None:
 
 def test_erasing_happens_with_its_probability() -> None:
     n = 40_000
-    box = draw(Augment(erase=0.3), (n, 1, 32, 32), torch.Generator().manual_seed(6)).box
+    box = draw_augmentation(Augment(erase=0.3), (n, 1, 32, 32), torch.Generator().manual_seed(6)).box
     assert box is not None
     share = (box[:, 2] > 0).double().mean().item()
     assert abs(share - 0.3) < 4 * (0.3 * 0.7 / n) ** 0.5
@@ -158,5 +158,5 @@ def test_a_reflection_wider_than_the_image_is_refused_and_zeros_are_not() -> Non
     ):
         augment(x, Augment(4, "reflect"), augment_generator(0, 0, 0))
     policy = Augment(6, "zeros")
-    draws = draw(policy, (3, 1, 4, 9), augment_generator(0, 0, 0))
+    draws = draw_augmentation(policy, (3, 1, 4, 9), augment_generator(0, 0, 0))
     assert torch.equal(apply_draws(x, policy, draws), one_by_one(x, policy, draws))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
 from resolute.evaluation import sanity
-from resolute.evaluation.sanity import COUNT, Check, check_attacks, sentence
+from resolute.evaluation.sanity import COUNT, Check, check_attacks, checks_sentence
 from resolute.run_folder import Record
 
 CLEAN = Record("d", "m", "-", 0, "clean", "clean", 0.0, 90, 100)
@@ -77,12 +77,12 @@ def test_what_was_not_run_is_said_to_be_so(trained: nn.Module) -> None:
 )
 def test_no_more_is_said_than_was_measured(records: list[Record], results: list[str], words: str) -> None:
     found = [Check("c", result, "") for result in results]  # type: ignore[arg-type]
-    assert words in sentence(records, found, 0.05)
+    assert words in checks_sentence(records, found, 0.05)
 
 
 def test_the_customary_radius_is_spoken_of() -> None:
     strong = dataclasses.replace(CLEAN, suite="x", shift="pgd", severity=0.5, correct=0)
-    assert "40.0 % right of 100 under pgd at radius 0.05" in sentence([*counted(pgd=40), strong], [], 0.06)
+    assert "40.0 % right of 100 under pgd at radius 0.05" in checks_sentence([*counted(pgd=40), strong], [], 0.06)
 
 
 class Reads(nn.Module):

@@ -56,8 +56,8 @@ def test_without_moments_a_network_brings_its_own() -> None:
     assert moments("lenet", (1, 8, 8)) == ([0.5], [0.5])
     for name in ("torchvision/resnet18", "timm/resnet18"):
         mean, std = moments(name, (3, 32, 32))
-        assert mean == pytest.approx(zoo.IMAGENET[0])
-        assert std == pytest.approx(zoo.IMAGENET[1])
+        assert mean == pytest.approx(zoo.IMAGENET_STATISTICS[0])
+        assert std == pytest.approx(zoo.IMAGENET_STATISTICS[1])
     mean, std = moments("timm/resnet18", (1, 32, 32))
     assert mean == pytest.approx([0.449])
     assert std == pytest.approx([0.226])

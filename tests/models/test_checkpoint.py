@@ -34,8 +34,8 @@ def build(key: str) -> torch.nn.Module:
 def test_a_saved_network_comes_back_bit_for_bit(key: str, tmp_path: Path) -> None:
     model = build(key)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    checkpoint.save(model, tmp_path / "cell", spec(key) | {"seed": 3})
-    again = checkpoint.load(tmp_path / "cell")
+    checkpoint.save_network(model, tmp_path / "cell", spec(key) | {"seed": 3})
+    again = checkpoint.load_network(tmp_path / "cell")
     assert not again.training
     assert again.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in again.state_dict().items())
@@ -46,14 +46,14 @@ def test_a_saved_network_comes_back_bit_for_bit(key: str, tmp_path: Path) -> Non
 
 def test_noise_does_not_travel(tmp_path: Path) -> None:
     model = robustify(build("lenet"))
-    checkpoint.save(model, tmp_path, spec("lenet"))
+    checkpoint.save_network(model, tmp_path, spec("lenet"))
     x = torch.rand(2, 1, 8, 8)
     with torch.no_grad():
-        assert torch.equal(checkpoint.load(tmp_path)(x), model.eval()(x))
+        assert torch.equal(checkpoint.load_network(tmp_path)(x), model.eval()(x))
 
 
 def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
-    checkpoint.save(build("lenet"), tmp_path, spec("lenet") | {"method": "r"})
+    checkpoint.save_network(build("lenet"), tmp_path, spec("lenet") | {"method": "r"})
     assert json.loads((tmp_path / "model.json").read_text()) == {
         "name": "lenet",
         "classes": 4,
@@ -89,18 +89,18 @@ def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
     ],
 )
 def test_broken_files_are_refused(file: str, content: bytes | None, message: str, tmp_path: Path) -> None:
-    checkpoint.save(build("lenet"), tmp_path, spec("lenet"))
+    checkpoint.save_network(build("lenet"), tmp_path, spec("lenet"))
     if content is None:
         (tmp_path / file).unlink()
     else:
         (tmp_path / file).write_bytes(content)
     with pytest.raises(InputError, match=rf"(?s){message}"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_network(tmp_path)
 
 
 def test_a_truncated_file_of_weights_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(build("lenet"), tmp_path, spec("lenet"))
+    checkpoint.save_network(build("lenet"), tmp_path, spec("lenet"))
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="Train it again"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_network(tmp_path)

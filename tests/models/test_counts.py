@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resolute.models import ABSENT, MODELS, build
-from resolute.paper.sizes import SIZES, count, count_named
+from resolute.paper.sizes import SIZES, count_named, count_network
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -29,9 +29,9 @@ def test_multiply_adds_are_half_of_torch_s_operations(name: str) -> None:
         model = build(name, classes=size.classes, shape=size.shape).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *size.shape))
-    assert count(model, size.shape).multiply_adds * 2 == counter.get_total_flops()
+    assert count_network(model, size.shape).multiply_adds * 2 == counter.get_total_flops()
 
 
 def test_a_network_in_memory_is_counted_too() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5))
-    assert count(model, (3, 8, 8)) == (3 * 8 * 9 + 16 + 288 * 5 + 5, 36 * 3 * 8 * 9 + 288 * 5)
+    assert count_network(model, (3, 8, 8)) == (3 * 8 * 9 + 16 + 288 * 5 + 5, 36 * 3 * 8 * 9 + 288 * 5)

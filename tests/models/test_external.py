@@ -43,7 +43,7 @@ def test_weights_of_torchvision_are_loaded_and_one_classifier_is_left(name: str,
     stored(hub, weights.DEFAULT, published)
     model = models.build(name, classes=1000, shape=SHAPE, pretrained=True)
     x = torch.rand(2, *SHAPE)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in zoo.IMAGENET)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in zoo.IMAGENET_STATISTICS)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(x), published.eval()((x - mean) / std))
     assert len(sites(model)) in {57, 94}
@@ -93,8 +93,8 @@ def test_weights_for_other_classes_are_refused(name: str, tmp_path: Path) -> Non
     from resolute.models import checkpoint
 
     spec: dict[str, Any] = {"name": name, "classes": 4, "shape": (1, 16, 16)}
-    checkpoint.save(models.build(**spec), tmp_path, spec | {"classes": 5})
+    checkpoint.save_network(models.build(**spec), tmp_path, spec | {"classes": 5})
     with pytest.raises(
         InputError, match=r"none of its weights is of 5 classes|2 of its weights are not those of lenet"
     ):
-        checkpoint.load(tmp_path)
+        checkpoint.load_network(tmp_path)

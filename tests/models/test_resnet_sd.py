@@ -5,11 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from resolute.errors import InputError
-from resolute.models.resnet_sd import Block, ResNetSD
+from resolute.models.resnet_sd import DroppedBlock, ResNetSD
 
 
-def blocks(model: ResNetSD) -> list[Block]:
-    return [module for module in model.modules() if isinstance(module, Block)]
+def blocks(model: ResNetSD) -> list[DroppedBlock]:
+    return [module for module in model.modules() if isinstance(module, DroppedBlock)]
 
 
 def test_survival_falls_linearly_to_a_half() -> None:
@@ -27,7 +27,7 @@ def test_groups_have_16_32_and_64_channels() -> None:
 @pytest.mark.parametrize(("before", "after", "side"), [(4, 4, 6), (4, 8, 6), (4, 8, 7)])
 def test_evaluation_is_the_expectation_of_training(before: int, after: int, side: int) -> None:
     """Over the gates, before the ReLU; BatchNorm held fixed. Within four standard errors of 1,000 draws."""
-    block = Block(before, after, 0.7).eval()
+    block = DroppedBlock(before, after, 0.7).eval()
     x = torch.randn(2, before, side, side)
     residual = block.norm2(block.conv2(block.relu1(block.norm1(block.conv1(x)))))
     shrunk = F.avg_pool2d(x, 2, ceil_mode=True) if after > before else x
@@ -44,19 +44,19 @@ def test_evaluation_is_the_expectation_of_training(before: int, after: int, side
 
 
 def test_a_dead_block_has_gradients_of_zero() -> None:
-    block = Block(4, 4, 1e-9)
+    block = DroppedBlock(4, 4, 1e-9)
     block(torch.randn(2, 4, 5, 5, requires_grad=True)).sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in block.parameters())
 
 
 def test_residuals_that_overflow_do_not_reach_past_a_dead_block() -> None:
-    block = Block(4, 4, 1e-9)
+    block = DroppedBlock(4, 4, 1e-9)
     torch.nn.init.constant_(block.norm2.weight, torch.inf)
     assert bool(block(torch.randn(2, 4, 5, 5)).isfinite().all())
 
 
 def test_one_gate_serves_the_whole_batch() -> None:
-    block = Block(4, 4, 0.5)
+    block = DroppedBlock(4, 4, 0.5)
     x = torch.randn(1, 4, 5, 5).expand(16, 4, 5, 5)
     for _ in range(8):
         out = block(x)

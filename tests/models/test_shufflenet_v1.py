@@ -43,10 +43,12 @@ def test_a_unit_is_the_paper_s_written_out(stride: int, first_groups: int) -> No
 
 
 def test_single_width_has_the_published_multiply_adds() -> None:
-    from resolute.paper.sizes import count
+    from resolute.paper.sizes import count_network
 
     with torch.device("meta"):
-        assert count(ShuffleNetV1(1000, width=1), (3, 224, 224)).multiply_adds / 1e6 == pytest.approx(137, rel=0.01)
+        assert count_network(ShuffleNetV1(1000, width=1), (3, 224, 224)).multiply_adds / 1e6 == pytest.approx(
+            137, rel=0.01
+        )
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, 0.33])

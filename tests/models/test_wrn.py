@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resolute.errors import InputError
-from resolute.models.wrn import Block, WideResNet
+from resolute.models.wrn import WideBlock, WideResNet
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_it_equals_timm_s_pre_activation_network() -> None:
     ours = WideResNet(16, 2, 10)
     assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
 
-    def in_their_order(block: Block) -> list[Tensor]:
+    def in_their_order(block: WideBlock) -> list[Tensor]:
         parts = [block.shortcut, block.norm1, block.conv1, block.norm2, block.conv2]
         return [tensor for part in parts if part is not None for tensor in part.state_dict().values()]
 
-    blocks = [block for block in ours.modules() if isinstance(block, Block)]
+    blocks = [block for block in ours.modules() if isinstance(block, WideBlock)]
     tensors = [ours.stem.weight, *(t for block in blocks for t in in_their_order(block))]
     tensors += [*ours.norm.state_dict().values(), ours.fc.weight[:, :, None, None], ours.fc.bias]
     theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
@@ -110,7 +110,7 @@ def test_weights_start_as_he_et_al_s() -> None:
 
 
 def test_dropout_lies_between_the_convolutions() -> None:
-    block = Block(4, 4, 1, dropout=0.75)
+    block = WideBlock(4, 4, 1, dropout=0.75)
     seen: list[Tensor] = []
     block.relu2.register_forward_hook(lambda _module, _args, out: torch.ones_like(out))
     block.conv2.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))

@@ -24,7 +24,7 @@ def unwarned() -> Iterator[None]:
 
 @pytest.mark.parametrize("eps", [1.0, -0.1, float("nan"), float("inf"), -float("inf"), 8])
 def test_eps_out_of_range_is_refused(eps: float) -> None:
-    for call in (lambda: perturb(torch.ones(1), eps), lambda: Perturb(eps), lambda: op.check(eps)):
+    for call in (lambda: perturb(torch.ones(1), eps), lambda: Perturb(eps), lambda: op.check_strength(eps)):
         with pytest.raises(InputError, match=rf"^eps is {eps}; it must be at least 0 and below 1\."):
             call()
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from resolute.paper.tables import CAPTIONS, NOTES, ROWS, SOURCES, Row
+from resolute.paper.tables import CAPTIONS, NOTES, PRINTED_SOURCES, ROWS, Row
 
 every = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
@@ -20,7 +20,7 @@ def test_all_42_rows_are_there_once() -> None:
 @every
 def test_a_row_is_complete(row: Row) -> None:
     assert row.id.startswith(f"{row.table}-")
-    assert SOURCES[row.source.name] is row.source
+    assert PRINTED_SOURCES[row.source.name] is row.source
     assert row.measures
     assert all(value.higher_is_better == ("accuracy" in str(value.metric)) for value in row.measures)
     assert len({value.what for value in row.values}) == len(row.values)
@@ -70,7 +70,7 @@ def test_misprints_are_marked() -> None:
         "4-fgsm-w-resnet": (("name", "FGSM-S-Resnet", "FGSM-W-ResNet"),),
     }
     assert any("0.50 is not a figure of the cited paper" in note for note in ROWS["4-lenet"].notes)
-    assert SOURCES["inceptionv3_c100"].confirmed.startswith("no")
+    assert PRINTED_SOURCES["inceptionv3_c100"].confirmed.startswith("no")
 
 
 def test_the_two_claims_that_people_ask_for() -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from resolute.errors import InputError
-from resolute.paper.tables import ROWS, find
+from resolute.paper.tables import ROWS, find_row
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from resolute.paper.tables import ROWS, find
     ],
 )
 def test_names_are_found_as_people_write_them(name: str, table: int | None, found: str) -> None:
-    assert find(name, table).id == found
+    assert find_row(name, table).id == found
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_every_id_is_found(row: str) -> None:
-    assert find(row).id == row
-    assert find(row.upper(), ROWS[row].table).id == row
+    assert find_row(row).id == row
+    assert find_row(row.upper(), ROWS[row].table).id == row
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_every_id_is_found(row: str) -> None:
 )
 def test_what_is_not_there_or_not_one_is_refused(name: str, table: int | None, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        find(name, table)
+        find_row(name, table)

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 
 from cases import tiny_info
 from resolute.data import customs
-from resolute.paper.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS, Entry, ledger, read_pools
+from resolute.paper.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS, LedgerRow, ledger, read_pools
 from resolute.paper.rows import QUOTED, TRAINED
 from resolute.paper.tables import ROWS
 from resolute.run_folder import read_records, write_records
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BASE, R = [52, 50, 55, 49, 51], [40, 41, 42, 37, 40]
 
 
-def read(folder: Path) -> dict[str, Entry]:
+def read(folder: Path) -> dict[str, LedgerRow]:
     return {entry.row.id: entry for entry in ledger(read_pools(folder))}
 
 

@@ -23,7 +23,12 @@ def x(photographs: torch.Tensor, request: pytest.FixtureRequest) -> torch.Tensor
 
 @pytest.mark.parametrize("number", range(4))
 def test_each_change(x: torch.Tensor, number: int) -> None:
-    change = (transforms.brightness, transforms.contrast, transforms.saturation, transforms.hue)[number]
+    change = (
+        transforms.adjust_brightness,
+        transforms.adjust_contrast,
+        transforms.adjust_saturation,
+        transforms.adjust_hue,
+    )[number]
     factors = TURNS if number == 3 else FACTORS
     theirs = torch.stack([THEIRS[number](i, float(f)) for i, f in zip(x, factors, strict=True)])
     assert (change(x, factors) - theirs).abs().max() < 1e-5

@@ -18,11 +18,11 @@ SEEDS = signs.fold(signs.key(0, "test"), torch.arange(400))
 
 
 def test_words_are_the_counter_s() -> None:
-    got = draws.words(SEEDS[:3], 5, stream=2)
+    got = draws.draw_words(SEEDS[:3], 5, stream=2)
     assert got.tolist() == [[word(int(seed), (2 << 32) + i) for i in range(5)] for seed in SEEDS[:3]]
 
 
-@pytest.mark.parametrize("make", [draws.words, draws.uniform, draws.normal])
+@pytest.mark.parametrize("make", [draws.draw_words, draws.uniform, draws.normal])
 @pytest.mark.parametrize("n", [30, 170])
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, make: Callable[..., torch.Tensor], n: int) -> None:
     whole = make(SEEDS[:40], n, stream=3)

@@ -18,7 +18,7 @@ def x(photographs: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("sigma", "truncate"), [(0.3, 4), (1.5, 4), (6, 4), (40, 3)])
 def test_gaussian_is_scipy_s(x: torch.Tensor, border: transforms.Border, sigma: float, truncate: float) -> None:
     theirs = ndimage.gaussian_filter(x.double().numpy(), (0, 0, sigma, sigma), mode=border, truncate=truncate)
-    ours = transforms.gaussian(x, sigma, border, truncate)
+    ours = transforms.smooth(x, sigma, border, truncate)
     assert np.abs(ours.numpy() - theirs).max() < 1e-5
 
 

@@ -24,13 +24,13 @@ class Bomb:
 
 
 def save(out: Path) -> Path:
-    files.save(out, "this run", {"model": {"w": torch.arange(3.0)}}, ROWS)
+    files.save_state(out, "this run", {"model": {"w": torch.arange(3.0)}}, ROWS)
     return out / "checkpoint.pt"
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     save(tmp_path / "cell")
-    stored = files.load(tmp_path / "cell", "this run", CPU)
+    stored = files.load_state(tmp_path / "cell", "this run", CPU)
     assert stored is not None
     state, rows, _ = stored
     assert torch.equal(state["model"]["w"], torch.arange(3.0))
@@ -49,13 +49,13 @@ def test_the_table_holds_a_row_an_epoch(tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_is_no_run(tmp_path: Path) -> None:
-    assert files.load(tmp_path, "this run", CPU) is None
+    assert files.load_state(tmp_path, "this run", CPU) is None
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     save(tmp_path)
     with pytest.raises(InputError, match=r"checkpoint.pt is of another run: this run. Choose another folder"):
-        files.load(tmp_path, "that run", CPU)
+        files.load_state(tmp_path, "that run", CPU)
 
 
 def test_a_checkpoint_is_never_executed(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_checkpoint_is_never_executed(tmp_path: Path) -> None:
     for write in (lambda: torch.save({"identity": Bomb()}, path), lambda: path.write_bytes(pickle.dumps(Bomb()))):
         write()
         with pytest.raises(InputError, match=f"{path} is no checkpoint .* Delete it: this run then starts anew"):
-            files.load(tmp_path, "this run", CPU)
+            files.load_state(tmp_path, "this run", CPU)
         assert not Path("exploded").exists()
 
 
@@ -78,7 +78,7 @@ def test_a_truncated_checkpoint_is_refused(part: int, tmp_path: Path) -> None:
     path = save(tmp_path)
     path.write_bytes(path.read_bytes()[:part])
     with pytest.raises(InputError, match=f"{path} is no checkpoint"):
-        files.load(tmp_path, "this run", CPU)
+        files.load_state(tmp_path, "this run", CPU)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_truncated_checkpoint_is_refused(part: int, tmp_path: Path) -> None:
 def test_another_file_of_torch_s_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match=r"checkpoint.pt is no checkpoint"):
-        files.load(tmp_path, "this run", CPU)
+        files.load_state(tmp_path, "this run", CPU)
 
 
 def test_tensorboard_gets_every_number(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolute import report
+from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
 from tuning.made_up import PLAN, helps_at_input, made_up, quiet
 

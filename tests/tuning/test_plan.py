@@ -8,7 +8,7 @@ import pytest
 from resolute import methods
 from resolute.errors import InputError
 from resolute.experiment import recipes
-from resolute.experiment.tune import METHODS, Plan, default_folder, variant
+from resolute.experiment.tune import TUNABLE, Plan, default_folder, variant
 from resolute.methods import Settings
 
 PLAN = Plan(recipes.digits())
@@ -19,12 +19,12 @@ def test_the_test_set_is_out_of_reach() -> None:
     assert (Plan(leaky).held_out.split, Plan(leaky).held_out.hold_out) == ("validation", True)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TUNABLE)
 @pytest.mark.parametrize("settings", [Settings(), Settings(0.25, 0.7, "input"), Settings(1e-05, 0.5, "relu*")])
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
     name = variant(method, settings)
     assert methods.settings_of(name, Settings()) == settings
-    assert methods.find(name).name == name
+    assert methods.find_method(name).name == name
 
 
 def test_the_grid_has_every_place_at_every_eps() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resolute.data.dataset import Images
     from resolute.shifts.shift import Shift
 
-FORMATS = (".png", ".svg", ".pdf")
+_FORMATS = (".png", ".svg", ".pdf")
 DRAWABLE = ("noise", "disturbances", "disturbance-variants", "everyday", "corruptions", "corruptions-held-out")
 """The suites that need neither a network nor files."""
 WIDEST = 6
@@ -57,8 +57,8 @@ def disturb(
     from resolute.data import load
     from resolute.run_folder import write_atomic
 
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"--out is {str(out)!r}; it must end in {', '.join(FORMATS)}.")
+    if out.suffix.lower() not in _FORMATS:
+        raise InputError(f"--out is {str(out)!r}; it must end in {', '.join(_FORMATS)}.")
     names = suites.split(",")
     for name in names:
         if name not in DRAWABLE:
@@ -66,7 +66,7 @@ def disturb(
     loaded = load(data, data_dir, split="test", size=size)
     chosen = _numbers(images, "--images", 0, len(loaded) - 1)
     rows = picture_rows(loaded, chosen, names, _numbers(levels, "--levels", 1, 5) if levels else None, seed)
-    write_atomic(out, draw(rows, out.suffix.lower()[1:]))
+    write_atomic(out, draw_picture(rows, out.suffix.lower()[1:]))
     Console().print(f"picture: {out}", soft_wrap=True, highlight=False)
 
 
@@ -136,7 +136,7 @@ def _wrapped(tiles: list[Tile]) -> list[list[Tile]]:
     return [tiles[start : start + width] for start in range(0, len(tiles), width)]
 
 
-def draw(rows: Sequence[Sequence[Tile]], kind: str) -> bytes:
+def draw_picture(rows: Sequence[Sequence[Tile]], kind: str) -> bytes:
     """Draw rows of pictures with their names above.
 
     Args:

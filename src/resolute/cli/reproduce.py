@@ -57,7 +57,7 @@ def reproduce(
     _check(row, pretrained, {"scale": scale, "seeds": seeds, "data-dir": data_dir, **train})
     if row is not None:
         _refuse({"results": results, "write": write}, "shows the ledger: leave it out, or leave --row out.")
-        _run(tables.find(row, table), scale, pretrained, out, data_dir, seeds, given)
+        _run(tables.find_row(row, table), scale, pretrained, out, data_dir, seeds, given)
         return
     tables.of_table(table)
     entries = ledger.ledger(ledger.read_pools(ledger.results_folder(results)))

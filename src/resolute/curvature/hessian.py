@@ -1,9 +1,8 @@
-"""How a network is asked while its curvature is measured: each draw of the noise is frozen, and nothing else moves.
+"""The Hessian of a mean loss by all parameters: eigenvalues, trace, spectrum, and the loss along directions.
 
-BatchNorm, Dropout and stochastic depth are in evaluation mode. The noise that `robustify` or a control method put into
-the network is silent with 0 draws. With D >= 1 it sounds, and what is measured is the mean over D draws of signs: each
-draw is a function of (seed, draw, batch), so that the same batch meets the same signs in every product with a vector,
-and the Hessian is one symmetric matrix.
+The network is in evaluation mode. Noise that `robustify` or a control put into it is silent with 0 draws. With D >= 1
+draws the mean over D draws of signs is measured: each draw is a function of (seed, draw, batch), so that the same batch
+meets the same signs in every product with a vector, and the Hessian is one symmetric matrix.
 """
 
 from __future__ import annotations
@@ -37,18 +36,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @contextmanager
 def listening(model: nn.Module, noise: bool) -> Iterator[None]:
-    """Hold a network in evaluation mode, but for its noise where that is asked for.
-
-    Args:
-        model: The network.
-        noise: Whether the modules that carry noise shall add it. Only these are in training mode, not what they hold.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        InputError: If noise is asked for and the network carries none.
-    """
+    """Hold a network in evaluation mode, but for its noise where that is asked for."""
     loud = carriers(model) if noise else []
     if noise and not loud:
         raise InputError("draws of the noise are asked for and the network carries none: robustify it, or use draws=0.")
@@ -60,17 +48,7 @@ def listening(model: nn.Module, noise: bool) -> Iterator[None]:
 
 @contextmanager
 def frozen_draw(draws: int, seed: int, draw: int, batch: int) -> Iterator[None]:
-    """Make what is drawn inside a function of (seed, draw, batch), and give torch's generators back as they were.
-
-    Args:
-        draws: How many draws there are; nothing is done at 0.
-        seed: Seed of the measurement.
-        draw: Which draw.
-        batch: Which batch.
-
-    Yields:
-        Nothing.
-    """
+    """Make what is drawn inside a function of (seed, draw, batch), and give torch's generators back as they were."""
     if not draws:
         yield
         return
@@ -80,18 +58,7 @@ def frozen_draw(draws: int, seed: int, draw: int, batch: int) -> Iterator[None]:
 
 
 def walk(model: nn.Module, data: Batches) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Go through the batches on the network's device, in its precision.
-
-    Args:
-        model: The network.
-        data: Batches of images and labels.
-
-    Yields:
-        ``(number of the batch, x, y)``.
-
-    Raises:
-        InputError: If the data can be gone through only once, or there is none.
-    """
+    """Go through the batches on the network's device, in its precision."""
     if iter(data) is data:
         raise InputError("the batches can be gone through only once and are needed for each product: give a list.")
     like = next(model.parameters())
@@ -106,20 +73,7 @@ def walk(model: nn.Module, data: Batches) -> Iterator[tuple[int, Tensor, Tensor]
 def tridiagonal(
     multiply: Callable[[Tensor], Tensor], start: Tensor, steps: int, *, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """Run Lanczos from each row of ``start``, each with a matrix of its own.
-
-    Args:
-        multiply: Maps [r, d] to [r, d]: row i times the i-th symmetric matrix.
-        start: [r, d], no row zero; normalised here.
-        steps: m, at least 1: products that are made.
-        keep: Keep all vectors and orthogonalise against them, twice: m * r * d numbers. Without it three vectors are
-            kept; eigenvalues that have converged may then come again, which leaves the quadrature right
-            (Greenbaum 1989).
-
-    Returns:
-        The diagonals [r, m] and what is beside them [r, m - 1], float64. Where the Krylov space is exhausted early the
-        rest is 0, of no weight in the quadrature.
-    """
+    """Run Lanczos from each row of ``start``, each with a matrix of its own."""
     vector = start / start.norm(dim=1, keepdim=True)
     before, basis = torch.zeros_like(vector), []
     coupling = torch.zeros(len(start), 1, dtype=torch.float64, device=start.device)
@@ -148,15 +102,7 @@ def tridiagonal(
 
 
 def quadrature(diagonal: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn what `tridiagonal` returned into Gauss quadrature: sum_j w_j f(t_j) is about vᵀ f(H) v.
-
-    Args:
-        diagonal: [r, m].
-        beside: [r, m - 1].
-
-    Returns:
-        Nodes [r, m], ascending, and weights [r, m] that sum to 1 in each row.
-    """
+    """Turn what `tridiagonal` returned into Gauss quadrature: sum_j w_j f(t_j) is about vᵀ f(H) v."""
     matrix = torch.diag_embed(diagonal) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
     nodes, vectors = torch.linalg.eigh(matrix)
     return nodes, vectors[:, 0, :].square()
@@ -233,17 +179,7 @@ class Hessian:
         return self.parameters[0].detach()
 
     def __call__(self, v: Tensor) -> Tensor:
-        """Multiply.
-
-        Args:
-            v: [P], or [k, P] for k vectors, which share each micro-batch's gradient.
-
-        Returns:
-            Hv, like ``v``.
-
-        Raises:
-            InputError: If ``v`` has not P entries, or the data cannot be gone through.
-        """
+        """Multiply."""
         rows = torch.atleast_2d(v)
         if rows.shape[-1] != self.size:
             raise InputError(f"the Hessian has {self.size} rows and was given vectors of {rows.shape[-1]} entries.")

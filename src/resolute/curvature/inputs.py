@@ -1,4 +1,4 @@
-"""How far the logits move when an image or the parameters move: the norm of the Jacobian of each image."""
+"""Derivatives by the pixels: the Jacobian norm of each image, and the Hessian of each image's loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resolute.curvature.hessian import Batches, Loss
 
 
-EXACT = 32
+_EXACT = 32
 """Outputs up to which the norm is exact: one backward pass each."""
 PROBES = 8
 """Random vectors beyond: a relative standard error of an image's norm of about 1 / (2 sqrt(8)), and of their mean
@@ -90,7 +90,7 @@ def _squares(model: nn.Module, x: Tensor, wrt: str, probes: int | None, draws: i
 
 def _vectors(logits: Tensor, probes: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
     n, outputs = logits.shape
-    if probes is None and outputs <= EXACT:
+    if probes is None and outputs <= _EXACT:
         for unit in torch.eye(outputs).to(logits):
             yield unit.expand(n, -1), 1.0
         return

@@ -1,4 +1,4 @@
-"""What a survey of curvature says: a row for each network, methods compared over paired seeds, relation to errors."""
+"""The report of a curvature run: a row for each network, methods compared over paired seeds, pictures, the page."""
 
 from __future__ import annotations
 
@@ -65,18 +65,7 @@ class Comparison:
 
 
 def load_survey(folder: Path) -> dict[str, Any]:
-    """Read the files of a survey.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        ``{"stamp", "environment", "networks"}``; the networks that are measured, in the order that they
-        were given; all that are asked for are in the stamp.
-
-    Raises:
-        InputError: If none is measured yet.
-    """
+    """Read the files of a survey."""
     stamp = read_json(folder / "survey.json")
     files = [folder / "networks" / f"{network['file']}.json" for network in stamp["networks"]]
     networks = [read_json(file) for file in files if file.exists()]
@@ -86,27 +75,13 @@ def load_survey(folder: Path) -> dict[str, Any]:
 
 
 def interval(quantity: Mapping[str, Any]) -> Interval:
-    """Bound a quantity by 1.96 standard errors.
-
-    Args:
-        quantity: ``{"value", "se", "n"}``.
-
-    Returns:
-        The interval; NaN bounds without a standard error.
-    """
+    """Bound a quantity by 1.96 standard errors."""
     half = math.nan if quantity["se"] is None else 1.96 * quantity["se"]
     return Interval(quantity["value"], quantity["value"] - half, quantity["value"] + half)
 
 
 def by_method(networks: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Group networks that are called METHOD-seedN.
-
-    Args:
-        networks: The networks.
-
-    Returns:
-        Method to seed to network; without the networks that have other names.
-    """
+    """Group networks that are called METHOD-seedN."""
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     for network in networks:
         if match := re.fullmatch(r"(.+)-seed(\d+)", network["name"]):
@@ -115,14 +90,7 @@ def by_method(networks: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Mapp
 
 
 def compare_methods(networks: Sequence[Mapping[str, Any]]) -> list[Comparison]:
-    """Compare each method with the first over the seeds that both have, by the ratio of each quantity.
-
-    Args:
-        networks: The networks.
-
-    Returns:
-        The comparisons with two pairs or more whose values have one sign and are not zero.
-    """
+    """Compare each method with the first over the seeds that both have, by the ratio of each quantity."""
     groups = by_method(networks)
     if not groups:
         return []
@@ -149,15 +117,7 @@ def compare_methods(networks: Sequence[Mapping[str, Any]]) -> list[Comparison]:
 def relate(
     networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[str, str, float, float, int]]:
-    """Correlate each quantity with the errors of the same networks under each suite, by Spearman's rank correlation.
-
-    Args:
-        networks: The networks.
-        errors: Network name to suite to error in [0, 1].
-
-    Returns:
-        ``(quantity, suite, rho, p, networks)``, where five networks or more have both and neither is constant.
-    """
+    """Correlate each quantity with the errors of the same networks under each suite, by Spearman's rank correlation."""
     from scipy.stats import spearmanr
 
     suites = sorted({suite for own in errors.values() for suite in own})
@@ -182,14 +142,7 @@ SURFACES = 6
 
 
 def draw_density(networks: Sequence[Mapping[str, Any]]) -> Picture:
-    """Draw the spectral densities by the parameters over a logarithmic axis, mean over probes.
-
-    Args:
-        networks: One network a curve.
-
-    Returns:
-        The picture.
-    """
+    """Draw the spectral densities by the parameters over a logarithmic axis, mean over probes."""
     ends = [(min(map(min, n["nodes"])), max(map(max, n["nodes"]))) for n in networks]
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     width = 0.01 * (high - low) or 1e-12
@@ -221,14 +174,7 @@ def _density(network: Mapping[str, Any], grid: NDArray[np.float64], width: float
 
 
 def draw_eigenvalues(networks: Sequence[Mapping[str, Any]]) -> Picture:
-    """Draw the largest eigenvalues in order.
-
-    Args:
-        networks: One network a line.
-
-    Returns:
-        The picture.
-    """
+    """Draw the largest eigenvalues in order."""
     with figures.style():
         figure, axes = panel(216, left=44, right=12)
         for at, network in enumerate(networks):
@@ -242,14 +188,7 @@ def draw_eigenvalues(networks: Sequence[Mapping[str, Any]]) -> Picture:
 
 
 def draw_norms(networks: Sequence[Mapping[str, Any]]) -> Picture:
-    """Draw how the images' Jacobian norms are spread, one outline for each network.
-
-    Args:
-        networks: One network an outline.
-
-    Returns:
-        The picture.
-    """
+    """Draw how the images' Jacobian norms are spread, one outline for each network."""
     everything = np.concatenate([network["jacobian_norms"] for network in networks])
     low, high = (float(np.quantile(everything, q)) for q in (0, 0.995))
     bins = np.linspace(low, high, 41).tolist()
@@ -266,14 +205,7 @@ def draw_norms(networks: Sequence[Mapping[str, Any]]) -> Picture:
 
 
 def draw_surfaces(networks: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """Draw the loss along the two leading directions, as filled contours and as a surface; one scale for all.
-
-    Args:
-        networks: The networks; those without a surface are left out.
-
-    Returns:
-        Two pictures for each network, at most `SURFACES` of them.
-    """
+    """Draw the loss along the two leading directions, as filled contours and as a surface; one scale for all."""
     shown = [network for network in networks if network["surface"]][:SURFACES]
     if not shown:
         return []
@@ -332,14 +264,7 @@ ERRORS = "errors.json"
 
 
 def write_curvature(folder: Path) -> dict[str, Any]:
-    """Rebuild a survey's ``report.html`` and ``curvature.json`` from its other files.
-
-    Args:
-        folder: The folder of a survey.
-
-    Returns:
-        ``{"networks", "comparisons", "correlations", "stamp", "environment"}``.
-    """
+    """Rebuild a survey's ``report.html`` and ``curvature.json`` from its other files."""
     found = load_survey(folder)
     path = folder / ERRORS
     comparisons = compare_methods(found["networks"])
@@ -359,16 +284,7 @@ def _finite(value: float) -> float | None:
 
 
 def render(found: Mapping[str, Any], comparisons: Sequence[Comparison], related: Sequence[Any]) -> str:
-    """Write the survey as one HTML page that needs nothing else.
-
-    Args:
-        found: What `load_survey` returned.
-        comparisons: Of methods over paired seeds.
-        related: Correlations with errors.
-
-    Returns:
-        The page. Text from the files is escaped.
-    """
+    """Write the survey as one HTML page that needs nothing else."""
     networks = found["networks"]
     drawn = _first_of_each(networks)
     methods = by_method(networks)
@@ -393,14 +309,7 @@ def render(found: Mapping[str, Any], comparisons: Sequence[Comparison], related:
 
 
 def facts(found: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
-    """List how a survey was made.
-
-    Args:
-        found: What `load_survey` returned.
-
-    Returns:
-        For each heading the names and values.
-    """
+    """List how a survey was made."""
     plan = [(name.replace("_", " "), value) for name, value in found["stamp"]["plan"].items()]
     networks = [
         (f"{one['name']}, {one['architecture']}, {one['parameters']:,} parameters", one["sha256"][:16])
@@ -426,15 +335,7 @@ def _colour(network: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]], meth
 
 
 def cell(network: Mapping[str, Any], key: str) -> str:
-    """Write one quantity of one network.
-
-    Args:
-        network: The network.
-        key: A key of `QUANTITIES`.
-
-    Returns:
-        Value and interval, or a dash where it was not found.
-    """
+    """Write one quantity of one network."""
     if key not in network["quantities"]:
         return numbers.NONE
     bounds = interval(network["quantities"][key])
@@ -443,15 +344,7 @@ def cell(network: Mapping[str, Any], key: str) -> str:
 
 
 def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]) -> str:
-    """Say what the survey found of the largest eigenvalue by the parameters.
-
-    Args:
-        networks: The networks.
-        comparisons: Of methods over paired seeds.
-
-    Returns:
-        A sentence over all methods that are compared, or one that names the values.
-    """
+    """Say what the survey found of the largest eigenvalue by the parameters."""
     rows = [row for row in comparisons if row.quantity == "parameter-top"]
     if not rows:
         return "; ".join(
@@ -464,26 +357,12 @@ def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Compar
 
 
 def ratio(row: Comparison) -> str:
-    """Write a ratio and its interval.
-
-    Args:
-        row: Of a method to the first.
-
-    Returns:
-        Three digits each.
-    """
+    """Write a ratio and its interval."""
     return f"{row.ratio.mean:.3g} ({row.ratio.low:.3g} to {row.ratio.high:.3g})"
 
 
 def batch_effect(networks: Sequence[Mapping[str, Any]]) -> str:
-    """Say how much the number of images matters for the largest eigenvalue.
-
-    Args:
-        networks: The networks.
-
-    Returns:
-        A sentence.
-    """
+    """Say how much the number of images matters for the largest eigenvalue."""
     ratios = [
         n["quantities"]["parameter-top-of-a-part"]["value"] / n["quantities"]["parameter-top"]["value"]
         for n in networks
@@ -500,15 +379,7 @@ def batch_effect(networks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def console_curvature(result: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """Lay the survey out for a terminal of 80 columns.
-
-    Args:
-        result: What `write_curvature` returned.
-
-    Yields:
-        Where methods are compared a table for the first and one for each other, else one for each network; then the
-        sentences.
-    """
+    """Lay the survey out for a terminal of 80 columns."""
     networks, comparisons = result["networks"], compare_methods(result["networks"])
     if comparisons:
         yield from _compared(by_method(networks), comparisons)
@@ -521,14 +392,7 @@ def console_curvature(result: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def missing(found: Mapping[str, Any]) -> str:
-    """Say how many networks of a survey are not measured yet.
-
-    Args:
-        found: What `load_survey` returned.
-
-    Returns:
-        A sentence; "" where all are.
-    """
+    """Say how many networks of a survey are not measured yet."""
     asked, measured = len(found["stamp"]["networks"]), len(found["networks"])
     if measured == asked:
         return ""

@@ -1,4 +1,4 @@
-"""Everything that a survey of curvature measures of one network."""
+"""Measure the curvature of finished networks on the same images; each network is a file, written when it is done."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 BATCHES = 16
 """Micro-batches at least: how they differ is the sampling error of the largest eigenvalue."""
-PARTS = 4
+_PARTS = 4
 """Parts of the images on which the largest eigenvalue is found again."""
 TRACE_PROBES = 16
 RADII_LOSS = 1.0
@@ -116,19 +116,7 @@ def measure_network(
     tell: Callable[[int], None],
     finish: Callable[[str, str], None],
 ) -> dict[str, Any]:
-    """Measure one network.
-
-    Args:
-        subject: The network, on its device.
-        images: What the loss is taken over.
-        order: int64, which of them.
-        plan: What to measure.
-        tell: Called after each micro-batch with images times vectors.
-        finish: Called after each part with the network's name and the part's.
-
-    Returns:
-        What ``networks/NAME.json`` holds.
-    """
+    """Measure one network."""
     model = subject.model.double() if plan.double else subject.model
     draws = plan.draws if plan.eps else 0
     if plan.eps:
@@ -145,7 +133,7 @@ def measure_network(
     tol = 1e-8 if plan.double else 1e-3
     top = eigenvalues(hessian, plan.top, tol=tol, seed=seed)
     sampled = over_batches(hessian, top.vectors[0])
-    parts = over_subsets(hessian, min(PARTS, math.ceil(len(order) / size)), tol=10 * tol, seed=seed)
+    parts = over_subsets(hessian, min(_PARTS, math.ceil(len(order) / size)), tol=10 * tol, seed=seed)
     finish(subject.name, "largest eigenvalues")
     lowest = _lowest(hessian, seed)
     finish(subject.name, "most negative eigenvalue")
@@ -223,24 +211,7 @@ def survey(
     errors: Mapping[str, Mapping[str, float]] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Measure networks and write ``networks/NAME.json``, ``curvature.json`` and ``report.html``.
-
-    Args:
-        subjects: The networks, on their device. Cells METHOD-seedN of one seed are a pair.
-        images: What the loss is taken over.
-        plan: What to measure.
-        out: The folder. Kill it at any moment: the same call goes on with the next network. Other processes, started
-            by hand, may work in the same folder: each takes the next network that none is at. Networks may be added to
-            those that a folder has.
-        errors: Network name to suite to error, to be correlated with the curvature.
-        console: Where progress is shown; standard error by default.
-
-    Returns:
-        What the report shows: a row for each network, and the paired comparisons.
-
-    Raises:
-        InputError: If a network does not fit the images, or the folder holds another survey.
-    """
+    """Measure networks and write ``networks/NAME.json``, ``curvature.json`` and ``report.html``."""
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         subjects = [dataclasses.replace(s, name=f"{s.name}-{i}") for i, s in enumerate(subjects, start=1)]
@@ -271,14 +242,7 @@ def survey(
 
 
 def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
-    """Read what `resolute compare` found of its cells: the mean error under each suite.
-
-    Args:
-        checkpoints: Folders cells/METHOD-seedN.
-
-    Returns:
-        Name of the network to suite to error; without the cells that hold no records.
-    """
+    """Read what `resolute compare` found of its cells: the mean error under each suite."""
     found: dict[str, dict[str, float]] = {}
     for folder in checkpoints:
         if (folder / "records.jsonl").exists():
@@ -290,16 +254,7 @@ def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
 
 
 def survey_folder(subjects: Sequence[Subject], images: Images, plan: Survey) -> Path:
-    """Name the folder of a survey: the same one goes on where it stopped, another gets another folder.
-
-    Args:
-        subjects: The networks.
-        images: The images.
-        plan: What to measure.
-
-    Returns:
-        ``runs/curvature-HASH`` below the current folder.
-    """
+    """Name the folder of a survey: the same one goes on where it stopped, another gets another folder."""
     digest = hashlib.sha256(json.dumps(_identity(subjects, images, plan)).encode()).hexdigest()
     return Path("runs") / f"curvature-{digest[:8]}"
 

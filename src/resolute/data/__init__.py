@@ -1,4 +1,4 @@
-"""Data sets by name, and folders by path."""
+"""Labelled images by name or by path: the catalog of data sets."""
 
 from __future__ import annotations
 
@@ -38,21 +38,7 @@ DATASETS: dict[str, Callable[[Path, str], Images]] = {
 
 
 def customs(name: str) -> tuple[Augment, float]:
-    """Tell what is customary for a named data set, without loading it: the same as in its images' description.
-
-    Args:
-        name: A name in ``DATASETS``.
-
-    Returns:
-        The augmentation for training, and the FGSM radius for training in pixel units.
-
-    Raises:
-        InputError: If there is no data set of that name.
-
-    Examples:
-        >>> customs("mnist")[1]
-        0.1
-    """
+    """Tell what is customary for a named data set, without loading it: the same as in its images' description."""
     if name not in DATASETS:
         raise InputError(unknown("data set", name, DATASETS))
     if name == "imagenet":
@@ -62,15 +48,7 @@ def customs(name: str) -> tuple[Augment, float]:
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Say where downloaded data sets lie.
-
-    Args:
-        root: The folder, if it is known.
-
-    Returns:
-        ``root``, else the variable RESOLUTE_DATA, else ``resolute`` in the user's cache folder (XDG_CACHE_HOME, else
-        ``~/.cache``).
-    """
+    """Say where downloaded data sets lie."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute").expanduser()
 

@@ -91,17 +91,8 @@ class Draws:
     angle: Tensor | None = None
 
 
-def draw(policy: Augment, shape: tuple[int, int, int, int], generator: torch.Generator) -> Draws:
-    """Draw independently for each image of a batch.
-
-    Args:
-        policy: What to draw for.
-        shape: ``(n, C, H, W)`` of the batch.
-        generator: Where the numbers come from; the draws are on its device.
-
-    Returns:
-        The draws.
-    """
+def draw_augmentation(policy: Augment, shape: tuple[int, int, int, int], generator: torch.Generator) -> Draws:
+    """Draw independently for each image of a batch."""
     n, _, height, width = shape
     device = generator.device
     top, left = torch.randint(0, 2 * policy.shift + 1, (2, n), generator=generator, device=device)
@@ -134,16 +125,7 @@ def _draw_boxes(probability: float, n: int, height: int, width: int, generator: 
 
 
 def apply_draws(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
-    """Apply draws to a batch: crop, shift, flip, rotate, erase.
-
-    Args:
-        x: [n, C, H, W], uint8 or float in [0, 1].
-        policy: The policy that the draws were made for.
-        draws: One draw for each image, on the device of ``x``.
-
-    Returns:
-        A tensor of the shape, dtype and device of ``x``.
-    """
+    """Apply draws to a batch: crop, shift, flip, rotate, erase."""
     out = x if draws.crop is None else crop_and_enlarge(x, draws.crop)
     if policy.shift or policy.flip:
         out = _shift_and_flip(out, policy, draws)
@@ -209,4 +191,4 @@ def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
             f"a shift of {policy.shift} with reflection needs images larger than that, and these are {height}x{width}: "
             "take a smaller shift, or padding='zeros'"
         )
-    return apply_draws(x, policy, draw(policy, (n, channels, height, width), generator))
+    return apply_draws(x, policy, draw_augmentation(policy, (n, channels, height, width), generator))

@@ -1,6 +1,8 @@
-"""What seeds everything random about data: pure functions of seed, epoch, step and position.
+"""A data set: its description, its images (in memory or on the disk), its splits, and its batches.
 
-No function here reads or changes torch's global generator.
+No function here reads or changes torch's global generator: what a training step sees depends on ``(seed, epoch, step)``
+alone, so that a resumed run meets the same batches and all methods meet the same data. An image that stays on the disk
+is a function of ``(seed, epoch, position)``, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -32,66 +34,24 @@ _ORDER, _AUGMENT, _CROP, _PART = 0, 1, 2, 3
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """Shuffle ``n`` images for one epoch.
-
-    Args:
-        n: Number of images.
-        seed: Seed of the run, 0 or more.
-        epoch: Epoch, from 0.
-
-    Returns:
-        int64 [n] on the CPU: a permutation that depends on ``(n, seed, epoch)`` and on nothing else.
-
-    Examples:
-        >>> bool(torch.equal(epoch_order(5, seed=1, epoch=2), epoch_order(5, seed=1, epoch=2)))
-        True
-        >>> sorted(epoch_order(5, seed=1, epoch=3).tolist())
-        [0, 1, 2, 3, 4]
-    """
+    """Shuffle ``n`` images for one epoch."""
     return torch.randperm(n, generator=_generator((_ORDER, seed, epoch), "cpu"))
 
 
 def augment_generator(
     seed: int, epoch: int, step: int, device: torch.device | str = "cpu", *, rank: int = 0
 ) -> torch.Generator:
-    """Make the generator for the augmentation of one training step.
-
-    Args:
-        seed: Seed of the run, 0 or more.
-        epoch: Epoch, from 0.
-        step: Step within the epoch, from 0.
-        device: Device of the batch. CPU and GPU draw different numbers from the same seed.
-        rank: Rank of the process in distributed training, so that ranks draw independently.
-
-    Returns:
-        A fresh generator, a pure function of the arguments.
-    """
+    """Make the generator for the augmentation of one training step."""
     return _generator((_AUGMENT, seed, epoch, step, rank), device)
 
 
 def crop_generator(seed: int, epoch: int, position: int) -> torch.Generator:
-    """Make the generator for the random crop of one image.
-
-    Args:
-        seed: Seed of the run, 0 or more.
-        epoch: Epoch, from 0.
-        position: Where the image is in its set.
-
-    Returns:
-        A fresh generator on the CPU, a pure function of the arguments.
-    """
+    """Make the generator for the random crop of one image."""
     return _generator((_CROP, seed, epoch, position), "cpu")
 
 
 def part_generator(seed: int) -> torch.Generator:
-    """Make the generator that draws a part of each class.
-
-    Args:
-        seed: Seed of the run, 0 or more.
-
-    Returns:
-        A fresh generator on the CPU.
-    """
+    """Make the generator that draws a part of each class."""
     return _generator((_PART, seed), "cpu")
 
 
@@ -147,18 +107,7 @@ class Stream:
     place: str
 
     def pixels(self, i: int, crop: Crop | None) -> NDArray[np.uint8]:
-        """Decode one image.
-
-        Args:
-            i: Its place in the split.
-            crop: The random crop; None for the centre.
-
-        Returns:
-            uint8 [C, H, W].
-
-        Raises:
-            InputError: If it cannot be read.
-        """
+        """Decode one image."""
         position = int(self.positions[i])
         try:
             blob = self.blobs.read(position)
@@ -188,21 +137,7 @@ class Crop:
 
 
 def decode_batches(stream: Stream, order: Tensor, batch_size: int, crop: Crop | None, pin: bool) -> Iterator[Tensor]:
-    """Decode images in a given order.
-
-    Args:
-        stream: The set.
-        order: int64 [m], the places in the split to visit.
-        batch_size: Images a batch; the last batch holds the rest.
-        crop: The random crops; None for the centre of each image.
-        pin: Whether to put batches into page-locked memory, from which they go to a GPU at once.
-
-    Yields:
-        uint8 [b, C, H, W].
-
-    Raises:
-        InputError: If an image cannot be read.
-    """
+    """Decode images in a given order."""
     from torch.utils.data import DataLoader
 
     todo = [part.tolist() for part in order.split(batch_size)] if len(order) else []
@@ -246,26 +181,12 @@ def _next(answers: Iterator[Any], place: str) -> Any:
 
 
 def is_loss(error: Exception) -> bool:
-    """Tell whether an error says that a process that decodes was killed: torch raises it wherever one happens to be.
-
-    Args:
-        error: Any.
-
-    Returns:
-        True if it does.
-    """
+    """Tell whether an error says that a process that decodes was killed: torch raises it wherever one happens to be."""
     return str(error).startswith("DataLoader worker")
 
 
 def lost(error: Exception) -> InputError:
-    """Say that a process that decodes was killed, and what to do.
-
-    Args:
-        error: How it was noticed.
-
-    Returns:
-        What is to be raised.
-    """
+    """Say that a process that decodes was killed, and what to do."""
     said = next(iter(str(error).splitlines()), type(error).__name__)
     return InputError(
         f"a process that decodes photographs was killed ({said}): is the memory full? RESOLUTE_WORKERS=N starts fewer. "
@@ -290,14 +211,7 @@ class _Decoder:
 
 
 def worker_count() -> int:
-    """Say how many processes decode photographs.
-
-    Returns:
-        The variable RESOLUTE_WORKERS, else the number of processors that this process may use, at most 16.
-
-    Raises:
-        InputError: If the variable is not a whole number, 0 or more.
-    """
+    """Say how many processes decode photographs."""
     asked = os.environ.get("RESOLUTE_WORKERS")
     if asked is None:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -396,26 +310,14 @@ def photographs(
     std: tuple[float, ...],
     class_names: tuple[str, ...],
 ) -> DataInfo:
-    """Describe a set of photographs with the customs of CIFAR (up to 64 pixels a side) or of ImageNet (larger).
-
-    Augmentation: a shift of 4 pixels with reflection for small images (Zagoruyko and Komodakis, 2016, "Wide Residual
-    Networks"), of an eighth of the shorter side for larger ones (the 28 of 224 pixels by which a 256-pixel image
-    exceeds its crop, nearly). Flips for colour images only: grey ones are often characters, which a flip turns into
-    something else.
-
-    Radius: 8/255 for small images (Madry et al., 2018, on CIFAR-10) and 4/255 for larger ones (Wong et al., 2020, on
-    ImageNet). Reported are 2/255, 4/255 and 8/255: those two papers' values.
-
-    Args:
-        name: Path of the set, as it was given.
-        shape: ``(C, H, W)``.
-        mean: Mean of each channel, in pixel units.
-        std: Standard deviation of each channel, in pixel units.
-        class_names: One name a class.
-
-    Returns:
-        The description.
-    """
+    """Describe a set of photographs with the customs of CIFAR (up to 64 pixels a side) or of ImageNet (larger)."""
+    # Augmentation: a shift of 4 pixels with reflection for small images (Zagoruyko and Komodakis, 2016, "Wide Residual
+    # Networks"), of an eighth of the shorter side for larger ones (the 28 of 224 pixels by which a 256-pixel image
+    # exceeds its crop, nearly). Flips for colour images only: grey ones are often characters, which a flip turns into
+    # something else.
+    #
+    # Radius: 8/255 for small images (Madry et al., 2018, on CIFAR-10) and 4/255 for larger ones (Wong et al., 2020, on
+    # ImageNet). Reported are 2/255, 4/255 and 8/255: those two papers' values.
     channels, height, width = shape
     small = max(height, width) <= SMALL
     shift = min(4 if small else min(height, width) // 8, min(height, width) - 1)
@@ -436,19 +338,7 @@ SPLITS = ("train", "validation", "test", "train+validation")
 
 
 def of_training(training: Tensor, split: str) -> Tensor:
-    """Take a split's part of the official training images: image i is for validation if ``i % 10 == 9``.
-
-    Args:
-        training: int64 [n], where the official training images are, in file order.
-        split: ``"train"``, ``"validation"``, or ``"train+validation"`` for all of them.
-
-    Returns:
-        int64, the part of ``training`` that belongs to the split, in order.
-
-    Examples:
-        >>> of_training(torch.arange(20), "validation").tolist()
-        [9, 19]
-    """
+    """Take a split's part of the official training images: image i is for validation if ``i % 10 == 9``."""
     if split == "train+validation":
         return training
     held_out = torch.arange(len(training)) % 10 == 9
@@ -456,25 +346,10 @@ def of_training(training: Tensor, split: str) -> Tensor:
 
 
 def members(counts: Mapping[str, int], split: str) -> Tensor:
-    """Find a split's images in a folder or in parquet files, whose parts lie one after the other.
-
-    A set with a training part and a test part keeps them; a validation part plays the test set if there is none, as
-    ImageNet's does, and is the validation set if there are all three. Anything else is a set that nobody has split:
-    image i is for the test if ``i % 5 == 4``, and the rest are the official training images.
-
-    Args:
-        counts: Number of images of each part, in order; the parts are named ``"train"``, ``"validation"``, ``"test"``.
-        split: One of ``SPLITS``.
-
-    Returns:
-        int64, the positions of the split's images.
-
-    Examples:
-        >>> members({"train": 10}, "test").tolist()
-        [4, 9]
-        >>> members({"train": 10, "test": 2}, "test").tolist()
-        [10, 11]
-    """
+    """Find a split's images in a folder or in parquet files, whose parts lie one after the other."""
+    # A set with a training part and a test part keeps them; a validation part plays the test set if there is none, as
+    # ImageNet's does, and is the validation set if there are all three. Anything else is a set that nobody has split:
+    # image i is for the test if ``i % 5 == 4``, and the rest are the official training images.
     ends = torch.tensor(list(counts.values())).cumsum(0).tolist()
     parts = {name: torch.arange(end - counts[name], end) for name, end in zip(counts, ends, strict=True)}
     if len(parts) == 1:
@@ -489,26 +364,8 @@ def members(counts: Mapping[str, int], split: str) -> Tensor:
 
 
 def balanced_part(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Draw a share of each class, for training on less.
-
-    With one seed a smaller fraction draws a part of what a larger one draws.
-
-    Args:
-        labels: int64 [n].
-        fraction: Share of each class that is kept, above 0 and up to 1; rounded, and at least one image.
-        seed: Seed of the draw, 0 or more.
-
-    Returns:
-        int64 [m], positions in order.
-
-    Raises:
-        InputError: If the fraction is out of range.
-
-    Examples:
-        >>> labels = torch.arange(40) % 2
-        >>> labels[balanced_part(labels, 0.1, seed=0)].bincount().tolist()
-        [2, 2]
-    """
+    """Draw a share of each class, for training on less."""
+    # With one seed a smaller fraction draws a part of what a larger one draws.
     if not 0 < fraction <= 1:
         raise InputError(f"train fraction is {fraction}: it is a share of the training images, above 0 and up to 1")
     kept = []
@@ -520,19 +377,7 @@ def balanced_part(labels: Tensor, fraction: float, seed: int) -> Tensor:
 
 
 def last_of_each_class(labels: Tensor, n: int) -> Tensor:
-    """Mark the last ``n`` images of each class.
-
-    Args:
-        labels: int64 [m].
-        n: Images of each class; a class with fewer is marked as a whole.
-
-    Returns:
-        bool [m].
-
-    Examples:
-        >>> last_of_each_class(torch.tensor([0, 1, 0, 0, 1]), 2).tolist()
-        [False, True, True, True, True]
-    """
+    """Mark the last ``n`` images of each class."""
     by_class = labels.argsort(stable=True)
     ends = labels.bincount().cumsum(0)
     from_end = ends[labels[by_class]] - torch.arange(len(labels))
@@ -597,23 +442,7 @@ def training_batches(
     rank: int = 0,
     first_step: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Go through a set once and augment each batch.
-
-    Args:
-        images: The set. Photographs that are streamed get their random crop as they are decoded, a function of
-            ``(seed, epoch, position)``; everything else is drawn from :func:`augment_generator`.
-        batch_size: Images a batch; the last batch holds the rest.
-        policy: What may be done to the images.
-        seed: Seed of the run, 0 or more.
-        epoch: Epoch, from 0.
-        order: int64 [m], the indices to visit. See :func:`epoch_order`.
-        device: Where the batches are wanted, and augmented.
-        rank: Rank of the process in distributed training, so that ranks draw independently.
-        first_step: Step to begin with: the batches before it are neither read nor decoded.
-
-    Yields:
-        ``(x, y)``: float32 [b, C, H, W] in [0, 1] and int64 [b].
-    """
+    """Go through a set once and augment each batch."""
     crop = Crop(policy.crop, seed, epoch) if images.stream is not None and policy.crop < 1 else None
     after = dataclasses.replace(policy, crop=1.0) if crop else policy
     rest = order[first_step * batch_size :]

@@ -1,4 +1,4 @@
-"""One compressed image: what its header says, and its pixels as bytes."""
+"""Decode images: one (its header, its pixels), many by threads, and a cache of decoded sets on the disk."""
 
 from __future__ import annotations
 
@@ -53,14 +53,7 @@ class Header(NamedTuple):
 
 
 def peek(blob: Blob) -> Header:
-    """Read an image's header.
-
-    Args:
-        blob: The compressed image.
-
-    Returns:
-        Its mode and size.
-    """
+    """Read an image's header."""
     with _opened(blob) as image:
         width, height = image.size
         if _orientation(image) >= 5:
@@ -70,20 +63,10 @@ def peek(blob: Blob) -> Header:
 
 
 def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -> NDArray[np.uint8]:
-    """Decode an image, turn it upright, and bring it to a shape.
-
-    Colours: 16-bit grey keeps its upper byte; CMYK and palettes become RGB; transparency is dropped, not blended.
-    Size: where it differs, the shorter side is resized (antialiased bilinear) and the centre is cut out, both as
-    torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
-
-    Args:
-        blob: The compressed image.
-        shape: ``(C, H, W)`` wanted; C is 1 or 3.
-        resize: What the shorter side is resized to: the target's shorter side, if it is None.
-
-    Returns:
-        uint8 [C, H, W].
-    """
+    """Decode an image, turn it upright, and bring it to a shape."""
+    # Colours: 16-bit grey keeps its upper byte; CMYK and palettes become RGB; transparency is dropped, not blended.
+    # Size: where it differs, the shorter side is resized (antialiased bilinear) and the centre is cut out, both as
+    # torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
     from PIL import Image
 
     channels, height, width = shape
@@ -99,21 +82,10 @@ def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -
 
 
 def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator: torch.Generator) -> NDArray[np.uint8]:
-    """Decode an image, cut out a random rectangle and bring it to a shape (antialiased bilinear).
-
-    A JPEG whose crop is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size,
-    which its coding makes cheap, so that the crop still has at least as many pixels as the shape. Everything else is,
-    byte for byte, what torchvision's ``RandomResizedCrop`` makes of the same rectangle.
-
-    Args:
-        blob: The compressed image.
-        shape: ``(C, H, W)`` wanted; C is 1 or 3.
-        share: Smallest share of the image's area that the crop keeps: see :func:`~resolute.transforms.draw_crop`.
-        generator: Source of the draw.
-
-    Returns:
-        uint8 [C, H, W].
-    """
+    """Decode an image, cut out a random rectangle and bring it to a shape (antialiased bilinear)."""
+    # A JPEG whose crop is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size,
+    # which its coding makes cheap, so that the crop still has at least as many pixels as the shape. Everything else is,
+    # byte for byte, what torchvision's ``RandomResizedCrop`` makes of the same rectangle.
     from PIL import Image
 
     channels, height, width = shape
@@ -208,15 +180,7 @@ class Decoded:
 
 
 def stamp(files: Iterable[Path], *settings: object) -> str:
-    """Name what the pixels of a set depend on: its files with their sizes and times, settings, Pillow's version.
-
-    Args:
-        files: The set's files.
-        settings: Anything else that matters.
-
-    Returns:
-        40 hexadecimal digits.
-    """
+    """Name what the pixels of a set depend on: its files with their sizes and times, settings, Pillow's version."""
     import PIL
 
     digest = hashlib.sha256(repr((_VERSION, PIL.__version__, *settings)).encode())
@@ -227,15 +191,7 @@ def stamp(files: Iterable[Path], *settings: object) -> str:
 
 
 def recall(folder: Path, name: str) -> Decoded | None:
-    """Open a set that was kept.
-
-    Args:
-        folder: Where decoded sets lie.
-        name: As :func:`stamp` gives it.
-
-    Returns:
-        The set, its pixels mapped into memory; None if it was not kept, or not whole.
-    """
+    """Open a set that was kept."""
     try:
         about = parse_json(read_file(folder / name / "about.json", MOST_JSON))
         x = read_array(folder / name / "x.npy")
@@ -248,13 +204,7 @@ def recall(folder: Path, name: str) -> Decoded | None:
 
 
 def keep(folder: Path, name: str, decoded: Decoded) -> None:
-    """Keep a set, whole or not at all. A disk that is full or cannot be written is no error: it is decoded again.
-
-    Args:
-        folder: Where decoded sets lie.
-        name: As :func:`stamp` gives it.
-        decoded: The set.
-    """
+    """Keep a set, whole or not at all. A disk that is full or cannot be written is no error: it is decoded again."""
     scratch = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -276,14 +226,7 @@ T = TypeVar("T")
 
 
 def peek_all(chunks: Iterable[Sequence[Blob]]) -> tuple[list[Header], dict[int, str]]:
-    """Read the headers of images.
-
-    Args:
-        chunks: The compressed images, a few at a time.
-
-    Returns:
-        The headers that can be read, in order; and by position, why each other one cannot.
-    """
+    """Read the headers of images."""
     headers: list[Header] = []
     bad: dict[int, str] = {}
     for task in _in_tasks(chunks, lambda task: [(i, _attempt(peek, blob)) for i, blob in task]):
@@ -298,16 +241,7 @@ def peek_all(chunks: Iterable[Sequence[Blob]]) -> tuple[list[Header], dict[int, 
 def decode_all(
     chunks: Iterable[Sequence[Blob]], n: int, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Decode images, each once.
-
-    Args:
-        chunks: The compressed images, a few at a time.
-        n: How many there are.
-        shape: ``(C, H, W)`` to bring them to.
-
-    Returns:
-        uint8 [n, C, H, W]; and by position, why an image cannot be read.
-    """
+    """Decode images, each once."""
     x = np.empty((n, *shape), dtype=np.uint8)
 
     def work(task: _Task) -> dict[int, str]:
@@ -327,16 +261,7 @@ def decode_all(
 
 
 def moments(x: NDArray[np.uint8], index: Iterable[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Measure some images.
-
-    Args:
-        x: uint8 [n, C, H, W].
-        index: The images to take.
-
-    Returns:
-        Mean and standard deviation of each channel in pixel units, to four digits; the latter is at least one grey
-        level, to divide by.
-    """
+    """Measure some images."""
     histogram = np.zeros((x.shape[1], 256), dtype=np.int64)
     for i in index:
         histogram += [np.bincount(channel.ravel(), minlength=256) for channel in x[i]]

@@ -30,18 +30,9 @@ with shifts of one pixel."""
 
 
 def load_digits(root: Path, split: str) -> Images:
-    """Load scikit-learn's digits.
-
-    The set has no official split: image i in scikit-learn's order is for the test if i is odd (898 images), and the
-    even ones are the official training images (899). The pixels 0..16 become bytes, ``round(255 * v / 16)``.
-
-    Args:
-        root: Not needed; the images are bundled.
-        split: One of ``SPLITS``.
-
-    Returns:
-        The images, [n, 1, 8, 8].
-    """
+    """Load scikit-learn's digits."""
+    # The set has no official split: image i in scikit-learn's order is for the test if i is odd (898 images), and the
+    # even ones are the official training images (899). The pixels 0..16 become bytes, ``round(255 * v / 16)``.
     from sklearn.datasets import load_digits as bundled
 
     del root

@@ -48,21 +48,9 @@ class Download:
 
 
 def fetch(root: Path, file: Download) -> Path:
-    """Fetch a file, if it is not there.
-
-    The variable RESOLUTE_MIRROR may name the address of a folder with the same files below the same paths; it is
-    tried first. Then come the file's own sources, each up to ``ATTEMPTS`` times.
-
-    Args:
-        root: The data folder.
-        file: What to fetch.
-
-    Returns:
-        Where it is.
-
-    Raises:
-        InputError: If no source gives it; what came is kept, and the next try goes on from there.
-    """
+    """Fetch a file, if it is not there."""
+    # The variable RESOLUTE_MIRROR may name the address of a folder with the same files below the same paths; it is
+    # tried first. Then come the file's own sources, each up to ``ATTEMPTS`` times.
     target = root / file.path
     if target.is_file():
         return target
@@ -86,18 +74,7 @@ def fetch(root: Path, file: Download) -> Path:
 
 
 def secured(urls: Sequence[str]) -> Iterator[str]:
-    """Put https before http, which is left for hosts that have nothing else: the checksum decides what is kept.
-
-    Args:
-        urls: Addresses, in the order in which to try.
-
-    Yields:
-        For each that begins with http:// the same with https://, and then itself.
-
-    Examples:
-        >>> list(secured(["http://a.org/x", "https://b.org/x"]))
-        ['https://a.org/x', 'http://a.org/x', 'https://b.org/x']
-    """
+    """Put https before http, which is left for hosts that have nothing else: the checksum decides what is kept."""
     for url in urls:
         if url.startswith("http://") and urllib.parse.urlsplit(url).hostname != "127.0.0.1":
             yield f"https://{url.removeprefix('http://')}"
@@ -105,28 +82,13 @@ def secured(urls: Sequence[str]) -> Iterator[str]:
 
 
 def md5_of(path: Path) -> str:
-    """Work out a file's MD5 checksum, reading a little at a time.
-
-    Args:
-        path: The file.
-
-    Returns:
-        32 hexadecimal digits.
-    """
+    """Work out a file's MD5 checksum, reading a little at a time."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def verify(path: Path, md5: str) -> None:
-    """Refuse a file that is not what was published.
-
-    Args:
-        path: The file.
-        md5: Its published checksum.
-
-    Raises:
-        InputError: If the checksum is another.
-    """
+    """Refuse a file that is not what was published."""
     found = md5_of(path)
     if found != md5:
         raise InputError(
@@ -160,16 +122,7 @@ def _try_sources(urls: Sequence[str], md5: str, part: Path, target: Path) -> lis
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append what is missing of a file, or write all of it where the source cannot go on from the middle.
-
-    Args:
-        url: The source.
-        part: What has come so far.
-
-    Raises:
-        ConnectionError: If the transfer ended before the length that was announced.
-        HTTPError: If the source has no such file, or answers with another error.
-    """
+    """Append what is missing of a file, or write all of it where the source cannot go on from the middle."""
     have = part.stat().st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     try:

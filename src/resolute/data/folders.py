@@ -1,4 +1,4 @@
-"""Sets of compressed images, wherever they lie: held in memory if they fit, and streamed from the disk if not."""
+"""Image folders: a sub-folder for each class, held in memory if they fit and streamed from the disk if not."""
 
 from __future__ import annotations
 
@@ -57,23 +57,8 @@ class Encoded:
 
 
 def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cache: Path) -> Images:
-    """Load a split of a set: into memory if the whole set fits, else as a stream.
-
-    What is decoded is kept below ``cache``, so that another split, or another run, reads plain arrays.
-
-    Args:
-        encoded: The compressed set.
-        name: What the set is called.
-        split: One of ``SPLITS``.
-        size: Side of the square that images are brought to, or None: see :func:`common_shape`.
-        cache: Where decoded sets are kept.
-
-    Returns:
-        The split.
-
-    Raises:
-        InputError: If the split is empty or holds images that cannot be read.
-    """
+    """Load a split of a set: into memory if the whole set fits, else as a stream."""
+    # What is decoded is kept below ``cache``, so that another split, or another run, reads plain arrays.
     check_classes(encoded)
     wanted = _wanted(encoded, split)
     sample, shape = _sample(encoded, size)
@@ -96,46 +81,17 @@ def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cach
 
 
 def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
-    """Load a split of a set as a stream: nothing is decoded before a batch needs it.
-
-    Args:
-        encoded: The compressed set.
-        info: Its description.
-        split: One of ``SPLITS``.
-        resize: What the shorter side is resized to before the centre is cut out.
-
-    Returns:
-        The split.
-
-    Raises:
-        InputError: If the split is empty.
-    """
+    """Load a split of a set as a stream: nothing is decoded before a batch needs it."""
     wanted = _wanted(encoded, split)
     pixels = Stream(encoded.blobs, wanted.numpy(), info.shape, resize, worker_count(), encoded.place)
     return Images(info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels)
 
 
 def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int, int]:
-    """Choose the shape that all images of a set are brought to.
-
-    One channel if every image has one, else three. A size that was asked for gives a square. Otherwise images that
-    all have one size keep it; if sizes differ, the side is the largest of 32, 64, 128 and 224 that the median image's
-    shorter side reaches (32 if it reaches none).
-
-    Args:
-        headers: The headers of all images of the set, of whatever split, so that the splits agree.
-        size: Side in pixels, or None.
-
-    Returns:
-        ``(C, H, W)``.
-
-    Examples:
-        >>> from resolute.data.decode import Header
-        >>> common_shape([Header(True, 20, 30), Header(True, 20, 30)], size=None)
-        (1, 20, 30)
-        >>> common_shape([Header(True, 160, 120), Header(False, 200, 300)], size=None)
-        (3, 128, 128)
-    """
+    """Choose the shape that all images of a set are brought to."""
+    # One channel if every image has one, else three. A size that was asked for gives a square. Otherwise images that
+    # all have one size keep it; if sizes differ, the side is the largest of 32, 64, 128 and 224 that the median image's
+    # shorter side reaches (32 if it reaches none).
     channels = 1 if all(header.grey for header in headers) else 3
     sizes = {(header.height, header.width) for header in headers}
     if size is None and len(sizes) == 1:
@@ -193,14 +149,7 @@ def _decode(encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str]) 
 
 
 def check_classes(encoded: Encoded) -> None:
-    """Refuse a set that no classifier can be trained and tested on.
-
-    Args:
-        encoded: The set.
-
-    Raises:
-        InputError: If there is one class, or the parts do not have the same classes.
-    """
+    """Refuse a set that no classifier can be trained and tested on."""
     if len(encoded.class_names) < 2:
         raise InputError(
             f"{encoded.place} has one class, {encoded.class_names[0]!r}: a classifier needs two or more. A folder of "
@@ -221,30 +170,19 @@ def check_classes(encoded: Encoded) -> None:
 
 def _complain(encoded: Encoded, where: str, labels: frozenset[int]) -> None:
     if labels:
-        names = listed([repr(encoded.class_names[k]) for k in sorted(labels)])
+        names = first_names([repr(encoded.class_names[k]) for k in sorted(labels)])
         raise InputError(f"{encoded.place} has classes {where}: {names}. Every part needs images of the same classes")
 
 
 def _refuse_unreadable(encoded: Encoded, bad: dict[int, str]) -> NoReturn:
-    named = listed([f"{encoded.blobs.describe(i)} ({bad[i]})" for i in sorted(bad)])
+    named = first_names([f"{encoded.blobs.describe(i)} ({bad[i]})" for i in sorted(bad)])
     raise InputError(
         f"{len(bad)} of {len(encoded.y)} images in {encoded.place} cannot be read: {named}. Delete or replace them"
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Write the first five of some names, and how many more there are.
-
-    Args:
-        names: The names.
-
-    Returns:
-        One line.
-
-    Examples:
-        >>> listed(["a", "b", "c", "d", "e", "f", "g"])
-        'a, b, c, d, e and 2 more'
-    """
+def first_names(names: Sequence[str]) -> str:
+    """Write the first five of some names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
@@ -266,23 +204,10 @@ ORDER = ("train", "validation", "test")
 
 
 def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
-    """Find the images of a folder ``class/file.jpg``, or ``train/class/file.jpg`` with ``test`` or ``val`` beside it.
-
-    Sub-folders are parts if all their names are names of parts; otherwise they are classes. Classes, and the files of
-    a class, are sorted by name (files at any depth, by their path). Hidden files and files without an image's suffix
-    are passed over.
-
-    Args:
-        path: The folder.
-        parts: The parts to open.
-
-    Returns:
-        The images, still compressed.
-
-    Raises:
-        InputError: If there are no images, images outside class folders, a class folder without images, two folders
-            for one part, or parts without ``train``.
-    """
+    """Find the images of a folder ``class/file.jpg``, perhaps below ``train`` with ``test`` or ``val`` beside it."""
+    # Sub-folders are parts if all their names are names of parts; otherwise they are classes. Classes, and the files of
+    # a class, are sorted by name (files at any depth, by their path). Hidden files and files without an image's suffix
+    # are passed over.
     classes = {part: _classes(folder) for part, folder in _parts(path).items() if part in parts}
     names = tuple(sorted({name for found in classes.values() for name in found}))
     number = {name: k for k, name in enumerate(names)}
@@ -311,55 +236,25 @@ class Files:
     names: NDArray[np.bytes_]
 
     def read(self, i: int) -> Path:
-        """Give the path of an image.
-
-        Args:
-            i: Its position.
-
-        Returns:
-            The path.
-        """
+        """Give the path of an image."""
         return self.folder / os.fsdecode(self.names[i])
 
     def chunks(self) -> Iterator[list[Blob]]:
-        """Go through all images in order.
-
-        Yields:
-            At most ``CHUNK`` at a time.
-        """
+        """Go through all images in order."""
         for start in range(0, len(self.names), CHUNK):
             yield [self.read(i) for i in range(start, min(start + CHUNK, len(self.names)))]
 
     def describe(self, i: int) -> str:
-        """Name an image, for messages.
-
-        Args:
-            i: Its position.
-
-        Returns:
-            Its path below the folder.
-        """
+        """Name an image, for messages."""
         return self.read(i).relative_to(self.folder).as_posix()
 
     def files(self) -> Iterator[Path]:
-        """List the files that the images are in.
-
-        Yields:
-            Each once.
-        """
+        """List the files that the images are in."""
         yield from map(self.read, range(len(self.names)))
 
 
 def check_parts(place: Path, parts: Sequence[str]) -> None:
-    """Refuse a set that has a test part but nothing to train on.
-
-    Args:
-        place: Where the set is.
-        parts: The parts that it has.
-
-    Raises:
-        InputError: If there are several parts and none is ``"train"``.
-    """
+    """Refuse a set that has a test part but nothing to train on."""
     if len(parts) > 1 and "train" not in parts:
         raise InputError(f"{place} has {' and '.join(parts)} but no train: add it, or give the path of one part alone")
 
@@ -382,7 +277,7 @@ def _classes(path: Path) -> dict[str, list[str]]:
     classes = {folder.name: _images(folder) for folder in _folders(path)}
     empty = [name for name, files in classes.items() if not files]
     if any(classes.values()) and empty:
-        raise InputError(f"{path} has class folders without images: {listed(empty)}. Fill or delete them")
+        raise InputError(f"{path} has class folders without images: {first_names(empty)}. Fill or delete them")
     if classes and not empty:
         return classes
     loose = any(file.suffix.lower() in SUFFIXES for file in path.iterdir())

@@ -41,19 +41,7 @@ _UNSIGNED_BYTES = 0x08
 
 
 def read_idx(images: bytes, labels: bytes, *, transposed: bool = False) -> tuple[Tensor, Tensor]:
-    """Read a pair of MNIST's files.
-
-    Args:
-        images: Content of an ``images-idx3-ubyte`` file.
-        labels: Content of a ``labels-idx1-ubyte`` file.
-        transposed: Whether rows and columns are swapped in the file, as in EMNIST's.
-
-    Returns:
-        Images of one channel, and labels.
-
-    Raises:
-        ValueError: If the two are not of this format or not of one length.
-    """
+    """Read a pair of MNIST's files."""
     x, y = _idx(images, 3), _idx(labels, 1)
     if len(x) != len(y):
         raise ValueError(f"images {x.shape}, labels {y.shape}")
@@ -73,18 +61,7 @@ def _idx(content: bytes, dimensions: int) -> NDArray[np.uint8]:
 
 
 def unpacked(path: Path, member: str | None = None) -> bytes:
-    """Read a file, through gzip where its name ends in ``.gz``.
-
-    Args:
-        path: The file.
-        member: The file inside it, if it is a ZIP archive; also read through gzip where its name says so.
-
-    Returns:
-        The content.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+    """Read a file, through gzip where its name ends in ``.gz``."""
     try:
         with contextlib.ExitStack() as opened:
             if member is None and not path.name.endswith(".gz"):
@@ -101,17 +78,7 @@ def unpacked(path: Path, member: str | None = None) -> bytes:
 
 
 def read_mat(path: Path) -> tuple[Tensor, Tensor]:
-    """Read one of SVHN's MATLAB files. The label 10, MATLAB's place for the digit 0, becomes 0.
-
-    Args:
-        path: A ``.mat`` file with ``X``, uint8 [32, 32, 3, n], and ``y``, [n, 1] in 1..10.
-
-    Returns:
-        Images and labels.
-
-    Raises:
-        ValueError: If it is damaged or holds something else.
-    """
+    """Read one of SVHN's MATLAB files. The label 10, MATLAB's place for the digit 0, becomes 0."""
     from scipy.io import loadmat
 
     try:
@@ -156,18 +123,7 @@ def _unfold(packed: memoryview, left: int) -> int:
 
 
 def read_batches(paths: list[Path], label: str) -> tuple[Tensor, Tensor]:
-    """Read CIFAR's batches in Python's pickle format.
-
-    Args:
-        paths: The batches, in order.
-        label: Key of the labels: ``"labels"`` or ``"fine_labels"``.
-
-    Returns:
-        Images and labels.
-
-    Raises:
-        ValueError: If one is damaged or holds something else.
-    """
+    """Read CIFAR's batches in Python's pickle format."""
     x, y = [], []
     for path in paths:
         content = read_pickle(path)
@@ -182,17 +138,7 @@ def read_batches(paths: list[Path], label: str) -> tuple[Tensor, Tensor]:
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Unpickle a dictionary of lists, numbers, strings and arrays. Anything else in it is refused, never called.
-
-    Args:
-        path: A file written by Python 2 or 3.
-
-    Returns:
-        Its content; Python 2's strings become text, byte for byte (Latin-1).
-
-    Raises:
-        ValueError: If it is damaged, asks for any other function or type, or holds no dictionary.
-    """
+    """Unpickle a dictionary of lists, numbers, strings and arrays. Anything else in it is refused, never called."""
     try:
         raw = read_file(path, MOST_PICKLED)
         _check_pickle(raw)

@@ -30,15 +30,7 @@ class Host(Protocol):
     """What gives the parts of a published set."""
 
     def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
-        """Read one part, after a download if its files are not there.
-
-        Args:
-            root: The data folder.
-            part: ``"train"``, ``"test"`` or another that the host knows.
-
-        Returns:
-            uint8 [n, C, H, W] and int64 [n].
-        """
+        """Read one part, after a download if its files are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +46,7 @@ class IDX:
     title: str
 
     def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
-        """Read one part; see :class:`Host`.
-
-        Args:
-            root: The data folder.
-            part: ``"train"`` or ``"test"``.
-
-        Returns:
-            uint8 [n, 1, 28, 28] and int64 [n].
-        """
+        """Read one part; see :class:`Host`."""
         kind, raw = _torchvision(self.folder), root / self.folder / "raw"
         names = [name.removesuffix(".gz") for name, _ in kind.resources]
         if not all((raw / name).is_file() for name in names):
@@ -87,15 +71,7 @@ class EMNIST:
     """EMNIST's balanced split, four files ``root/EMNIST/raw/emnist-balanced-*-ubyte``, or the archive that has them."""
 
     def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
-        """Read one part; see :class:`Host`. The files hold the images transposed, and here they stand upright.
-
-        Args:
-            root: The data folder.
-            part: ``"train"`` or ``"test"``.
-
-        Returns:
-            uint8 [n, 1, 28, 28] and int64 [n].
-        """
+        """Read one part; see :class:`Host`. The files hold the images transposed, and here they stand upright."""
         raw = root / "EMNIST" / "raw"
         names = [f"emnist-balanced-{part}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
         files = [_packed_or_not(raw, name) for name in names]
@@ -119,15 +95,7 @@ class SVHN:
     """SVHN's cropped digits, ``root/PART_32x32.mat``."""
 
     def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
-        """Read one part; see :class:`Host`. The label 10 becomes 0.
-
-        Args:
-            root: The data folder.
-            part: ``"train"``, ``"extra"`` or ``"test"``.
-
-        Returns:
-            uint8 [n, 3, 32, 32] and int64 [n].
-        """
+        """Read one part; see :class:`Host`. The label 10 becomes 0."""
         url, name, md5 = _torchvision("SVHN").split_list[part]
         [file] = _obtain("SVHN", root, root, [Download(name, md5, (url,))], name)
         try:
@@ -151,15 +119,7 @@ class CIFAR:
     label: str
 
     def read(self, root: Path, part: str) -> tuple[Tensor, Tensor]:
-        """Read one part; see :class:`Host`. A batch whose checksum is not the published one is not opened.
-
-        Args:
-            root: The data folder.
-            part: ``"train"`` or ``"test"``.
-
-        Returns:
-            uint8 [n, 3, 32, 32] and int64 [n].
-        """
+        """Read one part; see :class:`Host`. A batch whose checksum is not the published one is not opened."""
         kind = _torchvision(self.kind)
         folder, batches = root / kind.base_folder, kind.train_list + kind.test_list
         if not all((folder / name).is_file() for name, _ in batches):

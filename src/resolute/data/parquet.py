@@ -1,4 +1,4 @@
-"""Compressed images that are rows of parquet files."""
+"""Folders of Hugging Face parquet files: the image and label columns are found by type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from resolute.data.folders import CHUNK, ORDER, PARTS, Encoded, check_parts, listed
+from resolute.data.folders import CHUNK, ORDER, PARTS, Encoded, check_parts, first_names
 from resolute.errors import InputError
 from resolute.safe_io import parse_json
 
@@ -47,15 +47,7 @@ class Rows:
 
     @classmethod
     def of(cls, paths: Sequence[Path], column: str) -> Rows:
-        """Read from the files' ends where their rows are.
-
-        Args:
-            paths: The files, in order.
-            column: The column that holds the images.
-
-        Returns:
-            The rows of all files.
-        """
+        """Read from the files' ends where their rows are."""
         sizes = []
         for number, path in enumerate(paths):
             with reading(path):
@@ -66,25 +58,14 @@ class Rows:
         return cls(tuple(paths), column, groups)
 
     def read(self, i: int) -> bytes | None:
-        """Read one image, by way of its row group, of which the last few stay in memory.
-
-        Args:
-            i: Its position.
-
-        Returns:
-            The image's file, or nothing if the row holds none.
-        """
+        """Read one image, by way of its row group, of which the last few stay in memory."""
         k, row = self._find(i)
         number, group, _ = self.groups[k].tolist()
         value: bytes | None = _group(self.paths[number], group, self.column)[row].as_py()
         return value
 
     def chunks(self) -> Iterator[list[Blob]]:
-        """Go through all images in order.
-
-        Yields:
-            At most ``CHUNK`` at a time.
-        """
+        """Go through all images in order."""
         import pyarrow.parquet as pq
 
         for path in self.paths:
@@ -97,25 +78,14 @@ class Rows:
                 _check_rows(path, left == 0)
 
     def describe(self, i: int) -> str:
-        """Name an image, for messages.
-
-        Args:
-            i: Its position.
-
-        Returns:
-            Its file and its row there.
-        """
+        """Name an image, for messages."""
         k, _ = self._find(i)
         of_file = self.groups[self.groups[:, 0] == self.groups[k, 0]]
         first = self.groups[self.groups[:, 0] < self.groups[k, 0]][:, 2].max(initial=0)
         return f"{self.paths[of_file[0, 0]].name} row {i - first}"
 
     def files(self) -> Iterator[Path]:
-        """List the files that the images are in.
-
-        Yields:
-            Each once.
-        """
+        """List the files that the images are in."""
         yield from self.paths
 
     def _find(self, i: int) -> tuple[int, int]:
@@ -124,17 +94,7 @@ class Rows:
 
 
 def checked(path: Path) -> Any:
-    """Read a file's footer, and refuse one that announces more than the file can hold.
-
-    Args:
-        path: The file.
-
-    Returns:
-        pyarrow's description of it.
-
-    Raises:
-        InputError: If it announces more rows than images fit in, or pages that unfold as images do not.
-    """
+    """Read a file's footer, and refuse one that announces more than the file can hold."""
     import pyarrow.parquet as pq
 
     metadata, size = pq.read_metadata(path), path.stat().st_size
@@ -171,17 +131,7 @@ def _content(values: Any) -> Any:
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into a refusal.
-
-    Args:
-        file: The file that is read meanwhile.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Turn what pyarrow says of a damaged file into a refusal."""
     import pyarrow as pa
 
     try:
@@ -207,34 +157,14 @@ class Columns:
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """List the parquet files of a folder, or of its ``data`` folder as Hugging Face's repositories have it.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        The files, sorted by name; none if the folder is not of this kind.
-    """
+    """List the parquet files of a folder, or of its ``data`` folder as Hugging Face's repositories have it."""
     return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
 
 
 def open_parquet(path: Path, wanted: Sequence[str] = ORDER) -> Encoded:
-    """Open a folder of parquet files ``train-*.parquet``, ``test-*.parquet``, ``validation-*.parquet``.
-
-    Files with no such beginning, in a folder where none has one, form a set that nobody has split. Rows keep their
-    order, files are sorted by name.
-
-    Args:
-        path: The folder.
-        wanted: The parts to open.
-
-    Returns:
-        The images, still compressed and still on the disk.
-
-    Raises:
-        InputError: If a file cannot be read, columns are missing, ambiguous or differ between files, or labels are
-            missing or out of range.
-    """
+    """Open a folder of parquet files ``train-*.parquet``, ``test-*.parquet``, ``validation-*.parquet``."""
+    # Files with no such beginning, in a folder where none has one, form a set that nobody has split. Rows keep their
+    # order, files are sorted by name.
     parts = {part: files for part, files in _parts(path, parquet_files(path)).items() if part in wanted}
     files = [file for part in parts.values() for file in part]
     found = [_columns(file) for file in files]
@@ -260,7 +190,7 @@ def _parts(path: Path, files: list[Path]) -> dict[str, list[Path]]:
     stray = [file.name for file, part in parts.items() if part is None]
     if stray:
         raise InputError(
-            f"{path} has parquet files that belong to no part: {listed(stray)}. Wanted are names that begin with "
+            f"{path} has parquet files that belong to no part: {first_names(stray)}. Wanted are names that begin with "
             "train-, test- or validation-; move the others elsewhere"
         )
     check_parts(path, sorted(part for part in set(parts.values()) if part))
@@ -352,7 +282,7 @@ def _numbering(path: Path, columns: Columns, values: list[int | str]) -> tuple[t
         outside = sorted(str(value) for value in found if value not in range(len(columns.class_names)))
         if outside:
             raise InputError(
-                f"{path} has labels out of range in its column {columns.label!r}: {listed(outside)}; its "
+                f"{path} has labels out of range in its column {columns.label!r}: {first_names(outside)}; its "
                 f"{len(columns.class_names)} classes are 0 to {len(columns.class_names) - 1}. Remove those rows "
                 "(-1 stands for an image without a label)"
             )

@@ -39,14 +39,7 @@ class Published:
 
 
 def loader(published: Published) -> Callable[[Path, str], Images]:
-    """Make the function that loads a published set.
-
-    Args:
-        published: The set.
-
-    Returns:
-        ``(root, split) -> Images``, documented by the line that describes the set.
-    """
+    """Make the function that loads a published set."""
 
     def load(root: Path, split: str) -> Images:
         return load_published(published, root, split)
@@ -56,19 +49,7 @@ def loader(published: Published) -> Callable[[Path, str], Images]:
 
 
 def load_published(published: Published, root: Path, split: str) -> Images:
-    """Load a split of a published set, after a download if its files are not there.
-
-    Args:
-        published: The set.
-        root: The data folder; its files lie where torchvision puts them.
-        split: One of ``SPLITS``.
-
-    Returns:
-        The images.
-
-    Raises:
-        InputError: If files are missing and cannot be fetched, or cannot be read.
-    """
+    """Load a split of a published set, after a download if its files are not there."""
     if split == "test":
         return Images(published.info, *published.host.read(root, "test"), split)
     parts = [published.host.read(root, part) for part in published.training]

@@ -13,10 +13,10 @@ from resolute.evaluation.measure import (
     predict,
     records,
     shown_to,
-    stored,
+    stored_images,
 )
 
 __all__ = [
     "Floats", "check_network", "collect", "evaluate", "measure", "measure_shift", "predict", "records",
-    "sanity", "shown_to", "stored",
+    "sanity", "shown_to", "stored_images",
 ]  # fmt: skip

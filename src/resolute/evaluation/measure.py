@@ -1,4 +1,4 @@
-"""What an evaluation takes in: labelled images from a loader, a network's answers, and what is wrong with either."""
+"""Tell, image by image, whether a network is right under each shift."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolute.errors import InputError
 from resolute.noise import signs
 from resolute.run_folder import Record
 from resolute.shifts import find_shifts
-from resolute.shifts.shift import check
+from resolute.shifts.shift import check_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,23 +56,11 @@ class Floats:
 
 
 def collect(loader: Iterable[Any], model: nn.Module, info: DataInfo | None = None) -> Floats:
-    """Hold a loader's images in memory, so that image i is the same under every shift.
-
-    Args:
-        loader: Batches ``(x, y)``: float [b, C, H, W] in [0, 1], and integers [b]. It is gone through once.
-        model: The network that they are for: the width of its answer is the number of classes.
-        info: Description of the data; by default what is customary for photographs of this size.
-
-    Returns:
-        The images in the order in which they came.
-
-    Raises:
-        InputError: If a batch is something else, or there is none.
-    """
+    """Hold a loader's images in memory, so that image i is the same under every shift."""
     xs, ys = [], []
     for batch in loader:
         x, y = _pair(batch)
-        check(x, torch.zeros(len(x), dtype=torch.int64))
+        check_batch(x, torch.zeros(len(x), dtype=torch.int64))
         xs.append(x.detach().to("cpu", torch.float32))
         ys.append(y.detach().to("cpu", torch.int64))
     if not xs or not sum(map(len, xs)):
@@ -108,30 +96,12 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Say where a network is.
-
-    Args:
-        model: The network.
-
-    Returns:
-        The device of its first parameter; the CPU if it has none.
-    """
+    """Say where a network is."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """Ask a network in evaluation mode, without gradients.
-
-    Args:
-        model: Images in [0, 1] in, logits out.
-        x: float [n, C, H, W] on the network's device.
-
-    Returns:
-        Logits [n, classes].
-
-    Raises:
-        InputError: If the answer is no matrix of n rows of numbers.
-    """
+    """Ask a network in evaluation mode, without gradients."""
     with evaluating(model), torch.no_grad():
         outputs: Any = answer(model, x)
     if not isinstance(outputs, Tensor):
@@ -153,18 +123,7 @@ def _named(outputs: Any) -> str:
 
 
 def check_network(model: nn.Module, x: Tensor, info: DataInfo) -> None:
-    """Refuse a network that cannot be judged on some images.
-
-    Args:
-        model: The network.
-        x: A few of the images, float [n, C, H, W] on its device.
-        info: Description of the data.
-
-    Raises:
-        InputError: If it cannot take the images, or answers with something else than one finite logit a class:
-            probabilities are refused, since their gradient vanishes where the network is sure, and every attack with
-            it.
-    """
+    """Refuse a network that cannot be judged on some images."""
     try:
         outputs = predict(model, x)
     except (RuntimeError, AssertionError) as error:
@@ -256,22 +215,7 @@ def measure(
     on_batch: Callable[[int], None] | None = None,
     sharded: bool = False,
 ) -> dict[Key, NDArray[np.bool_]]:
-    """Tell image by image whether a network is right under each shift.
-
-    Args:
-        model: As in `evaluate`.
-        images: The test images.
-        suite_names: Names in ``suites.SUITES``.
-        seed: Seed of the disturbances.
-        batch_size: Images in a batch.
-        root: The folder that holds released corruptions.
-        on_batch: Called after each batch, under each shift, with the number of its images.
-        sharded: Whether all processes of torch.distributed's group call this together: each looks at its share of the
-            images, and each gets the answers for all of them.
-
-    Returns:
-        For each (suite, shift, severity) a boolean array [n], True where the answer is right.
-    """
+    """Tell image by image whether a network is right under each shift."""
     shifts = find_shifts(suite_names, images.info, root)
     [clean] = find_shifts(["clean"], images.info)
     x, _ = shown_to(model, images, clean, seed, torch.arange(min(PROBE, len(images))))
@@ -308,30 +252,13 @@ def measure_shift(
     share: tuple[int, int] = (0, 1),
     on_batch: Callable[[int], None] | None = None,
 ) -> NDArray[np.bool_]:
-    """Tell image by image whether a network is right under one shift.
-
-    Args:
-        model: As in `evaluate`.
-        images: The test images.
-        shift: What is done to them.
-        seed: Seed of the disturbances.
-        batch_size: Images in a batch; where the shift has a block, that many.
-        limit: Only the first so many images; None for all.
-        share: ``(rank, world)``: only the images ``rank``, ``rank + world`` and so on.
-        on_batch: Called after each batch with the number of its images.
-
-    Returns:
-        bool [n], or of the share, True where the answer is right.
-
-    Raises:
-        InputError: If the batch size is below 1.
-    """
+    """Tell image by image whether a network is right under one shift."""
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}: it must be 1 or more")
     size = shift.block or batch_size
     order = torch.arange(len(images) if limit is None else min(limit, len(images)))[share[0] :: share[1]]
     right: list[Tensor] = []
-    shown = _batches(stored(images, shift), order, size, device_of(model))
+    shown = _batches(stored_images(images, shift), order, size, device_of(model))
     with evaluating(model):
         for index, (x, y) in zip(order.split(size), shown, strict=True):
             changed = _shifted(model, x, y, shift, seed, index)
@@ -349,18 +276,7 @@ def _right(logits: Tensor, y: Tensor, top: int) -> Tensor:
 def shown_to(
     model: nn.Module, images: Images | Floats, shift: Shift, seed: int, index: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Make what a network sees of some images under a shift.
-
-    Args:
-        model: The network; attacks look at it.
-        images: The test images, or what is `stored` in their place.
-        shift: What is done to them.
-        seed: Seed of the disturbances.
-        index: int64 [b], positions of the images in the set.
-
-    Returns:
-        float32 [b, C, H, W] in [0, 1] and int64 [b], on the network's device.
-    """
+    """Make what a network sees of some images under a shift."""
     device = device_of(model)
     x = images.x[index] if isinstance(images, Floats) else take(images, index).to(torch.float32).div_(255)
     x, y = x.to(device), images.y[index].to(device)
@@ -381,19 +297,8 @@ def _batches(
     return ((images.x[index].to(device), images.y[index].to(device)) for index in order.split(batch_size))
 
 
-def stored(images: Images | Floats, shift: Shift) -> Images | Floats:
-    """Read what a shift shows in place of the test images.
-
-    Args:
-        images: The test images.
-        shift: The shift.
-
-    Returns:
-        The images on disk for released corruptions, else the test images themselves.
-
-    Raises:
-        InputError: If the released files are not those of these images.
-    """
+def stored_images(images: Images | Floats, shift: Shift) -> Images | Floats:
+    """Read what a shift shows in place of the test images."""
     if shift.stored is None:
         return images
     if isinstance(images, Floats):
@@ -402,18 +307,7 @@ def stored(images: Images | Floats, shift: Shift) -> Images | Floats:
 
 
 def records(bits: dict[Key, NDArray[np.bool_]], *, data: str, model: str, method: str, seed: int) -> list[Record]:
-    """Count the bits of `measure`.
-
-    Args:
-        bits: For each (suite, shift, severity) a boolean array [n].
-        data: Name of the data set.
-        model: Name of the network.
-        method: Name of the training method.
-        seed: Seed of the training run.
-
-    Returns:
-        One record for each key, in the order of the keys.
-    """
+    """Count the bits of `measure`."""
     return [
         Record(data, model, method, seed, suite, shift, severity, int(right.sum()), len(right))
         for (suite, shift, severity), right in bits.items()

@@ -1,4 +1,4 @@
-"""The networks to judge: a checkpoint of ours, a named network with weights, or whatever a function returns."""
+"""The networks to evaluate: a checkpoint of ours, a named network with weights, or what a function returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from resolute import models
 from resolute.errors import InputError
-from resolute.evaluation.measure import predict, shown_to, stored
+from resolute.evaluation.measure import predict, shown_to, stored_images
 from resolute.models import checkpoint
 from resolute.safe_io import check_tensors
 
@@ -55,18 +55,7 @@ class Subject:
 
 
 def from_checkpoint(folder: Path, info: DataInfo) -> Subject:
-    """Load a checkpoint that `resolute compare` wrote. Nothing in it is executed.
-
-    Args:
-        folder: ``cells/METHOD-seedN`` of a run, with model.json and weights.safetensors.
-        info: Description of the data that it shall be judged on.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: If there is no checkpoint, or its images or classes are not those of the data.
-    """
+    """Load a checkpoint that `resolute compare` wrote. Nothing in it is executed."""
     if not (folder / checkpoint.SPEC).exists():
         cells = sorted(path.parent for path in folder.glob(f"cells/*/{checkpoint.SPEC}"))
         hint = f" This is a run: give one of its cells, such as {cells[0]}." if cells else ""
@@ -74,7 +63,7 @@ def from_checkpoint(folder: Path, info: DataInfo) -> Subject:
     spec = checkpoint.read_spec(folder)
     _check_spec(folder, spec, info)
     name = f"{spec['method']}-seed{spec['seed']}" if {"method", "seed"} <= spec.keys() else folder.resolve().name
-    return _subject(name, checkpoint.load(folder), str(spec["name"]))
+    return _subject(name, checkpoint.load_network(folder), str(spec["name"]))
 
 
 def _check_spec(folder: Path, spec: dict[str, Any], info: DataInfo) -> None:
@@ -97,20 +86,7 @@ def _times(shape: Any) -> str:
 
 
 def from_name(name: str, weights: Path, info: DataInfo) -> Subject:
-    """Build a named network and load a file of weights into it.
-
-    Args:
-        name: As for `models.build`: ``"timm/resnet18"``.
-        weights: A ``.safetensors`` file, or a ``.pth`` or ``.pt`` file, which is read as tensors only: no code of it
-            runs.
-        info: Description of the data.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: If the name is unknown, or the file cannot be read or does not fit.
-    """
+    """Build a named network and load a file of weights into it."""
     model = models.build(name, classes=info.classes, shape=info.shape)
     tensors = _read_weights(weights)
     whole = any(key.startswith("network.") for key in tensors)
@@ -158,18 +134,7 @@ def _bare(name: str) -> str:
 
 
 def from_factory(target: str) -> Subject:
-    """Call a function of the user's own, which runs their code.
-
-    Args:
-        target: ``"package.module:function"``, importable from the current folder; called without arguments, it
-            returns an `nn.Module` with its weights: images in [0, 1] in, logits out.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: If there is no such function or it returns no module.
-    """
+    """Call a function of the user's own, which runs their code."""
     module, _, function = target.partition(":")
     if not module or not function:
         raise InputError(f"--factory got {target!r}; it is package.module:function.")
@@ -197,7 +162,7 @@ EACH = 4
 """Images shown of each shift."""
 SHIFTS = 24
 """Shifts shown at most."""
-SIDE = 112
+PICTURE_SIDE = 112
 """Longest side of an example in pixels; smaller images are enlarged by whole factors."""
 
 
@@ -208,19 +173,7 @@ def examples(
     seed: int,
     bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]],
 ) -> list[dict[str, Any]]:
-    """Show the first images that the first network got wrong, at the strongest severity of each shift.
-
-    Args:
-        subjects: The networks; the pictures are what the first one saw.
-        images: The test images.
-        shifts: All shifts.
-        seed: Seed of the disturbances.
-        bits: For each network and key a boolean array [n], True where the answer is right.
-
-    Returns:
-        For each shift its key and its images: index, PNG in base 64, the true class, and each network's answer to
-        this very image.
-    """
+    """Show the first images that the first network got wrong, at the strongest severity of each shift."""
     strongest = {(shift.suite, shift.name): shift for shift in shifts}
     first = subjects[0]
     found = []
@@ -232,7 +185,7 @@ def examples(
 
 
 def _of_shift(subjects: Sequence[Subject], images: Images, shift: Shift, seed: int, index: Tensor) -> dict[str, Any]:
-    x, y = shown_to(subjects[0].model, stored(images, shift), shift, seed, index)
+    x, y = shown_to(subjects[0].model, stored_images(images, shift), shift, seed, index)
     said = {subject.name: predict(subject.model, x).argmax(1).tolist() for subject in subjects}
     names = images.info.class_names
     shown = [
@@ -248,21 +201,14 @@ def _of_shift(subjects: Sequence[Subject], images: Images, shift: Shift, seed: i
 
 
 def png(x: Tensor) -> str:
-    """Write an image as PNG in base 64.
-
-    Args:
-        x: float [C, H, W] in [0, 1], one channel or three.
-
-    Returns:
-        ASCII text.
-    """
+    """Write an image as PNG in base 64."""
     from PIL import Image
 
     pixels = (x.detach().cpu() * 255).round().to(torch.uint8).movedim(0, -1).numpy()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     longest = max(image.size)
-    factor = max(1, SIDE // longest) if longest <= SIDE else SIDE / longest
-    method = Image.Resampling.NEAREST if longest <= SIDE else Image.Resampling.BOX
+    factor = max(1, PICTURE_SIDE // longest) if longest <= PICTURE_SIDE else PICTURE_SIDE / longest
+    method = Image.Resampling.NEAREST if longest <= PICTURE_SIDE else Image.Resampling.BOX
     stream = io.BytesIO()
     image.resize((round(image.width * factor), round(image.height * factor)), method).save(stream, "PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()

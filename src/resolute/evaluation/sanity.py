@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Result = Literal["passed", "failed", "not run"]
 
-SLACK = 0.01
+_SLACK = 0.01
 """Share of the images by which one attack may seem weaker than another before it counts: a few images that only the
 other finds."""
 CHANCE = 0.05
@@ -63,20 +63,7 @@ def check_attacks(
     seed: int = 0,
     on_check: Callable[[], None] | None = None,
 ) -> list[Check]:
-    """Run the checks on some images.
-
-    Args:
-        model: Images in [0, 1] in, logits out.
-        x: float [n, C, H, W] in [0, 1], on the network's device; a few hundred are enough.
-        y: int64 [n].
-        radius: The customary radius of the data, in pixel units.
-        counted: Records of this network over all images, for what compares attacks that were run.
-        seed: Seed of the random starts; torch's generators are left as they were.
-        on_check: Called after each of the `COUNT` checks.
-
-    Returns:
-        The checks in a fixed order.
-    """
+    """Run the checks on some images."""
     found = []
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -106,7 +93,9 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:  
     grad = input_gradient(model, x, y).flatten(1)
     usable = float(((grad != 0).any(1) & grad.isfinite().all(1)).double().mean())
     return _check(
-        "The gradient of the loss is not zero", usable >= 1 - SLACK, f"It is usable for {100 * usable:.1f} % of images."
+        "The gradient of the loss is not zero",
+        usable >= 1 - _SLACK,
+        f"It is usable for {100 * usable:.1f} % of images.",
     )
 
 
@@ -145,14 +134,14 @@ def _fgsm_or_pgd(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check
     p = mcnemar(int((many & ~one).sum()), int((one & ~many).sum()))
     return _check(
         "PGD with 50 steps and 2 restarts is not weaker than FGSM",
-        shares <= share + SLACK or p > CHANCE,
+        shares <= share + _SLACK or p > CHANCE,
         f"Right of {len(x)} images under FGSM: {100 * share:.1f} %, under PGD: {100 * shares:.1f} %.",
     )
 
 
 def _unbounded(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Check:  # noqa: ARG001
     left = _accuracy(model, pgd(model, x, y, 1.0, 0.05, 100, restarts=2), y)
-    return _check("Without a bound nothing is left", left <= SLACK, f"Right at radius 1: {100 * left:.1f} %.")
+    return _check("Without a bound nothing is left", left <= _SLACK, f"Right at radius 1: {100 * left:.1f} %.")
 
 
 def _black_box(counted: Sequence[Record]) -> Check:
@@ -165,22 +154,13 @@ def _black_box(counted: Sequence[Record]) -> Check:
     worst = max(pairs, key=lambda pair: pair[0] - pair[1])
     return _check(
         name,
-        worst[0] <= worst[1] + SLACK,
+        worst[0] <= worst[1] + _SLACK,
         f"At radius {worst[2]:.3g}: right under PGD {100 * worst[0]:.1f} %, under Square {100 * worst[1]:.1f} %.",
     )
 
 
-def sentence(counted: Sequence[Record], checks: Sequence[Check], radius: float) -> str:
-    """Say what may be said of attacks, and no more.
-
-    Args:
-        counted: All records of one network.
-        checks: What `check_attacks` found.
-        radius: The customary radius of the data: the radius that was run nearest to it is spoken of.
-
-    Returns:
-        One or two sentences.
-    """
+def checks_sentence(counted: Sequence[Record], checks: Sequence[Check], radius: float) -> str:
+    """Say what may be said of attacks, and no more."""
     clean = next(record for record in counted if record.suite == "clean")
     run = [record for record in counted if record.shift in STRENGTH and record.severity > 0]
     if not run:

@@ -50,14 +50,7 @@ class Splits:
 
 
 def load_splits(recipe: Recipe) -> Splits:
-    """Load what a recipe trains on and judges on.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        The images.
-    """
+    """Load what a recipe trains on and judges on."""
 
     def part(split: str) -> Images:
         return load(recipe.data, recipe.data_dir, split, recipe.size)
@@ -67,17 +60,12 @@ def load_splits(recipe: Recipe) -> Splits:
     return Splits(part("train" if recipe.hold_out else "train+validation"), validation, test)
 
 
-def check(recipe: Recipe, splits: Splits) -> None:
-    """Refuse a name or a place of the noise now, not when the folder already holds a recipe that cannot be run.
-
-    Args:
-        recipe: The recipe.
-        splits: Its images.
-    """
+def check_recipe(recipe: Recipe, splits: Splits) -> None:
+    """Refuse a name or a place of the noise now, not when the folder already holds a recipe that cannot be run."""
     find_shifts(recipe.suites, splits.test.info)
     model = _build(recipe, splits.train, seed=0)
     weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    for method in methods.find_all(recipe.methods):
+    for method in methods.find_methods(recipe.methods):
         method.prepare(copy.deepcopy(model, dict(weights)), recipe.settings)  # a copy that shares the weights
 
 
@@ -89,27 +77,9 @@ def run_cell(
     out: Path,
     tell: Callable[[str, int, float], None] | None = None,
 ) -> bool:
-    """Train and judge one network, unless that is done already, or another process is at it.
-
-    A process holds the lock of its cell, which ends with the process; so any number of processes may go through the
-    cells of one directory, and each cell is run once.
-
-    Args:
-        recipe: What is compared, `resolved`.
-        splits: Its images.
-        method: One of its methods.
-        seed: One of its seeds.
-        out: The run directory.
-        tell: Called after each step with method, seed and the epochs done so far.
-
-    Returns:
-        Whether the cell is finished; False if another process is at it.
-
-    Raises:
-        DivergedError: If the baseline's training diverges, without which nothing can be compared. Of another method
-            the cell keeps the message in ``diverged.json``, is finished by that and has no records.
-        InputError: If the directory cannot be written or has no locks.
-    """
+    """Train and judge one network, unless that is done already, or another process is at it."""
+    # A process holds the lock of its cell, which ends with the process; so any number of processes may go through the
+    # cells of one directory, and each cell is run once.
     cell = out / "cells" / cell_name(method, seed)
     locks = out / ".locks"
     with contextlib.suppress(Timeout), locked(locks, cell.name):
@@ -126,32 +96,13 @@ def run_cell(
 
 
 def is_finished(out: Path, method: str, seed: int) -> bool:
-    """Tell whether a cell's records are on disk, which are written last, or its training has diverged.
-
-    Args:
-        out: The run directory.
-        method: Name of the method.
-        seed: Seed of the run.
-
-    Returns:
-        Whether it is finished.
-    """
+    """Tell whether a cell's records are on disk, which are written last, or its training has diverged."""
     cell = out / "cells" / cell_name(method, seed)
     return (cell / "records.jsonl").exists() or (cell / DIVERGED).exists()
 
 
 def run_alone(recipe: Recipe, splits: Splits, out: Path, tell: Callable[[str, int, float], None] | None = None) -> None:
-    """Train and judge the one network of a recipe, by this process or together with those that torchrun started.
-
-    Args:
-        recipe: A recipe of one cell, `resolved`.
-        splits: Its images.
-        out: Folder of the checkpoint.
-        tell: As in `run_cell`.
-
-    Raises:
-        InputError: If another process trains in the folder.
-    """
+    """Train and judge the one network of a recipe, by this process or together with those that torchrun started."""
     [(method, seed)] = recipe.cells
     try:
         lock = locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext()
@@ -182,7 +133,7 @@ def _run(
     bits = measure(model, splits.test, recipe.suites, sharded=True)
     if rank(recipe.train):
         return
-    checkpoint.save(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
+    checkpoint.save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
     write_bits(cell / "bits.npz", bits)
     write_json(cell / "cost.json", _cost(recipe, method, model, log))
     rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
@@ -214,7 +165,7 @@ def _cost(recipe: Recipe, method: str, model: torch.nn.Module, log: list[Epoch])
     settled = log[1:] or log
     return {
         "step_ms": statistics.median(row.step_ms for row in settled),
-        "passes": methods.find(method).passes,
+        "passes": methods.find_method(method).passes,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sites": len(sites(model, methods.settings_of(method, recipe.settings).where)) if is_robust(model) else 0,
     }

@@ -1,4 +1,4 @@
-"""One evaluation as a folder: every shift is written when it is done, and never computed again."""
+"""Evaluate finished networks into a run folder: every shift is written when it is done and not computed again."""
 
 from __future__ import annotations
 
@@ -81,17 +81,7 @@ class Plan:
 
 
 def device(name: str) -> torch.device:
-    """Choose where to run.
-
-    Args:
-        name: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        The device; the GPU for ``"auto"`` where torch sees one.
-
-    Raises:
-        InputError: If the name is unknown, or a GPU is asked for and absent.
-    """
+    """Choose where to run."""
     if name not in {"auto", "cpu", "cuda"}:
         raise InputError(unknown("device", name, ("auto", "cpu", "cuda")))
     if name == "cuda" and not torch.cuda.is_available():
@@ -100,20 +90,7 @@ def device(name: str) -> torch.device:
 
 
 def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Console | None = None) -> Judged:
-    """Judge networks on the same images and write what was found.
-
-    Args:
-        subjects: One network, or several, which are compared with the first.
-        plan: What to do.
-        out: The folder; made if missing. Kill the run at any moment: the same call goes on.
-        console: Where progress is shown; standard error by default.
-
-    Returns:
-        Errors, intervals, comparisons, checks, as the report shows them.
-
-    Raises:
-        InputError: If a network cannot be judged on the images, or the folder holds another evaluation.
-    """
+    """Judge networks on the same images and write what was found."""
     shifts = plan.shifts
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
@@ -139,15 +116,7 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
 
 
 def default_folder(subjects: Sequence[Subject], plan: Plan) -> Path:
-    """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder.
-
-    Args:
-        subjects: The networks.
-        plan: What to do with them.
-
-    Returns:
-        ``runs/evaluate-HASH`` below the current folder.
-    """
+    """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder."""
     digest = hashlib.sha256(json.dumps(_identity(subjects, plan)).encode()).hexdigest()
     return Path("runs") / f"evaluate-{digest[:8]}"
 
@@ -236,7 +205,11 @@ def _check_attacks(
         done = functools.partial(finish, f"{subject.name}, checks of the attacks")
         own = sanity.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed, on_check=done)
         told = [dataclasses.asdict(check) for check in own]
-        found[subject.name] = {"sentence": sanity.sentence(counted, own, info.radius), "n": len(x), "checks": told}
+        found[subject.name] = {
+            "sentence": sanity.checks_sentence(counted, own, info.radius),
+            "n": len(x),
+            "checks": told,
+        }
     write_json(out / "checks.json", found)
 
 

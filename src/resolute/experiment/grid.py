@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.errors import InputError, differences
-from resolute.experiment.cell import Splits, check, is_finished, load_splits, run_alone
+from resolute.experiment.cell import Splits, check_recipe, is_finished, load_splits, run_alone
 from resolute.experiment.recipe import completed, identity, set_name, to_json
 from resolute.experiment.workers import check_place, run_cells, run_in_processes, run_on_ray
-from resolute.methods import find
+from resolute.methods import find_method
 from resolute.progress import progress
 from resolute.report import comparison, numbers, page
 from resolute.run_folder import cell_name, environment, read_json, read_records, write_json, write_records
@@ -76,7 +76,7 @@ def compare(
         raise InputError(f"jobs is {jobs}; it is a number of processes, 1 or more.")
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
-    check(recipe, splits)
+    check_recipe(recipe, splits)
     _claim(out, recipe, splits.test, command)
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
     page.write_report(out)
@@ -86,16 +86,7 @@ def compare(
 def fill(
     recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, on: str = "local", console: Console | None = None
 ) -> None:
-    """Train and judge every cell that is not finished.
-
-    Args:
-        recipe: What is compared, `resolved`.
-        splits: Its images.
-        out: The run directory.
-        jobs: Processes; no more are started than there are cells to run.
-        on: As in `compare`.
-        console: Where progress is shown; standard error by default.
-    """
+    """Train and judge every cell that is not finished."""
     open_cells = [cell for cell in recipe.cells if not is_finished(out, *cell)]
     with _progress(recipe, open_cells, console) as (tell, finish):
         due = 0.0
@@ -119,7 +110,7 @@ def fill(
 @contextlib.contextmanager
 def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Console | None) -> Iterator[_Tell]:
     """Count the epochs of the grid, weighted by what a method's epoch costs."""
-    epochs, passes = recipe.train.epochs, {name: find(name).passes for name in recipe.methods}
+    epochs, passes = recipe.train.epochs, {name: find_method(name).passes for name in recipe.methods}
     finished = [cell for cell in recipe.cells if cell not in open_cells]
     done: dict[tuple[str, int], float] = {(method, seed): epochs * passes[method] for method, seed in finished}
     total = epochs * sum(passes[method] for method, _ in recipe.cells)
@@ -139,41 +130,20 @@ def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Consol
 
 
 def settle(recipe: Recipe, out: Path, images: Images, command: str) -> None:
-    """Say that a folder holds the run of a recipe, whatever it said before.
-
-    Args:
-        recipe: What is compared, `resolved`.
-        out: The run directory.
-        images: What the trained networks are judged on.
-        command: The command line to quote in the report.
-    """
+    """Say that a folder holds the run of a recipe, whatever it said before."""
     beside = {"data_info": dataclasses.asdict(images.info), "command": command}
     write_json(out / "recipe.json", to_json(recipe) | beside)
 
 
 def train_one(recipe: Recipe, out: str | Path, *, command: str = "", console: Console | None = None) -> list[Record]:
-    """Train one network by one method and judge it; over many processes and machines where torchrun started them.
-
-    Args:
-        recipe: A recipe of one method and one seed.
-        out: Folder of the checkpoint; the same call goes on where a killed one stopped.
-        command: The command line, for the folder's description.
-        console: Where progress is shown, of one process; standard error by default.
-
-    Returns:
-        Its records.
-
-    Raises:
-        InputError: If the recipe has several cells or its data cannot be had, the folder cannot be written or holds
-            another run, or training diverges.
-    """
+    """Train one network by one method and judge it; over many processes and machines where torchrun started them."""
     out = Path(out)
     if len(recipe.cells) != 1:
         raise InputError(f"{len(recipe.cells)} networks were asked for; compare trains several, and train one.")
     check_alone(recipe.train)
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
-    check(recipe, splits)
+    check_recipe(recipe, splits)
     if rank(recipe.train):
         run_alone(recipe, splits, out)
         return []
@@ -186,14 +156,7 @@ def train_one(recipe: Recipe, out: str | Path, *, command: str = "", console: Co
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """Name the run directory of a recipe: the same recipe goes on where it stopped, another gets another folder.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        ``runs/NAME-HASH`` below the current folder.
-    """
+    """Name the run directory of a recipe: the same recipe goes on where it stopped, another gets another folder."""
     digest = hashlib.sha256(json.dumps(identity(recipe)).encode()).hexdigest()
     return Path("runs") / f"{recipe.name}-{digest[:8]}"
 

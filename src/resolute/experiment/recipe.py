@@ -56,7 +56,7 @@ class Recipe:
     train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        methods.find_all(self.methods)
+        methods.find_methods(self.methods)
         if len(set(self.methods)) < len(self.methods) or self.baseline not in self.methods:
             raise InputError(
                 f"methods are {', '.join(self.methods)}; each must stand there once, and the baseline "
@@ -93,52 +93,24 @@ class Recipe:
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:
-    """Turn a recipe into what JSON can hold.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        Nested dicts and lists; `from_json` gives the recipe back.
-    """
+    """Turn a recipe into what JSON can hold."""
     return dataclasses.asdict(recipe)
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
-    """Give everything that the figures of a recipe depend on, to tell whether a folder holds its run.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        Its fields as JSON has them, without where the data lies: a folder of images is known by its name alone.
-    """
+    """Give everything that the figures of a recipe depend on, to tell whether a folder holds its run."""
     stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
     del stored["data_dir"]
     return stored | {"data": set_name(recipe.data)}
 
 
 def set_name(data: str) -> str:
-    """Name a data set the same however the path of its folder is written.
-
-    Args:
-        data: A name in ``data.DATASETS``, or the path of a folder.
-
-    Returns:
-        The name, or that of the folder.
-    """
+    """Name a data set the same however the path of its folder is written."""
     return data if data in DATASETS else Path(data).expanduser().resolve().name
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what an earlier version could not store: fields that came later, at their defaults.
-
-    Args:
-        stored: A recipe as read from JSON, perhaps with other entries beside it.
-
-    Returns:
-        The same with the fields that it lacked, also of its settings, training and augmentation, as JSON has them.
-    """
+    """Fill in what an earlier version could not store: fields that came later, at their defaults."""
     whole = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING} | stored
     for name, default in (("settings", Settings()), ("train", TrainConfig())):
         if isinstance(whole.get(name), dict):
@@ -151,17 +123,7 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_json(stored: dict[str, Any]) -> Recipe:
-    """Read a recipe as JSON holds it.
-
-    Args:
-        stored: As returned by `to_json`, lists in place of tuples allowed.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        InputError: If a field is missing or unknown.
-    """
+    """Read a recipe as JSON holds it."""
     try:
         train = dict(stored["train"])
         augment = train.pop("augment")

@@ -1,4 +1,4 @@
-"""What is tuned: the method, the settings to try, and how much may be spent."""
+"""Choose eps, p and the site of the noise on validation images: Optuna proposes, paired networks decide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from filelock import Timeout
 
 from resolute.errors import InputError, differences, unknown
-from resolute.experiment.cell import check, load_splits
+from resolute.experiment.cell import check_recipe, load_splits
 from resolute.experiment.grid import fill, settle
 from resolute.experiment.recipe import identity
 from resolute.methods import Settings
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from resolute.report.tuning import Tuned
 
 
-METHODS = ("r", "gaussian", "additive", "dropout")
+TUNABLE = ("r", "gaussian", "additive", "dropout")
 """Methods that have an eps and a place; only ``r`` has a p."""
 EPS = (0.1, 0.3, 0.05, 0.6, 0.2)
 """Strengths that each place is tried with first; the ends of what the curve shows are among them."""
@@ -75,8 +75,8 @@ class Plan:
     jobs: int = 1
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"{unknown('method', self.method, METHODS)} Those have an eps and a place to be tuned.")
+        if self.method not in TUNABLE:
+            raise InputError(f"{unknown('method', self.method, TUNABLE)} Those have an eps and a place to be tuned.")
         for eps in self.eps:
             Settings(eps=eps)
         wanted = {
@@ -114,31 +114,13 @@ class Plan:
 
 
 def variant(method: str, settings: Settings) -> str:
-    """Name a setting as `resolute.methods.find` reads it.
-
-    Args:
-        method: Name of the method.
-        settings: Its eps, place and p; p is left out where it is 0.5.
-
-    Returns:
-        ``r@eps=0.3@where=input``.
-
-    >>> variant("r", Settings(eps=0.3, p=0.4, where="input"))
-    'r@eps=0.3@where=input@p=0.4'
-    """
+    """Name a setting as `resolute.methods.find_method` reads it."""
     p = "" if settings.p == 0.5 else f"@p={settings.p:g}"
     return f"{method}@eps={settings.eps:g}@where={settings.where}{p}"
 
 
 def default_folder(plan: Plan) -> Path:
-    """Name the folder of a study: the same one goes on where it stopped, another gets another folder.
-
-    Args:
-        plan: What is tuned.
-
-    Returns:
-        ``runs/tune-NAME-HASH`` below the current folder.
-    """
+    """Name the folder of a study: the same one goes on where it stopped, another gets another folder."""
     digest = hashlib.sha256(json.dumps(plan.identity).encode()).hexdigest()
     return Path("runs") / f"tune-{plan.recipe.name}-{digest[:8]}"
 
@@ -184,7 +166,7 @@ def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | N
     recipe = plan.held_out.resolved(info.augment, info.radius)
     for place in plan.places:
         name = variant(plan.method, Settings(eps=plan.eps[0], where=place))
-        check(replace(recipe, methods=(recipe.baseline, name)), splits)
+        check_recipe(replace(recipe, methods=(recipe.baseline, name)), splits)
     _claim(out, plan, info)
     lab = _Lab(plan, recipe, splits, out)
     with _alone(out):
@@ -200,14 +182,7 @@ def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | N
 
 
 def load_optuna() -> Any:
-    """Import Optuna, or say how to get it.
-
-    Returns:
-        The module, silent but for warnings.
-
-    Raises:
-        InputError: If it is not installed.
-    """
+    """Import Optuna, or say how to get it."""
     try:
         optuna = importlib.import_module("optuna")
     except ImportError as error:

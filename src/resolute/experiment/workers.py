@@ -1,4 +1,4 @@
-"""Several processes on one machine share the cells of a comparison."""
+"""Several processes, on one machine or on many (Ray), share the cells of a run."""
 
 from __future__ import annotations
 
@@ -35,15 +35,7 @@ def run_cells(
     tell: Callable[[str, int, float], None],
     finished: Callable[[str, int], None],
 ) -> None:
-    """Go through the cells until all are finished, by this process or by others.
-
-    Args:
-        recipe: What is compared, `resolved`.
-        splits: Its images.
-        out: The run directory.
-        tell: Called after each step with method, seed and the epochs done so far.
-        finished: Called with method and seed of each finished cell.
-    """
+    """Go through the cells until all are finished, by this process or by others."""
 
     def run(cell: tuple[str, int]) -> bool:
         done = run_cell(recipe, splits, *cell, out, tell)
@@ -61,21 +53,7 @@ def run_in_processes(
     tell: Callable[[str, int, float], None],
     finished: Callable[[str, int], None],
 ) -> None:
-    """Go through the cells in processes of their own; what one leaves that is killed, the others take up.
-
-    Args:
-        jobs: How many; each computes with its share of the threads of this one.
-        recipe: As in `run_cells`, and so are the others.
-        out: The run directory.
-        tell: See there.
-        finished: See there.
-
-    Raises:
-        InputError: If training diverges in one of them, or all of them die.
-
-    Warns:
-        RuntimeWarning: If one of them dies.
-    """
+    """Go through the cells in processes of their own; what one leaves that is killed, the others take up."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     threads = max(1, torch.get_num_threads() // jobs)
     workers: dict[Any, Any] = {}  # by the pipe that each speaks through: a queue's lock could die with one
@@ -164,31 +142,13 @@ RETRIES = 10
 
 
 def check_place(on: str) -> None:
-    """Refuse a place that is none.
-
-    Args:
-        on: ``"local"``, ``"ray"`` or ``"ray://HOST:PORT"``.
-
-    Raises:
-        InputError: If it is something else.
-    """
+    """Refuse a place that is none."""
     if on not in ("local", "ray") and not on.startswith("ray://"):
         raise InputError(f"--on got {on!r}; it is local, ray, or ray://HOST:PORT of a cluster that is running.")
 
 
 def run_on_ray(recipe: Recipe, out: Path, on: str, jobs: int, finished: Callable[[str, int], None]) -> None:
-    """Go through the cells on a cluster.
-
-    Args:
-        recipe: What is compared, `resolved`.
-        out: The run directory, on a disk that all machines share.
-        on: ``"ray"`` for a cluster of this machine alone, or ``"ray://HOST:PORT"``.
-        jobs: Cells at a time.
-        finished: Called with method and seed of each finished cell.
-
-    Raises:
-        InputError: If Ray is not installed or does not answer, or a cell is refused.
-    """
+    """Go through the cells on a cluster."""
     if on != "ray":
         _give_token()
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-__all__ = ["ABSENT", "MODELS", "Entry", "build", "condense"]
+__all__ = ["ABSENT", "MODELS", "Family", "build", "condense"]
 
 Shape = tuple[int, int, int]
 
@@ -32,7 +32,7 @@ _COLOUR_32: Shape = (3, 32, 32)
 _COLOUR_224: Shape = (3, 224, 224)
 
 
-class Entry(NamedTuple):
+class Family(NamedTuple):
     """How to build a family of networks, the customary image shape, what it is, and whether weights are published."""
 
     make: Callable[..., nn.Module | tuple[nn.Module, Normalize]]
@@ -45,30 +45,30 @@ def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Sha
     return WideResNet(int(depth), int(width), classes, shape, dropout=int(percent) / 100)
 
 
-def _timm(name: str, shape: Shape, about: str) -> Entry:
-    return Entry(partial(zoo.from_timm, name), shape, f"{about} (timm/{name})", has_weights=True)
+def _timm(name: str, shape: Shape, about: str) -> Family:
+    return Family(partial(zoo.from_timm, name), shape, f"{about} (timm/{name})", has_weights=True)
 
 
 _CONDENSED = "what models.condense makes of it, for inference"
 
-MODELS: dict[str, Entry] = {
-    "lenet": Entry(LeNet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
-    "capsnet": Entry(CapsNet, _GREY_28, "capsules with 3 iterations of routing and margin loss"),
-    "capsnet-decoder": Entry(
+MODELS: dict[str, Family] = {
+    "lenet": Family(LeNet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
+    "capsnet": Family(CapsNet, _GREY_28, "capsules with 3 iterations of routing and margin loss"),
+    "capsnet-decoder": Family(
         partial(CapsNet, decoder=True), _GREY_28, "the same, regularised by reconstructing the image"
     ),
-    "resnet110-sd": Entry(partial(ResNetSD, 110), _COLOUR_32, "ResNet-110 with stochastic depth, for CIFAR and SVHN"),
-    "resnet152-sd": Entry(partial(ResNetSD, 152), _COLOUR_32, "ResNet-152 of the same kind, the source's for SVHN"),
-    "wrn-D-K": Entry(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
-    "wrn-D-K-dropP": Entry(_wrn, _COLOUR_32, "the same with P % dropout: wrn-16-8-drop40, wrn-28-10-drop30"),
-    "inception-v3-cifar": Entry(InceptionCifar, _COLOUR_32, "Inception V3 with a stem for 32x32 images"),
-    "condensenet-g8": Entry(partial(CondenseNet, 8), _COLOUR_224, "CondenseNet-74, G=C=8, condensing as it trains"),
-    "condensenet-g4": Entry(partial(CondenseNet, 4), _COLOUR_224, "CondenseNet-74, G=C=4, condensing as it trains"),
-    "condensenet-g8-condensed": Entry(partial(CondenseNet, 8, condensed=True), _COLOUR_224, _CONDENSED),
-    "condensenet-g4-condensed": Entry(partial(CondenseNet, 4, condensed=True), _COLOUR_224, _CONDENSED),
-    "shufflenet-v1-2x": Entry(ShuffleNetV1, _COLOUR_224, "ShuffleNet V1 of double width with 3 groups"),
+    "resnet110-sd": Family(partial(ResNetSD, 110), _COLOUR_32, "ResNet-110 with stochastic depth, for CIFAR and SVHN"),
+    "resnet152-sd": Family(partial(ResNetSD, 152), _COLOUR_32, "ResNet-152 of the same kind, the source's for SVHN"),
+    "wrn-D-K": Family(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
+    "wrn-D-K-dropP": Family(_wrn, _COLOUR_32, "the same with P % dropout: wrn-16-8-drop40, wrn-28-10-drop30"),
+    "inception-v3-cifar": Family(InceptionCifar, _COLOUR_32, "Inception V3 with a stem for 32x32 images"),
+    "condensenet-g8": Family(partial(CondenseNet, 8), _COLOUR_224, "CondenseNet-74, G=C=8, condensing as it trains"),
+    "condensenet-g4": Family(partial(CondenseNet, 4), _COLOUR_224, "CondenseNet-74, G=C=4, condensing as it trains"),
+    "condensenet-g8-condensed": Family(partial(CondenseNet, 8, condensed=True), _COLOUR_224, _CONDENSED),
+    "condensenet-g4-condensed": Family(partial(CondenseNet, 4, condensed=True), _COLOUR_224, _CONDENSED),
+    "shufflenet-v1-2x": Family(ShuffleNetV1, _COLOUR_224, "ShuffleNet V1 of double width with 3 groups"),
     "mobilenet-v1": _timm("mobilenetv1_100", _COLOUR_224, "MobileNet V1"),
-    "inception-v1": Entry(
+    "inception-v1": Family(
         partial(zoo.from_torchvision, "googlenet"),
         _COLOUR_224,
         "Inception V1 with BN (torchvision/googlenet)",
@@ -77,8 +77,8 @@ MODELS: dict[str, Entry] = {
     "inception-v3": _timm("inception_v3", (3, 299, 299), "Inception V3"),
     "nasnet-a-large": _timm("nasnetalarge", (3, 331, 331), "NASNet-A 6@4032"),
     "senet-154": _timm("legacy_senet154", _COLOUR_224, "SENet-154"),
-    "timm/NAME": Entry(zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", has_weights=True),
-    "torchvision/NAME": Entry(zoo.from_torchvision, _COLOUR_224, "any classifier of torchvision", has_weights=True),
+    "timm/NAME": Family(zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", has_weights=True),
+    "torchvision/NAME": Family(zoo.from_torchvision, _COLOUR_224, "any classifier of torchvision", has_weights=True),
 }
 """Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
 
@@ -137,7 +137,7 @@ def build(
     return model
 
 
-def _look_up(name: str) -> tuple[Entry, tuple[str, ...]]:
+def _look_up(name: str) -> tuple[Family, tuple[str, ...]]:
     for key, entry in MODELS.items():
         pattern = re.sub("[DKP]", r"(\\d+)", key).replace("NAME", "(.+)")
         if match := re.fullmatch(pattern, name):

@@ -23,42 +23,23 @@ _OUTPUTS = tuple[Tensor, Tensor]
 
 
 class Squash(nn.Module):
-    """Shorten each vector s to length |s|^2 / (1 + |s|^2), below 1: the capsules' nonlinearity.
+    """Shorten each vector s to length |s|^2 / (1 + |s|^2), below 1: the capsules' nonlinearity."""
 
-    A module of its own, so that ``robustify(where="*squash*")`` puts noise on capsules. It is no rectifier and so not
-    among ``where="hidden"``.
-    """
+    # A module of its own, so that ``robustify(where="*squash*")`` puts noise on capsules. It is no rectifier and so not
+    # among ``where="hidden"``.
 
     def forward(self, s: Tensor) -> Tensor:
-        """Squash the vectors of the last dimension.
-
-        Args:
-            s: Float [..., atoms].
-
-        Returns:
-            A tensor of the same shape; 0 for a vector of zeros.
-        """
+        """Squash the vectors of the last dimension."""
         square = s.square().sum(-1, keepdim=True)
         return s * (square / (1 + square) * torch.rsqrt(square + 1e-12))
 
 
 class CapsNet(nn.Module):
-    """conv 256@9x9, ReLU, 32 types of primary capsules 8D by conv 9x9 stride 2, class capsules 16D by routing.
+    """conv 256@9x9, ReLU, 32 types of primary capsules 8D by conv 9x9 stride 2, class capsules 16D by routing."""
 
-    At 28x28 and 10 classes 6,804,384 parameters, with the decoder 8,215,728. Logits are the lengths of the class
-    capsules, in [0, 1). Weights and biases start as in the authors' code: truncated normals of standard deviation 0.05
-    (first convolution) and 0.1, biases of 0.1.
-
-    Args:
-        classes: Number of classes.
-        shape: Channels, height and width of an image; at least 18 pixels a side.
-        decoder: Also reconstruct the image from the capsule of its class, as a regulariser: 160-512-1024-pixels. In
-            training mode the network then returns ``(lengths, capsules)``.
-        routing: Iterations of routing; the source's best are 3.
-
-    Raises:
-        InputError: If the images are too small or routing is below 1.
-    """
+    # At 28x28 and 10 classes 6,804,384 parameters, with the decoder 8,215,728. Logits are the lengths of the class
+    # capsules, in [0, 1). Weights and biases start as in the authors' code: truncated normals of standard deviation
+    # 0.05 (first convolution) and 0.1, biases of 0.1.
 
     def __init__(
         self, classes: int, shape: tuple[int, int, int] = (1, 28, 28), decoder: bool = False, routing: int = 3
@@ -85,15 +66,7 @@ class CapsNet(nn.Module):
             nn.init.constant_(bias, 0.1)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor | _OUTPUTS:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Lengths of the class capsules, [n, classes] in [0, 1). With a decoder and in training mode also the
-            capsules, [n, classes, 16], which the reconstruction is made from.
-        """
+        """Classify images."""
         maps = self.primary(self.relu(self.conv(x)))
         below = maps.unflatten(1, (_TYPES, ATOMS)).flatten(3).transpose(2, 3).flatten(1, 2)
         capsules = self.route(self.primary_squash(below))
@@ -101,14 +74,7 @@ class CapsNet(nn.Module):
         return (lengths, capsules) if self.decoder is not None and self.training else lengths
 
     def route(self, below: Tensor) -> Tensor:
-        """Vote for each class capsule and agree on the votes. Gradients flow through all iterations.
-
-        Args:
-            below: Primary capsules, [n, i, 8].
-
-        Returns:
-            Class capsules, [n, classes, 16], squashed.
-        """
+        """Vote for each class capsule and agree on the votes. Gradients flow through all iterations."""
         votes_nijd = torch.einsum("nia,iav->niv", below, self.weight).unflatten(2, (self.classes, POSE))
         votes_njid = votes_nijd.transpose(1, 2).contiguous()  # one copy here; each product below would make one
         capsules_njd: Tensor = self.class_squash(votes_njid.sum(2) / self.classes + self.bias)
@@ -120,19 +86,9 @@ class CapsNet(nn.Module):
         return capsules_njd
 
     def per_image_loss(self, x: Tensor, y: Tensor, outputs: Tensor | _OUTPUTS) -> Tensor:
-        """Compute the margin loss, plus 0.0005 times the squared error of the reconstruction where capsules came along.
-
-        0.5 max(0, 0.9 - v)^2 for the image's class and 0.25 max(0, v - 0.1)^2 for the others, with v the lengths, as
-        the mean over the classes: the paper's sum divided by 20, as in the authors' code.
-
-        Args:
-            x: The images, float [n, C, H, W] in [0, 1].
-            y: Labels, int64 [n].
-            outputs: What `forward` returned.
-
-        Returns:
-            Float32 [n].
-        """
+        """Compute the margin loss, plus 0.0005 times the squared reconstruction error where capsules came along."""
+        # 0.5 max(0, 0.9 - v)^2 for the image's class and 0.25 max(0, v - 0.1)^2 for the others, with v the lengths, as
+        # the mean over the classes: the paper's sum divided by 20, as in the authors' code.
         lengths, capsules = (outputs, None) if isinstance(outputs, Tensor) else outputs
         centred = lengths.float() - 0.5
         present = F.one_hot(y, self.classes).to(centred.dtype)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 SPEC = "model.json"
 MOST_CLASSES = 100_000
 """ImageNet-21k has 21,841."""
 _HUGE = r"^[^/]*\d{4}|\d{5}"
 """Depths and widths of our own networks have three digits at most; in timm's names are numbers such as 1280."""
-SIDE = 2048
+MOST_SIDE = 2048
 """Pixels of a side, and channels, that a stored network may ask for."""
 
 
-def save(model: nn.Module, folder: Path, spec: dict[str, Any]) -> None:
+def save_network(model: nn.Module, folder: Path, spec: dict[str, Any]) -> None:
     """Write a network, each file atomically.
 
     Args:
@@ -38,11 +38,11 @@ def save(model: nn.Module, folder: Path, spec: dict[str, Any]) -> None:
     from safetensors.torch import save as to_bytes
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomic(folder / WEIGHTS, to_bytes(tensors))
+    write_atomic(folder / WEIGHTS_FILE, to_bytes(tensors))
     write_json(folder / SPEC, spec)
 
 
-def load(folder: Path) -> nn.Module:
+def load_network(folder: Path) -> nn.Module:
     """Build a network that `save` wrote. Nothing of the folder is executed.
 
     Args:
@@ -62,24 +62,14 @@ def load(folder: Path) -> nn.Module:
     try:
         _check_size(folder, str(spec["name"]), arguments)
         model = models.build(spec["name"], **arguments)
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load the network in {folder}: {error}. Train it again.") from error
     return model.eval()
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
-    """Read what a checkpoint says of its network, and check it against what `save` writes.
-
-    Args:
-        folder: Where it is.
-
-    Returns:
-        ``name``, ``classes``, ``shape`` and whatever else was kept.
-
-    Raises:
-        InputError: If the file is missing, or a value is missing, of another type or out of range.
-    """
+    """Read what a checkpoint says of its network, and check it against what `save` writes."""
     spec = read_json(folder / SPEC)
     reason = _wrong(spec) if isinstance(spec, dict) else "it holds no names and values"
     if reason:
@@ -93,7 +83,9 @@ def _wrong(spec: dict[str, Any]) -> str:
     good = {
         "name": isinstance(name, str) and not re.search(_HUGE, name) and len(name) < 200,
         "classes": type(classes) is int and 2 <= classes <= MOST_CLASSES,
-        "shape": isinstance(shape, list) and len(shape) == 3 and all(type(k) is int and 0 < k <= SIDE for k in shape),
+        "shape": isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(k) is int and 0 < k <= MOST_SIDE for k in shape),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
         "method": isinstance(spec.get("method", ""), str),
         "seed": type(spec.get("seed", 0)) is int,
@@ -107,7 +99,7 @@ def _check_size(folder: Path, name: str, arguments: dict[str, Any]) -> None:
     """Refuse a network whose weights are not those of the file, before it takes any memory."""
     from safetensors import safe_open
 
-    with safe_open(folder / WEIGHTS, "pt") as file:
+    with safe_open(folder / WEIGHTS_FILE, "pt") as file:
         stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 it is no dict
     if not any(arguments["classes"] in shape for shape in stored.values()):
         raise ValueError(f"none of its weights is of {arguments['classes']:,} classes")

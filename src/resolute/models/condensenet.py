@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 class LearnedGroupConv(nn.Module):
-    """BN-ReLU-conv 1x1 with a mask. Group i owns the outputs i, i + G, i + 2G, ..., which shuffles the channels.
-
-    Args:
-        before: Channels in, a multiple of ``groups``.
-        after: Channels out, a multiple of ``groups``.
-        groups: Number of groups G, and of stages of condensation plus 1.
-    """
+    """BN-ReLU-conv 1x1 with a mask. Group i owns the outputs i, i + G, i + 2G, ..., which shuffles the channels."""
 
     mask: Tensor
 
@@ -35,25 +29,14 @@ class LearnedGroupConv(nn.Module):
         self.register_buffer("mask", torch.ones(groups, before))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve with the masked weights.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H, W].
-        """
+        """Convolve with the masked weights."""
         weight, after = self.conv.weight, self.conv.out_channels
         mask = self.mask.repeat(after // self.groups, 1)[:, :, None, None]
         return F.conv2d(self.relu(self.norm(x)), weight * mask)
 
     @torch.no_grad()
     def condense_to(self, stage: int) -> None:
-        """Drop the inputs with the smallest sum of absolute weights, group by group.
-
-        Args:
-            stage: How many of the G parts of the inputs shall be dropped in all; those that are dropped stay so.
-        """
+        """Drop the inputs with the smallest sum of absolute weights, group by group."""
         part = self.mask.shape[1] // self.groups
         dropped = round(float((self.mask[0] < 0.5).sum()) / part)
         for _ in range(dropped, stage):
@@ -63,13 +46,7 @@ class LearnedGroupConv(nn.Module):
 
 
 class CondensedConv(nn.Module):
-    """What `condense` makes of a learned group convolution: index, BN-ReLU, group conv 1x1, shuffle.
-
-    Args:
-        before: Channels in, a multiple of ``groups``.
-        after: Channels out, a multiple of ``groups``.
-        groups: Number of groups; each sees its own ``before / groups`` of the channels, some of them shared.
-    """
+    """What `condense` makes of a learned group convolution: index, BN-ReLU, group conv 1x1, shuffle."""
 
     index: Tensor
 
@@ -82,27 +59,14 @@ class CondensedConv(nn.Module):
         self.conv = nn.Conv2d(before, after, 1, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Select, convolve and shuffle.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H, W].
-        """
+        """Select, convolve and shuffle."""
         x = self.conv(self.relu(self.norm(x.index_select(1, self.index))))
         shuffled: Tensor = x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
         return shuffled
 
 
 class IndexedLinear(nn.Module):
-    """A linear layer that sees some of its inputs.
-
-    Args:
-        before: Features in.
-        kept: How many of them are used, evenly spaced to begin with.
-        after: Features out.
-    """
+    """A linear layer that sees some of its inputs."""
 
     index: Tensor
 
@@ -113,14 +77,7 @@ class IndexedLinear(nn.Module):
         self.linear = nn.Linear(kept, after)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Select and map.
-
-        Args:
-            x: Float [n, before].
-
-        Returns:
-            Float [n, after].
-        """
+        """Select and map."""
         out: Tensor = self.linear(x if self.whole else x.index_select(1, self.index))
         return out
 
@@ -131,25 +88,11 @@ _BOTTLENECK = 4
 
 
 class CondenseNet(nn.Module):
-    """conv 3x3 stride 2, dense blocks with average pools between, BN-ReLU, mean, fc.
+    """conv 3x3 stride 2, dense blocks with average pools between, BN-ReLU, mean, fc."""
 
-    With the defaults and 1,000 classes CondenseNet-74: in training 11,103,608 parameters (G=C=8) and 11,922,680
-    (G=C=4), condensed 2,935,416 and 4,773,944. Every block and every later block sees all features. Weights start as He
-    et al.'s (fan-out).
-
-    Args:
-        groups: Groups G of every convolution but the first; also the condensation factor C, the share 1/C of inputs
-            that each group keeps.
-        classes: Number of classes.
-        shape: Channels, height and width of an image; images above 64 pixels get a first stride of 2, as ImageNet's.
-        condensed: Build what `condense` returns: group convolutions, and a classifier of half its inputs.
-        layers: Layers of each block.
-        growth: Channels that each layer of a block adds.
-        classifier: Share of the classifier's inputs that is kept when ``condensed``; 0.5 is the source's.
-
-    Raises:
-        InputError: If the groups do not divide the channels.
-    """
+    # With the defaults and 1,000 classes CondenseNet-74: in training 11,103,608 parameters (G=C=8) and 11,922,680
+    # (G=C=4), condensed 2,935,416 and 4,773,944. Every block and every later block sees all features. Weights start as
+    # He et al.'s (fan-out).
 
     def __init__(
         self,
@@ -193,24 +136,13 @@ class CondenseNet(nn.Module):
         self.register_load_state_dict_post_hook(_forget_stage)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Logits [n, classes].
-        """
+        """Classify images."""
         x = self.relu(self.norm(self.blocks(self.conv(x))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
 
     def on_progress(self, done: float) -> None:
-        """Drop inputs when the next stage has come: stage s of the C - 1 stages at s / (2 (C - 1)) of the training.
-
-        Args:
-            done: Share of the training steps that are done, in [0, 1].
-        """
+        """Drop inputs when the next stage has come: stage s of the C - 1 stages at s / (2 (C - 1)) of the training."""
         stage = min(int(2 * done * (self.groups - 1) + 1e-9), self.groups - 1)
         if stage == self._stage:
             return
@@ -221,14 +153,7 @@ class CondenseNet(nn.Module):
 
 
 class Layer(nn.Module):
-    """BN-ReLU-(learned group conv 1x1)-BN-ReLU-(group conv 3x3), concatenated to the input.
-
-    Args:
-        before: Channels in.
-        growth: Channels that are added.
-        groups: Groups of both convolutions.
-        condensed: Whether the first is a plain group convolution behind an index.
-    """
+    """BN-ReLU-(learned group conv 1x1)-BN-ReLU-(group conv 3x3), concatenated to the input."""
 
     def __init__(self, before: int, growth: int, groups: int, condensed: bool) -> None:
         super().__init__()
@@ -240,14 +165,7 @@ class Layer(nn.Module):
         self.conv = nn.Conv2d(inner, growth, 3, padding=1, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add channels.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, before + growth, H, W].
-        """
+        """Add channels."""
         return torch.cat([x, self.conv(self.relu(self.norm(self.squeeze(x))))], 1)
 
 

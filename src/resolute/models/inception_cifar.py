@@ -14,19 +14,10 @@ Kernel = int | tuple[int, int]
 
 
 class InceptionCifar(nn.Module):
-    """Stem of five convolutions, modules A A A, B, C C C C, D, E E, mean, dropout, fc: 48 layers.
+    """Stem of five convolutions, modules A A A, B, C C C C, D, E E, mean, dropout, fc: 48 layers."""
 
-    With 100 classes 22,318,148 parameters. BN and ReLU after each convolution, no auxiliary classifier; weights start
-    as PyTorch's defaults, as in the source.
-
-    Args:
-        classes: Number of classes.
-        shape: Channels, height and width of an image; at least 17 pixels a side.
-        dropout: Rate before the classifier; 0.5 is the source's.
-
-    Raises:
-        InputError: If the images are too small.
-    """
+    # With 100 classes 22,318,148 parameters. BN and ReLU after each convolution, no auxiliary classifier; weights start
+    # as PyTorch's defaults, as in the source.
 
     def __init__(self, classes: int, shape: tuple[int, int, int] = (3, 32, 32), dropout: float = 0.5) -> None:
         channels, height, width = shape
@@ -51,28 +42,13 @@ class InceptionCifar(nn.Module):
         self.fc = nn.Linear(2048, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Logits [n, classes].
-        """
+        """Classify images."""
         logits: Tensor = self.fc(self.dropout(self.mixed(self.stem(x)).mean((2, 3))))
         return logits
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, BN, ReLU.
-
-    Args:
-        before: Channels in.
-        after: Channels out.
-        kernel: Height and width of the kernel.
-        stride: Of the convolution.
-        padding: Rows and columns of zeros on each side.
-    """
+    """Convolution without bias, BN, ReLU."""
 
     def __init__(self, before: int, after: int, kernel: Kernel, stride: int = 1, padding: Kernel = 0) -> None:
         super().__init__()
@@ -85,14 +61,7 @@ class Branches(nn.ModuleList):
     """Modules that all see the same input; their channels are concatenated."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run every branch.
-
-        Args:
-            x: Float [n, C, H, W].
-
-        Returns:
-            Float [n, C', H', W'].
-        """
+        """Run every branch."""
         return torch.cat([branch(x) for branch in self], 1)
 
 

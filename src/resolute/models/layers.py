@@ -12,15 +12,10 @@ if TYPE_CHECKING:
 
 
 class Normalize(nn.Module):
-    """Subtract the channel means and divide by the standard deviations: layer 0 of every network.
+    """Subtract the channel means and divide by the standard deviations: layer 0 of every network."""
 
-    Inside the network, so that images stay in [0, 1] for every disturbance and attack outside it. The two buffers
-    travel with the weights.
-
-    Args:
-        mean: One number per channel, in pixel units of [0, 1].
-        std: One positive number per channel.
-    """
+    # Inside the network, so that images stay in [0, 1] for every disturbance and attack outside it. The two buffers
+    # travel with the weights.
 
     mean: Tensor
     std: Tensor
@@ -31,20 +26,9 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise images.
-
-        Args:
-            x: Float [n, C, H, W] in [0, 1].
-
-        Returns:
-            Float [n, C, H, W] of about zero mean and unit variance.
-        """
+        """Normalise images."""
         return (x - self.mean) / self.std
 
     def extra_repr(self) -> str:
-        """Show both vectors in the printed module.
-
-        Returns:
-            ``mean=[...], std=[...]``.
-        """
+        """Show both vectors in the printed module."""
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"

@@ -8,19 +8,10 @@ from resolute.errors import InputError
 
 
 class LeNet(nn.Module):
-    """conv 20@5, pool, conv 50@5, pool, fc 500, ReLU, dropout, fc: 431,080 parameters at 28x28 and 10 classes.
+    """conv 20@5, pool, conv 50@5, pool, fc 500, ReLU, dropout, fc: 431,080 parameters at 28x28 and 10 classes."""
 
-    The one activation is the ReLU after fc 500, as in Caffe's lenet.prototxt. Images below 16 pixels a side (digits:
-    8x8) get convolutions padded to the same size, so that something is left to pool.
-
-    Args:
-        classes: Number of classes.
-        shape: Channels, height and width of an image; at least 4 pixels a side.
-        dropout: Probability of dropping each of the 500 features; 0.5 is Hinton et al.'s (2012).
-
-    Raises:
-        InputError: If the images are too small.
-    """
+    # The one activation is the ReLU after fc 500, as in Caffe's lenet.prototxt. Images below 16 pixels a side (digits:
+    # 8x8) get convolutions padded to the same size, so that something is left to pool.
 
     def __init__(self, classes: int, shape: tuple[int, int, int] = (1, 28, 28), dropout: float = 0.5) -> None:
         super().__init__()
@@ -38,14 +29,7 @@ class LeNet(nn.Module):
         self.fc2 = nn.Linear(500, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Logits [n, classes].
-        """
+        """Classify images."""
         x = self.pool(self.conv1(x))
         x = self.pool(self.conv2(x))
         x = self.relu(self.fc1(x.flatten(1)))

@@ -25,26 +25,7 @@ if TYPE_CHECKING:
 
 
 def loss(model: nn.Module, x: Tensor, y: Tensor, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
-    """Judge what a network returned, by its own loss or by the cross-entropy.
-
-    Args:
-        model: The network, with or without its Normalize layer and the wrappers of torch.compile and DDP.
-        x: The images that it was given, float [n, C, H, W] in [0, 1].
-        y: Labels, int64 [n].
-        outputs: ``model(x)``.
-        label_smoothing: Share of the target that the cross-entropy spreads over all classes.
-
-    Returns:
-        The mean over the images, a float32 scalar.
-
-    Raises:
-        InputError: If labels are to be smoothed for a loss that is not the cross-entropy.
-
-    Example:
-        >>> import torch
-        >>> loss(nn.Flatten(), torch.zeros(2, 4, 1, 1), torch.tensor([0, 3]), torch.zeros(2, 4))
-        tensor(1.3863)
-    """
+    """Judge what a network returned, by its own loss or by the cross-entropy."""
     inner = network(model)
     own: Callable[[Tensor, Tensor, Any], Tensor] | None = getattr(inner, "per_image_loss", None)
     if own is None:
@@ -55,39 +36,20 @@ def loss(model: nn.Module, x: Tensor, y: Tensor, outputs: Any, label_smoothing: 
 
 
 def logits(outputs: Any) -> Tensor:
-    """Take the logits out of what a network returned.
-
-    Args:
-        outputs: A tensor [n, classes], or a tuple that begins with it.
-
-    Returns:
-        The tensor.
-    """
+    """Take the logits out of what a network returned."""
     first: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
     return first
 
 
 def tell_progress(model: nn.Module, done: float) -> None:
-    """Tell a network how far training is, if it wants to know.
-
-    Args:
-        model: As in `loss`.
-        done: Share of all steps that are done, in [0, 1).
-    """
+    """Tell a network how far training is, if it wants to know."""
     listener: Callable[[float], None] | None = getattr(network(model), "on_progress", None)
     if listener is not None:
         listener(done)
 
 
 def network(model: nn.Module) -> nn.Module:
-    """Find the network under the wrappers of torch.compile and DDP, and behind its Normalize layer.
-
-    Args:
-        model: A network of `models.build`, or any module.
-
-    Returns:
-        The child named ``network`` if there is one, else the module itself.
-    """
+    """Find the network under the wrappers of torch.compile and DDP, and behind its Normalize layer."""
     while isinstance(inner := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
         model = inner
     found = getattr(model, "network", model)

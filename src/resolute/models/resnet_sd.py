@@ -9,20 +9,10 @@ from resolute.errors import InputError
 
 
 class ResNetSD(nn.Module):
-    """conv-BN-ReLU, three groups of (depth - 2) / 6 blocks of 16, 32, 64 channels, mean, fc, for small images.
+    """conv-BN-ReLU, three groups of (depth - 2) / 6 blocks of 16, 32, 64 channels, mean, fc, for small images."""
 
-    Block l of L is alive with probability 1 - l / L * (1 - survival) at each training step. Convolutions have biases,
-    as in the authors' code: 110 layers have 1,732,010 parameters. Weights start as He et al.'s.
-
-    Args:
-        depth: 6n + 2 layers; the source has 110 for CIFAR and 152 for SVHN.
-        classes: Number of classes.
-        shape: Channels, height and width of an image.
-        survival: Probability that the last block is alive; 0.5 is the source's.
-
-    Raises:
-        InputError: If the depth is not 6n + 2 or survival not in (0, 1].
-    """
+    # Block l of L is alive with probability 1 - l / L * (1 - survival) at each training step. Convolutions have biases,
+    # as in the authors' code: 110 layers have 1,732,010 parameters. Weights start as He et al.'s.
 
     def __init__(
         self, depth: int, classes: int, shape: tuple[int, int, int] = (3, 32, 32), survival: float = 0.5
@@ -39,7 +29,7 @@ class ResNetSD(nn.Module):
         widths = [16 * 2 ** (index * 3 // blocks) for index in range(blocks)]
         self.blocks = nn.Sequential(
             *(
-                Block(before, after, 1 - (index + 1) / blocks * (1 - survival))
+                DroppedBlock(before, after, 1 - (index + 1) / blocks * (1 - survival))
                 for index, (before, after) in enumerate(zip([16, *widths], widths, strict=False))
             )
         )
@@ -51,32 +41,19 @@ class ResNetSD(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Logits [n, classes].
-        """
+        """Classify images."""
         x = self.blocks(self.relu(self.norm(self.stem(x))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
 
 
-class Block(nn.Module):
-    """ReLU(shortcut + gate * (conv-BN-ReLU-conv-BN)); one gate for the whole batch.
+class DroppedBlock(nn.Module):
+    """ReLU(shortcut + gate * (conv-BN-ReLU-conv-BN)); one gate for the whole batch."""
 
-    Where channels double, the block has stride 2, and the shortcut is a 2x2 average pool with zeros for new channels.
-    The residual of a dead block is computed and masked: every parameter has a gradient at each step, which
-    DistributedDataParallel needs, momentum and weight decay go on as in the authors' code, and the graph is one whole
-    for torch.compile. The time that skipping would save is not saved.
-
-    Args:
-        before: Channels in.
-        after: Channels out.
-        survival: Probability that the gate is 1 in training; in evaluation the residual is multiplied by it.
-    """
+    # Where channels double, the block has stride 2, and the shortcut is a 2x2 average pool with zeros for new channels.
+    # The residual of a dead block is computed and masked: every parameter has a gradient at each step, which
+    # DistributedDataParallel needs, momentum and weight decay go on as in the authors' code, and the graph is one whole
+    # for torch.compile. The time that skipping would save is not saved.
 
     def __init__(self, before: int, after: int, survival: float) -> None:
         super().__init__()
@@ -91,14 +68,7 @@ class Block(nn.Module):
         self.shrink = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the residual if the block is alive.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H / stride, W / stride].
-        """
+        """Add the residual if the block is alive."""
         residual = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
         shortcut = nn.functional.pad(self.shrink(x), (0, 0, 0, 0, 0, self.new_channels))
         if self.training:

@@ -13,19 +13,10 @@ _STEM = 24
 
 
 class ShuffleNetV1(nn.Module):
-    """conv 3x3 stride 2, max-pool, stages of 4, 8 and 4 units, mean, fc.
+    """conv 3x3 stride 2, max-pool, stages of 4, 8 and 4 units, mean, fc."""
 
-    At width 2 and 1,000 classes 5,450,776 parameters and 524 million multiply-adds at 224x224, as published: the stem
-    is widened too, and the very first pointwise convolution has one group. Weights start as He et al.'s.
-
-    Args:
-        classes: Number of classes.
-        shape: Channels, height and width of an image; at least 32 pixels a side are sensible.
-        width: The factor of all channels; the paper's tables have 0.25, 0.5, 1 and 2.
-
-    Raises:
-        InputError: If the width does not give whole groups.
-    """
+    # At width 2 and 1,000 classes 5,450,776 parameters and 524 million multiply-adds at 224x224, as published: the stem
+    # is widened too, and the very first pointwise convolution has one group. Weights start as He et al.'s.
 
     def __init__(self, classes: int, shape: tuple[int, int, int] = (3, 224, 224), width: float = 2.0) -> None:
         if width <= 0 or (_STAGES[0][0] * width) % (4 * _GROUPS):
@@ -51,28 +42,14 @@ class ShuffleNetV1(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Logits [n, classes].
-        """
+        """Classify images."""
         x = self.units(self.pool(self.relu(self.norm(self.conv(x)))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
 
 
 class Unit(nn.Module):
-    """Pointwise group conv, shuffle, depthwise 3x3, pointwise group conv; added to x, or joined to its average pool.
-
-    Args:
-        before: Channels in.
-        after: Channels out, shortcut included.
-        stride: 1 (add) or 2 (concatenate).
-        first_groups: Groups of the first pointwise convolution.
-    """
+    """Pointwise group conv, shuffle, depthwise 3x3, pointwise group conv; added to x, or joined to its average pool."""
 
     def __init__(self, before: int, after: int, stride: int, first_groups: int) -> None:
         super().__init__()
@@ -88,14 +65,7 @@ class Unit(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform and join.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H / stride, W / stride].
-        """
+        """Transform and join."""
         residual = shuffle(self.relu1(self.norm1(self.squeeze(x))), _GROUPS)
         residual = self.norm3(self.expand(self.norm2(self.depthwise(residual))))
         joined = x + residual if self.shrink is None else torch.cat([self.shrink(x), residual], 1)
@@ -104,18 +74,6 @@ class Unit(nn.Module):
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal channels out so that each group of the next convolution gets some of each group of the last.
-
-    Args:
-        x: [n, C, H, W] with C a multiple of ``groups``.
-        groups: Number of groups.
-
-    Returns:
-        The same channels; number ``group * (C / groups) + k`` has become number ``k * groups + group``.
-
-    Example:
-        >>> shuffle(torch.arange(6).view(1, 6, 1, 1), 3).flatten().tolist()
-        [0, 2, 4, 1, 3, 5]
-    """
+    """Deal channels out so that each group of the next convolution gets some of each group of the last."""
     dealt: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
     return dealt

@@ -8,20 +8,9 @@ from resolute.errors import InputError
 
 
 class WideResNet(nn.Module):
-    """conv 3x3, three groups of (depth - 4) / 6 pre-activation blocks of 16k, 32k, 64k channels, BN-ReLU, mean, fc.
+    """conv 3x3, three groups of (depth - 4) / 6 pre-activation blocks of 16k, 32k, 64k channels, BN-ReLU, mean, fc."""
 
-    WRN-28-10 has 36,479,194 parameters with 10 classes. No convolution has a bias; weights start as He et al.'s.
-
-    Args:
-        depth: 6n + 4 layers.
-        width: The widening factor k.
-        classes: Number of classes.
-        shape: Channels, height and width of an image.
-        dropout: Rate between the two convolutions of a block; the source uses 0.3 (CIFAR) and 0.4 (SVHN).
-
-    Raises:
-        InputError: If the depth is not 6n + 4, the width not positive or the dropout not in [0, 1).
-    """
+    # WRN-28-10 has 36,479,194 parameters with 10 classes. No convolution has a bias; weights start as He et al.'s.
 
     def __init__(
         self, depth: int, width: int, classes: int, shape: tuple[int, int, int] = (3, 32, 32), dropout: float = 0.0
@@ -37,7 +26,8 @@ class WideResNet(nn.Module):
         self.groups = nn.Sequential(
             *(
                 nn.Sequential(
-                    Block(before, after, stride, dropout), *(Block(after, after, 1, dropout) for _ in range(blocks - 1))
+                    WideBlock(before, after, stride, dropout),
+                    *(WideBlock(after, after, 1, dropout) for _ in range(blocks - 1)),
                 )
                 for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
             )
@@ -51,28 +41,14 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            x: Float [n, C, H, W], normalised.
-
-        Returns:
-            Logits [n, classes].
-        """
+        """Classify images."""
         x = self.relu(self.norm(self.groups(self.stem(x))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
 
 
-class Block(nn.Module):
-    """BN-ReLU-conv-BN-ReLU-[dropout]-conv plus a shortcut; where channels change, BN-ReLU is shared with it.
-
-    Args:
-        before: Channels in.
-        after: Channels out.
-        stride: Of the first convolution and of the shortcut.
-        dropout: Rate before the second convolution.
-    """
+class WideBlock(nn.Module):
+    """BN-ReLU-conv-BN-ReLU-[dropout]-conv plus a shortcut; where channels change, BN-ReLU is shared with it."""
 
     def __init__(self, before: int, after: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -86,14 +62,7 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if before != after or stride != 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the residual.
-
-        Args:
-            x: Float [n, before, H, W].
-
-        Returns:
-            Float [n, after, H / stride, W / stride].
-        """
+        """Add the residual."""
         active = self.relu1(self.norm1(x))
         residual: Tensor = self.conv2(self.dropout(self.relu2(self.norm2(self.conv1(active)))))
         return residual + (x if self.shortcut is None else self.shortcut(active))

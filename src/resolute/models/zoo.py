@@ -14,27 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Channel means and standard deviations that torchvision's classification weights were trained with."""
 _TWO_HEADED = ("googlenet", "inception_v3")
 """Networks of torchvision whose second classifier would make the output of training a tuple."""
 
 
 def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: bool) -> tuple[nn.Module, Normalize]:
-    """Build a network of timm's registry.
-
-    Args:
-        name: As in ``timm.list_models()``.
-        classes: Number of classes.
-        shape: Channels, height and width of an image.
-        pretrained: Load the published weights (needs a network).
-
-    Returns:
-        The network, and the normalisation of its own configuration.
-
-    Raises:
-        InputError: If timm has no such model or cannot build it for these images.
-    """
+    """Build a network of timm's registry."""
     import timm
 
     if not timm.is_model(name):
@@ -46,27 +33,14 @@ def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: 
         lambda: timm.create_model(name, pretrained, num_classes=classes, in_chans=shape[0], **size),
         shape,
     )
-    mean, std = (config.mean, config.std) if config else IMAGENET
+    mean, std = (config.mean, config.std) if config else IMAGENET_STATISTICS
     return network, Normalize(_for_channels(mean, shape[0]), _for_channels(std, shape[0]))
 
 
 def from_torchvision(
     name: str, classes: int, shape: tuple[int, int, int], pretrained: bool
 ) -> tuple[nn.Module, Normalize]:
-    """Build a classification network of torchvision.
-
-    Args:
-        name: As in ``torchvision.models.list_models(module=torchvision.models)``.
-        classes: Number of classes; pretrained weights have 1,000.
-        shape: Channels, height and width of an image; torchvision's networks take 3 channels.
-        pretrained: Load the published weights (needs a network).
-
-    Returns:
-        The network, and ImageNet's normalisation.
-
-    Raises:
-        InputError: If torchvision has no such model or cannot build it for these images.
-    """
+    """Build a classification network of torchvision."""
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)
@@ -82,7 +56,7 @@ def from_torchvision(
         lambda: _adapted(torchvision.models.get_model(name, weights=weights, num_classes=classes, **settings)),
         shape,
     )
-    return network, Normalize(*IMAGENET)
+    return network, Normalize(*IMAGENET_STATISTICS)
 
 
 class _BasicConv(nn.Module):

@@ -10,28 +10,12 @@ from resolute.noise.kernels.reference import memory_order
 
 
 def gaussian(x: Tensor, eps: float) -> Tensor:
-    """Multiply by Gaussian noise of the power of `perturb`: x * (1 + eps * n), n ~ N(0, 1).
-
-    Args:
-        x: Floating point, any shape.
-        eps: Standard deviation of the factor.
-
-    Returns:
-        A tensor like ``x``, of mean x and variance eps^2 x^2.
-    """
+    """Multiply by Gaussian noise of the power of `perturb`: x * (1 + eps * n), n ~ N(0, 1)."""
     return x * (1 + eps * _normal(x))
 
 
 def additive(x: Tensor, eps: float) -> Tensor:
-    """Add Gaussian noise of the mean power of `perturb`, spread evenly: x + eps * sqrt(mean(x^2)) * n.
-
-    Args:
-        x: Floating point, any shape; the mean is over all of it.
-        eps: Root mean square of the noise over that of x.
-
-    Returns:
-        A tensor like ``x``.
-    """
+    """Add Gaussian noise of the mean power of `perturb`, spread evenly: x + eps * sqrt(mean(x^2)) * n."""
     return x + eps * x.detach().square().mean().sqrt() * _normal(x)
 
 
@@ -43,15 +27,6 @@ def _normal(x: Tensor) -> Tensor:
 
 
 def dropout(x: Tensor, eps: float) -> Tensor:
-    """Drop elements at the rate that gives the power of `perturb`: eps^2 / (1 + eps^2).
-
-    Dropout at rate q has mean x and variance x^2 q / (1 - q).
-
-    Args:
-        x: Floating point, any shape.
-        eps: Root of the noise-to-signal power ratio.
-
-    Returns:
-        A tensor like ``x``.
-    """
+    """Drop elements at the rate that gives the power of `perturb`: eps^2 / (1 + eps^2)."""
+    # Dropout at rate q has mean x and variance x^2 q / (1 - q).
     return F.dropout(x, eps**2 / (1 + eps**2))

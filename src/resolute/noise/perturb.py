@@ -1,4 +1,4 @@
-"""The equation of the method, g(x) = x + eps * x * l(x), and the module around it."""
+"""The equation of the method, g(x) = x + eps * x * l(x), the module around it, and activations fused with it."""
 
 from __future__ import annotations
 
@@ -55,28 +55,12 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
         >>> (perturb(x, eps=0.25) - x).abs()
         tensor([0.0000, 0.2500, 0.5000])
     """
-    check(eps, p)
+    check_strength(eps, p)
     return noisy(x, eps, signs.level(p))
 
 
 def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplace: bool = False) -> Tensor:
-    """Perturb the output of a (leaky) rectifier, given its input; `perturb` without its checks is that of slope 1.
-
-    Args:
-        x: Floating point, any shape; the input of the rectifier.
-        eps: Strength, 0 < eps < 1. torch.compile takes a tensor of one element as an input of the graph and a Python
-            float as a constant.
-        level: Probability of s = +1, in steps of 2**-16: an integer, since torch.compile starts anew at a float that it
-            cannot make an input.
-        slope: The rectifier is x above 0 and slope * x elsewhere, slope >= 0: 1 for none, 0 for ReLU.
-        inplace: Write the result into ``x``.
-
-    Returns:
-        g(rectified x): ``x`` itself if in place.
-
-    Raises:
-        TypeError: If x is not a tensor of a floating-point type.
-    """
+    """Perturb the output of a (leaky) rectifier, given its input; `perturb` without its checks is that of slope 1."""
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         raise TypeError(
             f"perturb got {getattr(x, 'dtype', type(x).__name__)}; it wants a floating-point tensor. Embed or cast "
@@ -88,7 +72,7 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
             return x
         if 0 < eps < _RESOLUTION.get(x.dtype, 0):
             _warn_lost(x.dtype)
-    if (rank := signs.rank()) is not None:
+    if (rank := signs.group_rank()) is not None:
         return _of_rank(rank, x, eps, level, slope, inplace)
     if not x.requires_grad and kernels.serves(x):
         return kernels.multiply(x, x, signs.draw_seed(x), float(eps), level, slope, inplace)
@@ -133,7 +117,7 @@ class Perturb(nn.Module):
 
     def __init__(self, eps: float = 0.1, p: float = 0.5) -> None:
         super().__init__()
-        check(eps, p)
+        check_strength(eps, p)
         self.eps, self.p = eps, p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,17 +140,8 @@ class Perturb(nn.Module):
         return f"eps={self.eps}, p={self.p}"
 
 
-def check(eps: float, p: float = 0.5) -> None:
-    """Refuse an eps or a p that the method has no meaning for.
-
-    Args:
-        eps: Strength of the noise.
-        p: Probability of the sign +1.
-
-    Raises:
-        InputError: Unless 0 <= eps < 1 and 0 <= p <= 1. At eps >= 1 the Jacobian factor 1 + eps * l(x) reaches 0
-            (Section 3.1 of the paper).
-    """
+def check_strength(eps: float, p: float = 0.5) -> None:
+    """Refuse an eps or a p that the method has no meaning for."""
     if not 0 <= eps < 1:
         raise InputError(f"eps is {eps}; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise.")
     if not 0 <= p <= 1:
@@ -184,22 +159,7 @@ def run(
     start: int | Tensor = 0,
     order: Sequence[int] | None = None,
 ) -> Tensor:
-    """Do what `kernels.reference.product` does, by a kernel where there is one and nobody looks into it.
-
-    Args:
-        src: As there, like all that follow.
-        ref: What the signs belong to.
-        seed: int64, 0-d.
-        eps: Strength.
-        level: Probability of the sign +1, in steps of 2**-16.
-        slope: Factor of ``src`` where ``ref`` is not above 0.
-        inplace: Write into ``src``.
-        start: Position of the first element; a number for a kernel.
-        order: Of the dimensions in memory, where it may not be that of ``ref``.
-
-    Returns:
-        As there; ``src`` itself if in place.
-    """
+    """Do what `kernels.reference.product` does, by a kernel where there is one and nobody looks into it."""
     if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
         ref = ref if order is None else reference.reordered(ref, order)
         return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, int(start))
@@ -208,17 +168,8 @@ def run(
 
 
 def changed_order(kept: Tensor, stride: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Tell the order of the signs in forward, where that of what was kept for backward may be another.
-
-    What packs tensors that are kept, such as ``save_on_cpu``, may give them back contiguous.
-
-    Args:
-        kept: What came back.
-        stride: Strides of what was perturbed in forward.
-
-    Returns:
-        The `reference.memory_order` of then; None if the strides are the same.
-    """
+    """Tell the order of the signs in forward, where that of what was kept for backward may be another."""
+    # What packs tensors that are kept, such as ``save_on_cpu``, may give them back contiguous.
     if kept.stride() == stride:
         return None
     return reference.memory_order(torch.empty_strided(kept.shape, stride, device="meta"))
@@ -313,18 +264,7 @@ _COPY_FIRST = {nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish}
 
 
 def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Tensor, level: int) -> Tensor:
-    """Perturb the output of an activation module.
-
-    Args:
-        module: The module.
-        own: Its class, whose `forward` is the activation without noise.
-        x: Its input.
-        eps: Strength.
-        level: Probability of the sign +1, in steps of 2**-16.
-
-    Returns:
-        g(activation(x)); ``x`` itself if the module works in place.
-    """
+    """Perturb the output of an activation module."""
     if not torch.compiler.is_compiling() and (eps := float(eps)) == 0:
         return own.forward(module, x)  # type: ignore[no-any-return]
     inplace = getattr(module, "inplace", False)
@@ -332,7 +272,7 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     if slope >= 0:
         return noisy(x, eps, level, slope, inplace)
     known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    if inplace or known is None or not kernels.serves(x) or signs.rank() is not None:
+    if inplace or known is None or not kernels.serves(x) or signs.group_rank() is not None:
         return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
     value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
     out: Tensor = _Activated.apply(x, signs.draw_seed(x), eps, level, value, gradient)

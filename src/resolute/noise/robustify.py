@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from resolute.errors import InputError
 from resolute.noise import signs
-from resolute.noise.perturb import activate, check, noisy
-from resolute.noise.sites import Found, Side, Where, find, functional
+from resolute.noise.perturb import activate, check_strength, noisy
+from resolute.noise.sites import Found, Side, Where, find_sites, functional
 
 Noise = Callable[[Tensor], Tensor]
 """What is put at a site: a picklable function of a tensor, such as ``functools.partial(noise, eps=0.1)``."""
@@ -63,7 +63,7 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
         >>> sites(model)
         [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
     """
-    check(eps, p)
+    check_strength(eps, p)
     return attach(model, functools.partial(noisy, eps=_graph_input(eps), level=signs.level(p)), where)
 
 
@@ -106,14 +106,7 @@ def is_robust(model: nn.Module) -> bool:
 
 
 def carriers(model: nn.Module) -> list[nn.Module]:
-    """List the modules of a network that carry noise.
-
-    Args:
-        model: A module.
-
-    Returns:
-        Each of them once, in the order of ``model.modules()``; none without `robustify`.
-    """
+    """List the modules of a network that carry noise."""
     return [module for module in model.modules() if isinstance(module, _Perturbed)]
 
 
@@ -130,7 +123,7 @@ def set_eps(model: _Model, eps: float) -> _Model:
     Raises:
         InputError: If eps is out of range or the model carries no noise.
     """
-    check(eps)
+    check_strength(eps)
     if not is_robust(model):
         raise InputError(f"set_eps got a {type(model).__name__} that carries no noise. Call robustify(model) first.")
     for module in model.modules():
@@ -141,20 +134,8 @@ def set_eps(model: _Model, eps: float) -> _Model:
 
 
 def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
-    """Put any noise, not only the sign noise, at the places that ``where`` names.
-
-    Args:
-        model: Any module.
-        noise: A picklable function from a tensor to one of the same shape, with a keyword ``eps`` for `set_eps`.
-        where: As in `robustify`.
-
-    Returns:
-        The same model.
-
-    Raises:
-        InputError: If ``where`` matches no module, or a module cannot be exchanged.
-    """
-    found = find(model, where)
+    """Put any noise, not only the sign noise, at the places that ``where`` names."""
+    found = find_sites(model, where)
     for (name, _), module in found.items():
         if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(module):
             raise InputError(

@@ -1,7 +1,8 @@
-"""Which activations the code of a module calls as functions, read from its bytecode without running it.
+"""Which modules of a network ``where`` names, and which activations the code of a module calls as functions.
 
-What is read: `forward`, the methods and the functions of the same library that it leads to, and functions held as
-attributes of the module (``self.activation = F.relu``). What cannot be read is taken as free of activations.
+A module's code is read from its bytecode without running it: `forward`, the methods and functions of the same library
+that it leads to, and functions held as attributes (``self.activation = F.relu``). What cannot be read counts as free of
+activations; `unreached` finds the rest in a trial run.
 """
 
 from __future__ import annotations
@@ -64,21 +65,7 @@ class _Load:
 
 
 def called(module: nn.Module, own: Any) -> tuple[str, ...]:
-    """Name the activations that a module's own code calls as functions.
-
-    Args:
-        module: The module; its children are not looked into.
-        own: Its class, the one whose ``forward`` is read.
-
-    Returns:
-        Names such as ``"relu"``, sorted; empty if there is none or the code cannot be read.
-
-    Example:
-        >>> called(torch.nn.TransformerEncoderLayer(8, 2), torch.nn.TransformerEncoderLayer)
-        ('relu',)
-        >>> called(torch.nn.Linear(2, 2), torch.nn.Linear)
-        ()
-    """
+    """Name the activations that a module's own code calls as functions."""
     forward = vars(module).get("forward", inspect.getattr_static(own, "forward", None))
     code = _read(own, _plain(forward))
     held = {name for attribute, guards in code.attributes if _open(module, guards) for name in _held(module, attribute)}
@@ -258,38 +245,20 @@ def sites(model: nn.Module, where: Where = "hidden") -> list[Site]:
     Raises:
         InputError: If ``where`` matches no module.
     """
-    return [Site(name, own_class(module)) for (name, _), module in find(model, where).items()]
+    return [Site(name, own_class(module)) for (name, _), module in find_sites(model, where).items()]
 
 
 def own_class(module: nn.Module) -> type[nn.Module]:
-    """Tell the class that a module has without noise.
-
-    Args:
-        module: A module, perturbed or not.
-
-    Returns:
-        Its own class.
-    """
+    """Tell the class that a module has without noise."""
     return getattr(module, "_own", type(module))
 
 
-def find(model: nn.Module, where: Where) -> Found:
-    """Find the modules that ``where`` names.
-
-    Args:
-        model: Any module, perturbed or not.
-        where: As in `robustify`.
-
-    Returns:
-        The modules by name and side, in the order of ``model.named_modules()``; a shared module stands there once.
-
-    Raises:
-        InputError: If ``where`` matches no module; the message names the candidates.
-    """
+def find_sites(model: nn.Module, where: Where) -> Found:
+    """Find the modules that ``where`` names."""
     if isinstance(where, Sequence) and not isinstance(where, str):
         return _find_all(model, [item for item in where if item is not None])
     if where == "both":
-        return find(model, "input") | find(model, "hidden")
+        return find_sites(model, "input") | find_sites(model, "hidden")
     if where == "input":
         return _input_site(model)
     found = _matched(model, where)
@@ -304,7 +273,7 @@ def _find_all(model: nn.Module, items: list[Item]) -> Found:
         raise InputError('where is empty. Try where="hidden".')
     keywords = ("hidden", "input", "both")
     spares_hidden = any(item not in keywords for item in items)
-    found = [_matched(model, item) if item == "hidden" and spares_hidden else find(model, item) for item in items]
+    found = [_matched(model, item) if item == "hidden" and spares_hidden else find_sites(model, item) for item in items]
     order = {name: n for n, (name, _) in enumerate(model.named_modules())}
     return dict(sorted((site for each in found for site in each.items()), key=lambda site: order[site[0][0]]))
 
@@ -328,16 +297,8 @@ def _predicate(where: Item) -> Predicate:
 
 
 def is_rectifier(module: nn.Module) -> bool:
-    """Tell whether a module is an activation of the rectifier family.
-
-    It is one by its class, by its name, or because it calls such an activation as a function and holds nothing else.
-
-    Args:
-        module: A module, perturbed or not.
-
-    Returns:
-        True for ReLU, GELU, timm's GammaAct, ...; False for gates such as Sigmoid and for blocks that hold modules.
-    """
+    """Tell whether a module is an activation of the rectifier family."""
+    # It is one by its class, by its name, or because it calls such an activation as a function and holds nothing else.
     if isinstance(module, _RECTIFIERS):
         return True
     own = own_class(module)
@@ -349,15 +310,7 @@ def is_rectifier(module: nn.Module) -> bool:
 
 
 def functional(model: nn.Module, found: Found) -> str:
-    """List the modules whose code calls activations as functions, where no noise of ``found`` is known to reach them.
-
-    Args:
-        model: Any module, perturbed or not.
-        found: The places that get noise.
-
-    Returns:
-        Such as ``"94 BasicConv2d (relu)"``; empty if there is none.
-    """
+    """List modules whose code calls activations as functions that no noise of ``found`` is known to reach."""
     names: Counter[str] = Counter()
     for name, module in model.named_modules():
         gets_noise = (name, "output") in found or any(
@@ -372,14 +325,7 @@ def functional(model: nn.Module, found: Found) -> str:
 
 
 def is_gate(module: nn.Module) -> bool:
-    """Tell whether a module is a gate by its name, such as timm's HardSigmoid, which calls relu6.
-
-    Args:
-        module: A module, perturbed or not.
-
-    Returns:
-        True if it holds no module and is named after a sigmoid or gate.
-    """
+    """Tell whether a module is a gate by its name, such as timm's HardSigmoid, which calls relu6."""
     return next(module.children(), None) is None and _GATE_NAME.search(own_class(module).__name__) is not None
 
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from resolute.errors import InputError
 from resolute.noise.perturb import Perturb
-from resolute.noise.sites import ACTIVATIONS, Found, Where, find, is_gate, is_rectifier, own_class
+from resolute.noise.sites import ACTIVATIONS, Found, Where, find_sites, is_gate, is_rectifier, own_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def _found(model: nn.Module, where: Where) -> Found:
     found: Found = {}
     for item in items:
         try:
-            found |= find(model, [item])
+            found |= find_sites(model, [item])
         except InputError:
             continue
     return found

@@ -1,4 +1,4 @@
-"""Read what was measured: the records of runs, pooled over the folders that hold seeds of the same training."""
+"""The ledger: every row of the tables, what it claims, what was measured, and what the measurement says."""
 
 from __future__ import annotations
 
@@ -60,41 +60,16 @@ class Pool:
     base: Pool | None = None
 
     def errors(self, key: Key) -> dict[int, float]:
-        """Give the error under a shift by seed.
-
-        Args:
-            key: Suite, shift and severity.
-
-        Returns:
-            Shares in [0, 1], for the seeds that were judged under it.
-        """
+        """Give the error under a shift by seed."""
         return {seed: row[key].error for seed, row in sorted(self.counts.items()) if key in row}
 
     def images(self, key: Key) -> int:
-        """Count the test images of a shift.
-
-        Args:
-            key: Suite, shift and severity.
-
-        Returns:
-            The number; 0 if nothing was judged under it.
-        """
+        """Count the test images of a shift."""
         return max((row[key].n for row in self.counts.values() if key in row), default=0)
 
 
 def results_folder(asked: Path | None = None) -> Path:
-    """Say where the runs are that the ledger reads.
-
-    Args:
-        asked: The folder, if it is known.
-
-    Returns:
-        ``asked``, else ``experiments/results`` below the current folder, else what the package was built with or, of
-        a checkout, what lies in it: the same runs.
-
-    Raises:
-        InputError: If there is none of them.
-    """
+    """Say where the runs are that the ledger reads."""
     package, here = Path(str(resources.files("resolute"))), Path("experiments/results")
     known = (here, package / "results", package.parents[1] / here)
     found = asked or next((path for path in known if path.is_dir()), None)
@@ -104,20 +79,9 @@ def results_folder(asked: Path | None = None) -> Path:
 
 
 def read_pools(folder: Path) -> list[Pool]:
-    """Read every run below a folder.
-
-    A run is a folder with ``recipe.json`` and ``records.jsonl``. Runs on the validation images and smoke runs are left
-    out. Seeds of one training may lie in several folders.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The pools in the order in which they were found, folders by name.
-
-    Raises:
-        InputError: If there is no such folder, or a run cannot be read.
-    """
+    """Read every run below a folder."""
+    # A run is a folder with ``recipe.json`` and ``records.jsonl``. Runs on the validation images and smoke runs are
+    # left out. Seeds of one training may lie in several folders.
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}. Give one that holds runs: --results.")
     found: dict[str, Pool] = {}
@@ -171,14 +135,7 @@ def _training(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_of(recipe: Recipe) -> dict[str, Any]:
-    """Give a recipe's training in the form of `Pool.training`.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        The fields that matter.
-    """
+    """Give a recipe's training in the form of `Pool.training`."""
     return _training(to_json(recipe))
 
 
@@ -196,16 +153,7 @@ COPIES = {"cifar10-jpeg": "cifar10"}
 
 
 def fits(row: Row, pool: Pool) -> bool:
-    """Tell whether a pool measured a row: its method, its network and its data, in whatever copy.
-
-    Args:
-        row: The row.
-        pool: The pool.
-
-    Returns:
-        Whether it did. Another rate of dropout is the same network; a folder named as in `COPIES` holds the same set;
-        a part of the training set is another set.
-    """
+    """Tell whether a pool measured a row: its method, its network and its data, in whatever copy."""
     if pool.method == PRETRAINED:
         weights = WEIGHTS.get(row.id)
         return row.method == "base" and weights is not None and weights.model == pool.training["model"]
@@ -217,16 +165,7 @@ def fits(row: Row, pool: Pool) -> bool:
 
 
 def departures(row: Row, pool: Pool, key: Key) -> tuple[str, ...]:
-    """Say in what a measurement departs from the row's recipe.
-
-    Args:
-        row: The row.
-        pool: A pool that fits it.
-        key: What was measured: suite, shift and severity.
-
-    Returns:
-        ``"epochs 12 instead of 120"`` and so on; empty for the recipe as it stands. Published weights have none.
-    """
+    """Say in what a measurement departs from the row's recipe."""
     if pool.method == PRETRAINED:
         return WEIGHTS[row.id].deviations
     recipe = TRAINED[row.id].recipe.resolved(*customs(row.data))
@@ -245,14 +184,7 @@ def departures(row: Row, pool: Pool, key: Key) -> tuple[str, ...]:
 
 
 def setting_words(pool: Pool) -> str:
-    """Say how strong the method was and where.
-
-    Args:
-        pool: The pool.
-
-    Returns:
-        ``"eps 0.1 at hidden"``, ``"radius 0.1"``, or "".
-    """
+    """Say how strong the method was and where."""
     setting = pool.setting
     if "eps" in setting:
         p = "" if setting["p"] == 0.5 else f", p {setting['p']:g}"
@@ -294,17 +226,10 @@ OPERATIONS = 2 * 3
 
 
 def needs(row: Row) -> str:
-    """Say what it takes to measure a row at its full recipe.
-
-    Args:
-        row: A row that can be trained.
-
-    Returns:
-        Data and computing time for all seeds, from the network's multiply-adds alone.
-    """
+    """Say what it takes to measure a row at its full recipe."""
     recipe = TRAINED[row.id].recipe
     size = SIZES[recipe.model.partition("-drop")[0]]
-    passes = sum(methods.find(method).passes for method in recipe.methods)
+    passes = sum(methods.find_method(method).passes for method in recipe.methods)
     operations = OPERATIONS * size.multiply_adds * TRAINING_IMAGES[row.data] * recipe.train.epochs * passes
     hours = operations * len(recipe.seeds) / SUSTAINED / 3600
     rounded = round(hours, -2) if hours > 950 else round(hours)
@@ -312,17 +237,7 @@ def needs(row: Row) -> str:
 
 
 def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
-    """Say what a measured difference to base says of the claimed one.
-
-    Args:
-        claim: The claimed difference as an error: below zero is better than base.
-        found: What the test says of the measured one.
-        claimed: The claimed difference in points of the printed measure.
-        measured: The measured one in the same points, with its interval.
-
-    Returns:
-        A few words: what was seen, then whether the claimed difference lies in the interval.
-    """
+    """Say what a measured difference to base says of the claimed one."""
     wanted = "better" if claim < 0 else "worse" if claim > 0 else "the same"
     if math.isnan(measured.low):
         return "one seed says nothing"
@@ -407,7 +322,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerRow:
     """One row of the ledger.
 
     Attributes:
@@ -423,26 +338,19 @@ class Entry:
     lines: tuple[Line, ...]
 
 
-def ledger(pools: Sequence[Pool]) -> list[Entry]:
-    """Put claims and measurements side by side.
-
-    Args:
-        pools: As `results.read_pools` gives them.
-
-    Returns:
-        One entry for each of the 42 rows, in the order of print.
-    """
+def ledger(pools: Sequence[Pool]) -> list[LedgerRow]:
+    """Put claims and measurements side by side."""
     return _adjusted([_entry(row, pools) for row in tables.ROWS.values()])
 
 
-def _entry(row: Row, pools: Sequence[Pool]) -> Entry:
+def _entry(row: Row, pools: Sequence[Pool]) -> LedgerRow:
     lines = tuple(_line(row, value, pools) for value in row.measures)
     first = next((line.measured[0] for line in lines if line.measured), None)
     if first is not None:
-        return Entry(row, first.state, "; ".join(first.departures), lines)
+        return LedgerRow(row, first.state, "; ".join(first.departures), lines)
     if row.id in TRAINED:
-        return Entry(row, RUNS, needs(row), lines)
-    return Entry(row, QUOTE, QUOTED[row.id], lines)
+        return LedgerRow(row, RUNS, needs(row), lines)
+    return LedgerRow(row, QUOTE, QUOTED[row.id], lines)
 
 
 def _line(row: Row, value: Value, pools: Sequence[Pool]) -> Line:
@@ -509,7 +417,7 @@ def _points(difference: Interval, value: Value) -> Interval:
     return Interval(100 * difference.mean, 100 * difference.low, 100 * difference.high)
 
 
-def _adjusted(entries: list[Entry]) -> list[Entry]:
+def _adjusted(entries: list[LedgerRow]) -> list[LedgerRow]:
     """Adjust all p values together and put the verdicts into words."""
     tested = [m for entry in entries for line in entry.lines for m in line.measured]
     adjusted = iter(holm([measured.p for measured in tested]).tolist()) if tested else iter(())

@@ -1,4 +1,4 @@
-"""Numbers of the ledger as people read them; they are in % and in points already."""
+"""The ledger for a terminal and as a page of Markdown: the five tables, claimed beside measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from resolute.data.augment import Augment
     from resolute.experiment.recipe import Recipe
-    from resolute.paper.ledger import Entry, Line, Measured
+    from resolute.paper.ledger import LedgerRow, Line, Measured
     from resolute.paper.tables import Row, Value
     from resolute.stats import Interval
     from resolute.training.config import TrainConfig
@@ -39,43 +39,19 @@ HEADS = {
 
 
 def number(value: float) -> str:
-    """Write a percentage.
-
-    Args:
-        value: In %.
-
-    Returns:
-        Two decimals.
-    """
+    """Write a percentage."""
     return f"{value:.2f}"
 
 
 def printed(value: Value) -> str:
-    """Write a printed number with its ±, and what the source has where the print is wrong.
-
-    Args:
-        value: In %.
-
-    Returns:
-        ``"70.38 ± 0.03"``.
-    """
+    """Write a printed number with its ±, and what the source has where the print is wrong."""
     spread = "" if value.plus_minus is None else f" ± {number(value.plus_minus)}"
     true = "" if value.source_value is None else f" (misprint: {number(value.source_value)})"
     return number(value.value) + spread + true
 
 
 def signed(points: float | None) -> str:
-    """Write a difference.
-
-    Args:
-        points: In percentage points; None where there is none.
-
-    Returns:
-        Two decimals with a sign, or "".
-
-    >>> signed(-0.22), signed(0.001), signed(None)
-    ('-0.22', '0.00', '')
-    """
+    """Write a difference."""
     if points is None:
         return ""
     text = f"{points:+.2f}"
@@ -83,41 +59,20 @@ def signed(points: float | None) -> str:
 
 
 def interval(value: Interval) -> str:
-    """Write a value with its bounds.
-
-    Args:
-        value: In %.
-
-    Returns:
-        ``"0.52 (0.38 to 0.66)"``.
-    """
+    """Write a value with its bounds."""
     return f"{number(value.mean)} ({number(value.low)} to {number(value.high)})"
 
 
 def difference(value: Interval | None) -> str:
-    """Write a difference with its bounds.
-
-    Args:
-        value: In percentage points; None where there is none.
-
-    Returns:
-        ``"-0.02 (-0.22 to +0.17)"``, without bounds where there are none.
-    """
+    """Write a difference with its bounds."""
     if value is None:
         return ""
     bounds = "" if math.isnan(value.low) else f" ({signed(value.low)} to {signed(value.high)})"
     return signed(value.mean) + bounds
 
 
-def tally(entries: Sequence[Entry]) -> str:
-    """Count the rows of each state.
-
-    Args:
-        entries: Rows of the ledger.
-
-    Returns:
-        A sentence.
-    """
+def tally(entries: Sequence[LedgerRow]) -> str:
+    """Count the rows of each state."""
     counts = Counter(entry.state for entry in entries)
     measured = [f"{counts[state]} at {words}" for state, words in MEASURED.items() if counts[state]]
     parts = [f"{sum(counts[state] for state in MEASURED)} measured"]
@@ -128,15 +83,7 @@ def tally(entries: Sequence[Entry]) -> str:
 
 
 def training_words(recipe: Recipe, loss: str) -> str:
-    """Say how a network is trained.
-
-    Args:
-        recipe: The recipe.
-        loss: What is minimised, in words.
-
-    Returns:
-        Network, epochs, batch, optimizer, rate and its schedule, decay, augmentation, loss, noise: one sentence.
-    """
+    """Say how a network is trained."""
     train = recipe.train
     optimizer = {"sgd": "Nesterov SGD" if train.nesterov else "SGD", "adam": "Adam", "rmsprop": "RMSProp"}
     parts = [
@@ -187,18 +134,11 @@ resolute reproduce --table 4 --row R-LeNet --data-dir DIR"""
 
 MEASURED_HEAD = "measured            seeds less base, measured\n  setting; state: verdict"
 """Above what `_measured` writes."""
-COLOURS = {"better": "green", "worse": "red"}
+STATE_COLOURS = {"better": "green", "worse": "red"}
 
 
-def console_ledger(entries: Sequence[Entry]) -> Iterator[RenderableType]:
-    """Lay the ledger out.
-
-    Args:
-        entries: Rows of the ledger, in the order of print.
-
-    Yields:
-        A heading and a table for each table of the paper, then what the columns mean.
-    """
+def console_ledger(entries: Sequence[LedgerRow]) -> Iterator[RenderableType]:
+    """Lay the ledger out."""
     for table, group in groupby(entries, key=lambda entry: entry.row.table):
         rows = list(group)
         quality = "accuracy" if rows[0].row.measures[0].higher_is_better else "error"
@@ -207,7 +147,7 @@ def console_ledger(entries: Sequence[Entry]) -> Iterator[RenderableType]:
     yield _legend(entries)
 
 
-def _table(entries: Sequence[Entry]) -> RenderableType:
+def _table(entries: Sequence[LedgerRow]) -> RenderableType:
     from rich import box
     from rich.table import Table
 
@@ -235,7 +175,7 @@ def _cell(line: Line, measured: Measured, *, named: bool) -> str:
     """Two lines: the numbers, then what they are worth."""
     what = f"{HEADS[line.value.what]:>6} " if named else ""
     numbers = f"{what}{interval(measured.value):<19} n {measured.seeds:<3}{difference(measured.difference)}".rstrip()
-    colour = COLOURS.get(measured.verdict.partition(",")[0], "default")
+    colour = STATE_COLOURS.get(measured.verdict.partition(",")[0], "default")
     state = f"{measured.state}{_departing(measured.departures)}"
     said = f"{state}: [{colour}]{measured.verdict}[/]" if measured.verdict else state
     return f"{numbers}\n  {'; '.join(filter(None, (measured.setting, said)))}"
@@ -248,7 +188,7 @@ def _departing(departures: tuple[str, ...]) -> str:
     return f" ({departures[0]})" if len(departures) == 1 else f" ({len(departures)} departures)"
 
 
-def _legend(entries: Sequence[Entry]) -> str:
+def _legend(entries: Sequence[LedgerRow]) -> str:
     return f"{tally(entries)}\n[dim]{LEGEND}[/]"
 
 
@@ -293,15 +233,8 @@ _TEXT = ("row", "data", "state")
 """Columns of words; the others are numbers and stand to the right."""
 
 
-def markdown(entries: Sequence[Entry]) -> str:
-    """Write the page.
-
-    Args:
-        entries: All rows of the ledger.
-
-    Returns:
-        Markdown; the same ledger gives the same text.
-    """
+def markdown(entries: Sequence[LedgerRow]) -> str:
+    """Write the page."""
     left_open = "\n".join(f"- {text}" for text in OPEN.values())
     parts = [_HEAD.format(tally=tally(entries), open=left_open)]
     for table, group in groupby(entries, key=lambda entry: entry.row.table):
@@ -309,7 +242,7 @@ def markdown(entries: Sequence[Entry]) -> str:
     return "\n".join([*parts, *_misprints(entries)])
 
 
-def _section(table: int, entries: list[Entry]) -> Iterator[str]:
+def _section(table: int, entries: list[LedgerRow]) -> Iterator[str]:
     yield f"\n## Table {table}\n\n{escape(CAPTIONS[table])}\n"
     yield _rows(_values(entries))
     yield "\nAgainst base, in points:\n"
@@ -325,7 +258,7 @@ def _rows(rows: Iterator[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _values(entries: list[Entry]) -> Iterator[list[str]]:
+def _values(entries: list[LedgerRow]) -> Iterator[list[str]]:
     sizes = [value.what for value in entries[0].row.values if value.unit == "count"]
     single = len(entries[0].lines) == 1
     whats = [line.value.what.removeprefix("random ") for line in entries[0].lines]
@@ -348,7 +281,7 @@ def _with(found: Measured) -> str:
     return f", n = {found.seeds}{setting}"
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: LedgerRow) -> str:
     return escape(f"{entry.state}: {entry.why}" if entry.why else entry.state)
 
 
@@ -382,7 +315,7 @@ def _short(count: float) -> str:
     return f"{count / 1e6:,.1f}M" if count < 1e9 else f"{count / 1e9:,.1f}B"
 
 
-def _differences(entries: list[Entry]) -> Iterator[list[str]]:
+def _differences(entries: list[LedgerRow]) -> Iterator[list[str]]:
     whats = [line.value.what.removeprefix("random ") for line in entries[0].lines]
     single = len(whats) == 1
     yield [
@@ -402,7 +335,7 @@ def _compared(line: Line) -> str:
     return "<br>".join(f"{difference(m.difference)}{_with(m)}: {m.verdict}" for m in found) or NONE
 
 
-def _recipes(entries: list[Entry]) -> Iterator[str]:
+def _recipes(entries: list[LedgerRow]) -> Iterator[str]:
     """Describe each network's training once, for its base, FGSM and R rows."""
     for entry in entries:
         if entry.row.method == "base":
@@ -425,7 +358,7 @@ def _how(row: Row, own: list[Row]) -> str:
     return f"{trained} {notes}{judged} Rows {names}."
 
 
-def _misprints(entries: Sequence[Entry]) -> Iterator[str]:
+def _misprints(entries: Sequence[LedgerRow]) -> Iterator[str]:
     yield "\n## Misprints and mismatches\n"
     yield "What is evidently wrong in print, and where the print disagrees with the source of its figures.\n"
     for table, notes in NOTES.items():

@@ -1,4 +1,4 @@
-"""How a row of the paper's tables is run here: trained by a recipe, judged with published weights, or quoted."""
+"""How a row of the tables is run here: trained by a recipe, evaluated with published weights, or quoted."""
 
 from __future__ import annotations
 
@@ -68,18 +68,7 @@ class Weights:
 def rows_of(
     table: int, network: str, source: Source, *deviations: str, suites: tuple[str, ...] = ("clean",)
 ) -> tuple[RowRecipe, ...]:
-    """Make the recipes of a network's rows in a table: base, FGSM and R.
-
-    Args:
-        table: 1 to 5.
-        network: Key in `paper.SOURCES`.
-        source: How the network is trained.
-        deviations: What differs from the paper, beside what the source's recipe says.
-        suites: What the rows are judged by.
-
-    Returns:
-        One recipe for each row, in the order of print.
-    """
+    """Make the recipes of a network's rows in a table: base, FGSM and R."""
     rows = [row for row in tables.ROWS.values() if (row.table, row.source.name) == (table, network)]
     return tuple(_of_row(row, source, deviations, suites) for row in rows)
 

@@ -1,4 +1,4 @@
-"""Images for smoke runs: a few of scikit-learn's digits as an image folder, at any size. They measure nothing."""
+"""Run one row of the tables at one of three scales: train it beside base, or evaluate published weights."""
 
 from __future__ import annotations
 
@@ -30,29 +30,19 @@ if TYPE_CHECKING:
     from resolute.training.config import TrainConfig
 
 
-CLASSES = 2
+_CLASSES = 2
 COUNTS = {False: {"train": 6, "test": 2}, True: {"train": 1, "test": 1}}
 """Images of each class, by whether they are to be few. Of six, one is held out for validation where a recipe asks."""
 
 
 def write_digits(folder: Path, channels: int, side: int, *, few: bool = False) -> Path:
-    """Write an image folder of digits 0 and 1, unless it is there.
-
-    Args:
-        folder: The folder to write it in.
-        channels: 1 or 3.
-        side: Pixels a side.
-        few: One image of each class in each part, instead of six and two.
-
-    Returns:
-        The image folder: ``train`` and ``test`` with PNG files by class.
-    """
+    """Write an image folder of digits 0 and 1, unless it is there."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
     out = folder / f"smoke-digits-{channels}x{side}x{side}{'-few' if few else ''}"
     digits, mode = load_digits(), "L" if channels == 1 else "RGB"
-    for label in range(CLASSES):
+    for label in range(_CLASSES):
         images = iter(digits.images[digits.target == label])
         for part, count in COUNTS[few].items():
             for number in range(count):
@@ -71,22 +61,7 @@ SMOKE = "smoke"
 
 
 def scaled(recipe: Recipe, scale: str, folder: Path) -> Recipe:
-    """Bring a row's recipe to a scale.
-
-    Args:
-        recipe: The recipe of a row.
-        scale: ``"full"``: as it is. ``"reduced"``: 3 seeds and a tenth of the epochs, though not below 10 (or the
-            recipe's own number), with the schedule compressed alike. ``"smoke"``: 1 seed and one epoch of two steps
-            on a few of scikit-learn's digits, brought to the row's channels and pixels; no measurement. They are of
-            two classes, so that suite ``top5`` is left out.
-        folder: Where the images of a smoke run are written.
-
-    Returns:
-        The recipe, named after row and scale.
-
-    Raises:
-        InputError: If there is no such scale.
-    """
+    """Bring a row's recipe to a scale."""
     if scale not in SCALES:
         raise InputError(unknown("scale", scale, SCALES))
     return replace(SCALES[scale](recipe, folder), name=f"{recipe.name}-{scale}")
@@ -131,14 +106,7 @@ def _smoke(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def shape(recipe: Recipe) -> tuple[int, int]:
-    """Tell the channels and the side of a row's images.
-
-    Args:
-        recipe: The recipe of a row.
-
-    Returns:
-        Channels and pixels a side.
-    """
+    """Tell the channels and the side of a row's images."""
     return {"mnist": (1, 28), "imagenet": (3, recipe.size or 224)}.get(recipe.data, (3, 32))
 
 
@@ -147,22 +115,7 @@ SCALES: dict[str, Callable[[Recipe, Path], Recipe]] = {SMOKE: _smoke, "reduced":
 
 
 def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **train: Any) -> Recipe:
-    """Make the recipe that a run of a row follows.
-
-    Args:
-        row: A row that can be trained.
-        scale: As in `scale.scaled`.
-        out: The folder of all runs, where a smoke run's images are written too.
-        seeds: Number of seeds, 1 or more; None for the scale's own.
-        train: Fields of `TrainConfig` to set: ``device``, ``precision``, ``compile``.
-
-    Returns:
-        The recipe: the row's method, and base with the same seeds. It is named after the base row and the scale, since
-        the rows of a network share one run, in which base is trained once.
-
-    Raises:
-        InputError: If the row is one that is not trained, or the scale is unknown.
-    """
+    """Make the recipe that a run of a row follows."""
     if row.id not in TRAINED:
         judged = " Its published weights can be judged: leave --scale out." if row.id in WEIGHTS else ""
         raise InputError(f"row {row.id} is quoted and not trained: {QUOTED[row.id]}.{judged}")
@@ -173,17 +126,7 @@ def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **tr
 
 
 def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command: str = "") -> tuple[Path, Summary]:
-    """Train a row and its base row, judge both, write a report; a killed run goes on, and finished networks stay.
-
-    Args:
-        recipe: As `recipe_of` gives it.
-        out: The folder of all runs.
-        data_dir: The folder that holds named data sets.
-        command: The command line, for the report.
-
-    Returns:
-        The run directory, and what was seen, of the network's other rows as well where they were run before.
-    """
+    """Train a row and its base row, judge both, write a report; a killed run goes on, and finished networks stay."""
     folder = out / recipe.name
     stored = read_json(folder / "recipe.json") if (folder / "recipe.json").exists() else {}
     methods = tuple(dict.fromkeys((*recipe.methods, *stored.get("methods", ()))))
@@ -193,20 +136,7 @@ def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command
 def judge_weights(
     row: Row, out: Path, *, data_dir: str | None = None, device: str = "auto"
 ) -> tuple[Path, list[Record]]:
-    """Judge the published weights of a base row on the clean test images, top-1 and top-5, unless that was done.
-
-    Args:
-        row: A row that a library has weights of.
-        out: The folder of all runs.
-        data_dir: The folder that holds named data sets.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        The folder of the results, and the results: top-1, then top-5.
-
-    Raises:
-        InputError: If no library has weights of the row, or they or the images cannot be had.
-    """
+    """Judge the published weights of a base row on the clean test images, top-1 and top-5, unless that was done."""
     from resolute.experiment.evaluation import device as find_device
     from resolute.run_folder import read_records
 

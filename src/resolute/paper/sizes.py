@@ -1,4 +1,4 @@
-"""How large each network is: as this paper prints it, as its source publishes it, and as an independent count found.
+"""How large each network is: as the paper prints it, as its source publishes it, and as counted here.
 
 Multiply-adds are those of convolutions and linear layers for one image, in evaluation mode.
 """
@@ -159,20 +159,8 @@ class Counts(NamedTuple):
     multiply_adds: int
 
 
-def count(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
-    """Count a network by running it once in evaluation mode. BatchNorm, activations and pools are not counted.
-
-    Args:
-        model: A network; on the meta device this takes no arithmetic. It is left in evaluation mode.
-        shape: Channels, height and width of an image.
-
-    Returns:
-        The counts.
-
-    Example:
-        >>> count(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2))
-        Counts(parameters=65, multiply_adds=60)
-    """
+def count_network(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
+    """Count a network by running it once in evaluation mode. BatchNorm, activations and pools are not counted."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with torch.no_grad(), _MultiplyAdds() as counter:
         model.eval()(torch.zeros(1, *shape, device=device))
@@ -180,18 +168,11 @@ def count(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
 
 
 def count_named(name: str) -> Counts:
-    """Count a network of `facts.SIZES` with the classes and images that it is stated for.
-
-    Args:
-        name: A key of ``SIZES``.
-
-    Returns:
-        The counts.
-    """
+    """Count a network of `facts.SIZES` with the classes and images that it is stated for."""
     size = SIZES[name]
     with torch.device("meta"), _MultiplyAdds():
         model = build(name, classes=size.classes, shape=size.shape)
-    return count(model, size.shape)
+    return count_network(model, size.shape)
 
 
 def _broadcast(args: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""A published result, and the recipe that comes nearest to how it was got."""
+"""How each network of the tables was trained at its own source, and where our recipe deviates from that."""
 
 from __future__ import annotations
 
@@ -40,23 +40,7 @@ def source(
     size: int | None = None,
     hold_out: bool = False,
 ) -> Source:
-    """Put a source together; see `Source` and `Recipe`.
-
-    Args:
-        name: MODEL-DATA.
-        model: A name as in ``models.build``.
-        data: A name in ``data.DATASETS``.
-        train: How the network is trained.
-        error: Published top-1 test error in %.
-        where: Where settings and error stand.
-        deviations: What differs.
-        loss: What is minimised.
-        size: Side of the images, where the data set can give several.
-        hold_out: Keep validation images out of training, where the source does.
-
-    Returns:
-        The source.
-    """
+    """Put a source together; see `Source` and `Recipe`."""
     return Source(Recipe(name, data, model, train, size=size, hold_out=hold_out), error, loss, where, deviations)
 
 
@@ -130,7 +114,7 @@ _INCEPTION_CIFAR = TrainConfig(
 _BEST = "The network of the last epoch is judged; the source reports {}."
 _SVHN = "Pixels in [0, 1] as they are; the source subtracts a mean image and divides by one deviation."
 
-SMALL_IMAGES = (
+_SMALL_IMAGES = (
     source(
         "lenet-mnist",
         "lenet",
@@ -329,7 +313,7 @@ _SMOOTHED = "cross-entropy with label smoothing 0.1"
 _AUX = "No auxiliary classifier (weight {} at the source)."
 _QUOTED = "as quoted in NASNet (arXiv:1707.07012), Table 3"
 
-IMAGENET = (
+_IMAGENET_SOURCES = (
     *(
         source(
             f"condensenet-g{groups}-imagenet",
@@ -424,5 +408,5 @@ IMAGENET = (
 )
 """Sources for ImageNet."""
 
-SOURCES: dict[str, Source] = {source.recipe.name: source for source in (*SMALL_IMAGES, *IMAGENET)}
+SOURCES: dict[str, Source] = {source.recipe.name: source for source in (*_SMALL_IMAGES, *_IMAGENET_SOURCES)}
 """Sources by the name of their recipe, MODEL-DATA."""

@@ -1,4 +1,4 @@
-"""The rows of the five tables and the sources that their figures were taken from; published.json holds them."""
+"""The five tables of the paper as data, misprints marked, and how to find a row. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PrintedSource:
     """Where a row's network was first published.
 
     Attributes:
@@ -95,7 +95,7 @@ class Row:
     printed_name: str
     method: Literal["base", "fgsm", "r"]
     network: str
-    source: Source
+    source: PrintedSource
     printed: str
     values: tuple[Value, ...]
     printed_recipe: Mapping[str, Any]
@@ -135,7 +135,7 @@ def _row(stored: dict[str, Any]) -> Row:
     return Row(
         **{
             **stored,
-            "source": SOURCES[stored["source"]],
+            "source": PRINTED_SOURCES[stored["source"]],
             "values": tuple(Value(**value) for value in stored["values"]),
             "printed_recipe": stored.get("printed_recipe", {}),
             "citation": stored.get("citation", ""),
@@ -149,29 +149,16 @@ CAPTIONS: dict[int, str] = {int(table): caption for table, caption in _STORED["c
 """The printed captions by table."""
 NOTES: dict[int, tuple[str, ...]] = {int(table): tuple(notes) for table, notes in _STORED["notes"].items()}
 """What is evidently wrong or missing in a table as a whole."""
-SOURCES: dict[str, Source] = {name: Source(name=name, **stored) for name, stored in _STORED["sources"].items()}
+PRINTED_SOURCES: dict[str, PrintedSource] = {
+    name: PrintedSource(name=name, **stored) for name, stored in _STORED["sources"].items()
+}
 """Where the networks come from."""
 ROWS: dict[str, Row] = {stored["id"]: _row(stored) for stored in _STORED["rows"]}
 """All 42 rows by id, in the order of print."""
 
 
-def find(name: str, table: int | None = None) -> Row:
-    """Find the row that a name means.
-
-    Args:
-        name: The row's id, or its name as printed or as it should read; letters and digits count, case does not.
-        table: Look in this table alone; None for all.
-
-    Returns:
-        The row.
-
-    Raises:
-        InputError: If there is no such table or row (the nearest names are named), or several rows have the name.
-
-    Example:
-        >>> find("R-LeNet", 4).values[0].value
-        0.28
-    """
+def find_row(name: str, table: int | None = None) -> Row:
+    """Find the row that a name means."""
     rows = of_table(table)
     found = _called(name, rows)
     if not found and (elsewhere := _called(name, of_table(None))):
@@ -193,17 +180,7 @@ def _called(name: str, rows: list[Row]) -> list[Row]:
 
 
 def of_table(table: int | None) -> list[Row]:
-    """List the rows of a table.
-
-    Args:
-        table: 1 to 5; None for all.
-
-    Returns:
-        The rows in the order of print.
-
-    Raises:
-        InputError: If there is no such table.
-    """
+    """List the rows of a table."""
     if table is not None and table not in CAPTIONS:
         raise InputError(f"there is no table {table}; the paper has {min(CAPTIONS)} to {max(CAPTIONS)}.")
     return [row for row in ROWS.values() if table in (None, row.table)]

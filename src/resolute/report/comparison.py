@@ -1,4 +1,4 @@
-"""From a run to what can be said of it: errors with intervals, paired differences, costs. Pure."""
+"""What a comparison shows: errors with intervals, paired differences, costs, and the sentences about them."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def _median(values: list[float]) -> float:
     return float(np.median(values)) if values else np.nan
 
 
-ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "autoattack": "AutoAttack", "square": "black-box attacks"}
+ATTACK_TITLES = {"fgsm": "FGSM", "pgd": "PGD", "autoattack": "AutoAttack", "square": "black-box attacks"}
 BENCHMARKS = {
     "disturbances": "everyday disturbances (crops, flips, colour, lighting)",
     "corruptions": "the corruption benchmark (blur, weather, compression)",
@@ -238,14 +238,7 @@ CONTROLS = ("gaussian", "additive", "dropout")
 
 
 def headline(run: Run) -> tuple[str, str]:
-    """Choose what the verdict speaks of: R on clean images, or what comes nearest to it in this run.
-
-    Args:
-        run: The run.
-
-    Returns:
-        Method and suite.
-    """
+    """Choose what the verdict speaks of: R on clean images, or what comes nearest to it in this run."""
     others = [method for method in run.methods if method != run.baseline]
     noisy = [method for method in others if _plain(method) == "r"]
     method = next(iter([*noisy, *others]), run.baseline)
@@ -258,16 +251,7 @@ def _plain(method: str) -> str:
 
 
 def sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
-    """Say in one sentence what the run showed.
-
-    Args:
-        run: The run.
-        table: Errors and comparisons by method and suite.
-        costs: Costs by method.
-
-    Returns:
-        Plain text.
-    """
+    """Say in one sentence what the run showed."""
     method, suite = headline(run)
     entry = table[method, suite]
     if entry.comparison is None:
@@ -311,15 +295,7 @@ def _alone(run: Run, entry: Entry) -> str:
 
 
 def limits(run: Run, table: Table) -> tuple[str, ...]:
-    """List what the run does not show, from what was and was not run.
-
-    Args:
-        run: The run.
-        table: Errors and comparisons by method and suite.
-
-    Returns:
-        Plain text, a paragraph each.
-    """
+    """List what the run does not show, from what was and was not run."""
     data, model = run.recipe.get("data", "one data set"), run.recipe.get("model", "one network")
     found = [
         _unfinished(run),
@@ -390,8 +366,8 @@ def _p_values(table: Table) -> str:
 
 def _attacks(run: Run) -> str:
     names = {name.lower() for suite, shift, _ in run.keys for name in (suite, shift)}
-    ran = [title for key, title in ATTACKS.items() if key in names]
-    absent = [title for key, title in ATTACKS.items() if key not in names]
+    ran = [title for key, title in ATTACK_TITLES.items() if key in names]
+    absent = [title for key, title in ATTACK_TITLES.items() if key not in names]
     if "autoattack" in names or not absent:
         return ""
     start = f"Of attacks only {listing(ran)} was run" if ran else "No attack was run"

@@ -1,4 +1,4 @@
-"""The figures that corruption benchmarks are known by: the mean error, mCE and relative mCE, with intervals."""
+"""The report of an evaluation: errors with intervals, networks compared on the same images, mCE, the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resolute.errors import InputError
 from resolute.report import figures, numbers, page
 from resolute.report.figures import UNITS, Picture, label_ends, line, margin, mark, panel
 from resolute.report.numbers import bounds, fraction, percent, points, severity
-from resolute.report.page import COLOURS
+from resolute.report.page import VERDICT_COLOURS
 from resolute.run_folder import read_bits, read_json, write_atomic, write_json
 from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN
 from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
@@ -51,31 +51,15 @@ class Benchmark:
     figures: dict[str, dict[str, Interval]]
 
     def told(self, network: str) -> str:
-        """Write a network's figures on one line.
-
-        Args:
-            network: Its name.
-
-        Returns:
-            ``"mean error 21.34 % (20.10 to 22.58)"``, and so on.
-        """
+        """Write a network's figures on one line."""
         own = self.figures[network]
         return ", ".join(f"{name} {percent(value.mean)} % ({bounds(value)})" for name, value in own.items())
 
 
 def benchmarks(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], data: str) -> tuple[Benchmark, ...]:
-    """Sum up every suite that was run on all 15 corruptions at all 5 severities.
-
-    AlexNet's errors are those on the released ImageNet-C: for data of another name there is the plain mean alone, which
-    is the figure for CIFAR-10-C and CIFAR-100-C.
-
-    Args:
-        bits: For each network and key a boolean array [n], True where the answer is right; the clean images among them.
-        data: Name of the data set.
-
-    Returns:
-        One entry for each such suite; none if there is none.
-    """
+    """Sum up every suite that was run on all 15 corruptions at all 5 severities."""
+    # AlexNet's errors are those on the released ImageNet-C: for data of another name there is the plain mean alone,
+    # which is the figure for CIFAR-10-C and CIFAR-100-C.
     found = next(iter(bits.values()))
     suites = dict.fromkeys(suite for suite, _, _ in found)
     whole = [s for s in suites if all((s, name, severity) in found for name in ALEXNET for severity in SEVERITIES)]
@@ -108,7 +92,7 @@ ATTACKS = ("fgsm", "pgd", "square", "autoattack")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ShiftRow:
     """One line of a table.
 
     Attributes:
@@ -170,8 +154,8 @@ class Judged:
     stamp: dict[str, Any]
     environment: dict[str, Any]
     networks: tuple[str, ...]
-    rows: tuple[Row, ...]
-    details: tuple[Row, ...]
+    rows: tuple[ShiftRow, ...]
+    details: tuple[ShiftRow, ...]
     benchmarks: tuple[Benchmark, ...]
     checks: dict[str, Any]
     examples: list[dict[str, Any]]
@@ -183,17 +167,7 @@ class Judged:
 
 
 def load_judged(folder: Path) -> Judged:
-    """Read the folder of an evaluation.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Errors, intervals and comparisons.
-
-    Raises:
-        InputError: If the folder holds no finished evaluation.
-    """
+    """Read the folder of an evaluation."""
     stamp = read_json(folder / "evaluation.json")
     bits = {network["name"]: _bits(folder / "networks" / network["folder"]) for network in stamp["networks"]}
     keys: list[Key] = [(suite, shift, float(severity)) for suite, shift, severity in stamp["keys"]]
@@ -237,7 +211,7 @@ def _grouped(keys: Sequence[Key]) -> list[_Group]:
     return lines
 
 
-def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequence[_Group]) -> tuple[Row, ...]:
+def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequence[_Group]) -> tuple[ShiftRow, ...]:
     first, *others = bits
     wrong = [{name: _wrong(found, keys) for name, found in bits.items()} for *_, keys in lines]
     p = {name: [mcnemar_clustered(own[name][None], own[first][None]) for own in wrong] for name in others}
@@ -250,7 +224,7 @@ def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequen
         for name in others:
             difference, p_holm = paired_interval(own[name], own[first]), float(adjusted[name][at])
             pairs[name] = Pair(difference, p[name][at], p_holm, verdict(difference.mean, p_holm))
-        rows.append(Row(suite, shift, level, errors, pairs))
+        rows.append(ShiftRow(suite, shift, level, errors, pairs))
     return tuple(rows)
 
 
@@ -259,34 +233,17 @@ def _wrong(found: Mapping[Key, NDArray[np.bool_]], keys: Sequence[Key]) -> NDArr
 
 
 def bounded(wrong: NDArray[np.bool_]) -> Interval:
-    """Bound the mean error over some shifts of the same images.
-
-    The images are the independent units: the interval is Wilson's for the mean error and n images, which is exact for
-    one shift and wider than needed for several.
-
-    Args:
-        wrong: bool [shifts, n].
-
-    Returns:
-        The mean error and its 95 % bounds.
-    """
+    """Bound the mean error over some shifts of the same images."""
+    # The images are the independent units: the interval is Wilson's for the mean error and n images, which is exact for
+    # one shift and wider than needed for several.
     return error_interval([wrong.mean()], wrong.shape[1])
 
 
 def paired_interval(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> Interval:
-    """Bound the difference of two networks' errors on the same images.
-
-    Wald's interval of the mean of ``d_i``, the difference of image i's mean errors, after half an image that only the
-    first gets wrong, half an image that only the second does, and one on which both agree were added (Agresti and Min
-    2005), so that it has a width where the two never disagree.
-
-    Args:
-        wrong_a: Where the first erred, bool [shifts, n].
-        wrong_b: The same for the second.
-
-    Returns:
-        The difference, first minus second, and its 95 % bounds.
-    """
+    """Bound the difference of two networks' errors on the same images."""
+    # Wald's interval of the mean of ``d_i``, the difference of image i's mean errors, after half an image that only the
+    # first gets wrong, half an image that only the second does, and one on which both agree were added (Agresti and Min
+    # 2005), so that it has a width where the two never disagree.
     d = wrong_a.mean(0) - wrong_b.mean(0)
     n = len(d) + 2
     centre = float(d.sum()) / n
@@ -299,14 +256,7 @@ RESULTS = {"passed": "green", "failed": "red", "not run": "dim"}
 
 
 def console_judged(judged: Judged) -> list[RenderableType]:
-    """Lay an evaluation out for a terminal: errors, then what can be said of attacks.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        Tables and lines to print.
-    """
+    """Lay an evaluation out for a terminal: errors, then what can be said of attacks."""
     from rich.text import Text
 
     n = f"{judged.n:,} images of {judged.stamp['data']}"
@@ -345,7 +295,7 @@ def _table(judged: Judged) -> RenderableType:
     return table
 
 
-def _line(row: Row, name: str, first: str, *, paired: bool) -> list[Text]:
+def _line(row: ShiftRow, name: str, first: str, *, paired: bool) -> list[Text]:
     from rich.text import Text
 
     label = row.label if row.shift else f"{row.suite}: mean"
@@ -362,18 +312,11 @@ def _line(row: Row, name: str, first: str, *, paired: bool) -> list[Text]:
     if pair is None:
         return [*cells, Text(""), Text("")]
     word = pair.verdict.replace("no difference seen", "none seen")
-    return [*cells, Text(points(pair.difference.mean)), Text(word, COLOURS[pair.verdict])]
+    return [*cells, Text(points(pair.difference.mean)), Text(word, VERDICT_COLOURS[pair.verdict])]
 
 
 def write_judged(folder: Path) -> Path:
-    """Rebuild an evaluation's reports from its other files.
-
-    Args:
-        folder: The folder of an evaluation.
-
-    Returns:
-        The path of ``report.html``.
-    """
+    """Rebuild an evaluation's reports from its other files."""
     judged = load_judged(folder)
     write_json(folder / "results.json", as_json(judged))
     write_atomic(folder / "results.csv", as_csv(judged))
@@ -384,15 +327,7 @@ def write_judged(folder: Path) -> Path:
 
 
 def as_json(judged: Judged) -> dict[str, Any]:
-    """Lay an evaluation out for other programs.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        Settings, a row for each line of the table and each severity, checks. Errors are shares in [0, 1]; what is not
-        a number is None.
-    """
+    """Lay an evaluation out for other programs."""
     stamp = {key: judged.stamp[key] for key in ("data", "split", "n", "images_sha256", "suites", "seed", "networks")}
     return {
         **stamp,
@@ -405,7 +340,7 @@ def as_json(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: ShiftRow) -> dict[str, Any]:
     severity = None if math.isnan(row.severity) else row.severity
     found = dataclasses.asdict(row)
     return {"suite": row.suite, "shift": row.shift or "mean", "severity": severity} | {
@@ -414,14 +349,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def as_csv(judged: Judged) -> str:
-    """Lay an evaluation out for a spreadsheet: a line for each network, shift and severity.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        Lines with a header; errors are shares in [0, 1].
-    """
+    """Lay an evaluation out for a spreadsheet: a line for each network, shift and severity."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     header = ["data", "network", "suite", "shift", "severity", "n", "wrong", "error", "low", "high"]
@@ -441,17 +369,9 @@ def as_csv(judged: Judged) -> str:
 
 
 def robustbench(judged: Judged) -> dict[str, dict[str, Any]]:
-    """Write entries in the manner of RobustBench's model_info files.
-
-    Accuracies are text in percent with two decimals, as there. What is not known here is None; ``attack`` names what
-    was run where it is not AutoAttack.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        For each network and threat that was measured, ``NETWORK-THREAT``, its entry.
-    """
+    """Write entries in the manner of RobustBench's model_info files."""
+    # Accuracies are text in percent with two decimals, as there. What is not known here is None; ``attack`` names what
+    # was run where it is not AutoAttack.
     entries = {}
     for network in judged.stamp["networks"]:
         name = network["name"]
@@ -480,15 +400,8 @@ def _accuracy(error: float) -> str:
 
 
 def draw_curves_of(judged: Judged) -> list[Picture]:
-    """Draw error against severity, a panel for each shift; the vertical axis is shared.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        A picture for each shift that has two severities or more.
-    """
-    shifts: dict[tuple[str, str], list[Row]] = {}
+    """Draw error against severity, a panel for each shift; the vertical axis is shared."""
+    shifts: dict[tuple[str, str], list[ShiftRow]] = {}
     for row in judged.details:
         if row.severity:
             shifts.setdefault((row.suite, row.shift), []).append(row)
@@ -501,7 +414,7 @@ def draw_curves_of(judged: Judged) -> list[Picture]:
     ]
 
 
-def _draw(judged: Judged, place: tuple[str, str], rows: list[Row], name: str, top: float) -> Picture:
+def _draw(judged: Judged, place: tuple[str, str], rows: list[ShiftRow], name: str, top: float) -> Picture:
     told, ends = [], {}
     x = [row.severity for row in rows]
     with figures.style():
@@ -529,14 +442,7 @@ def _draw(judged: Judged, place: tuple[str, str], rows: list[Row], name: str, to
 
 
 def render(judged: Judged) -> str:
-    """Write the report as one HTML page that needs nothing else: no script, no font, no request.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        The page. Text from the run is escaped.
-    """
+    """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     return page.render(
         "evaluation.html",
         judged=judged,
@@ -547,14 +453,7 @@ def render(judged: Judged) -> str:
 
 
 def facts(judged: Judged) -> dict[str, list[tuple[str, Any]]]:
-    """List how an evaluation was made.
-
-    Args:
-        judged: The evaluation.
-
-    Returns:
-        For each heading the names and values.
-    """
+    """List how an evaluation was made."""
     own = [(name, judged.stamp[name]) for name in ("data", "split", "n", "seed", "images_sha256")]
     networks = [(f"{one['name']}, {one['architecture']}", one["sha256"][:16]) for one in judged.stamp["networks"]]
     return {"Evaluation": own + networks, "Machine and versions": list(judged.environment.items())}

@@ -1,4 +1,4 @@
-"""Turn a matplotlib figure into SVG for one HTML page: coloured by its style sheet, same bytes each time."""
+"""The pictures of all reports: narrow SVGs that a page's style sheet colours, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -65,31 +65,16 @@ STYLE: Any = {
 
 
 def style() -> AbstractContextManager[None]:
-    """Draw within this: the look of every figure, undone at its end.
-
-    Returns:
-        A context manager.
-    """
+    """Draw within this: the look of every figure, undone at its end."""
     import matplotlib as mpl
 
     return mpl.rc_context(STYLE)
 
 
 def render(figure: Figure, name: str, title: str, description: str) -> str:
-    """Write a figure as an ``<svg>`` element to stand inside a page. Call it within `style`.
-
-    Colours become the page's CSS variables, fonts the page's font, ids start with ``name``; matplotlib's metadata,
-    style sheet and namespaces go.
-
-    Args:
-        figure: What to write.
-        name: Unique in the page; letters, digits and hyphens.
-        title: For screen readers, and the tooltip.
-        description: What is to be seen, for screen readers.
-
-    Returns:
-        The element. All text in it is escaped.
-    """
+    """Write a figure as an ``<svg>`` element to stand inside a page. Call it within `style`."""
+    # Colours become the page's CSS variables, fonts the page's font, ids start with ``name``; matplotlib's metadata,
+    # style sheet and namespaces go.
     stream = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's fonts draw the text
@@ -167,18 +152,7 @@ MARKERS = "osD^vPX<>"
 
 
 def panel(height: float, *, left: float, right: float, top: float = 10, bottom: float = 42) -> tuple[Figure, Axes]:
-    """Make one panel.
-
-    Args:
-        height: Of the whole, in pixels.
-        left: Margin in pixels; the other three likewise.
-        right: Margin.
-        top: Margin.
-        bottom: Margin.
-
-    Returns:
-        The figure and its axes, with a grid across.
-    """
+    """Make one panel."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
@@ -194,75 +168,33 @@ def _plain(value: float, _: float | None) -> str:
 
 
 def margin(names: Iterable[str]) -> float:
-    """Leave room for names beside the axes.
-
-    Args:
-        names: What will be written there.
-
-    Returns:
-        Pixels.
-    """
+    """Leave room for names beside the axes."""
     return 14 + LETTER * max(len(short(name)) for name in names)
 
 
 def short(name: str) -> str:
-    """Cut a name to the room that `margin` leaves.
-
-    Args:
-        name: Any name.
-
-    Returns:
-        Its beginning and an ellipsis, or all of it.
-    """
+    """Cut a name to the room that `margin` leaves."""
     name = brief(name)
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def line(axes: Axes, x: ArrayLike, y: ArrayLike, colour: int) -> None:
-    """Draw a method's line with a marker at each point.
-
-    Args:
-        axes: Where.
-        x: Horizontal positions, shape [k].
-        y: Vertical positions, shape [k].
-        colour: The method's number; 0 is the baseline.
-    """
+    """Draw a method's line with a marker at each point."""
     axes.plot(x, y, color=mark(colour), linewidth=2, marker=marker(colour), markersize=5)
 
 
 def mark(colour: int) -> str:
-    """Look up a method's colour.
-
-    Args:
-        colour: The method's number; 0 is the baseline.
-
-    Returns:
-        A stand-in for the style sheet's colour; eight methods on, colours come round again.
-    """
+    """Look up a method's colour."""
     return MARKS[_round(colour, len(MARKS))]
 
 
 def label(colour: int) -> str:
-    """Look up the colour of a method's name.
-
-    Args:
-        colour: The method's number; 0 is the baseline.
-
-    Returns:
-        As `mark`, with the contrast that text needs.
-    """
+    """Look up the colour of a method's name."""
     return LABELS[_round(colour, len(LABELS))]
 
 
 def marker(colour: int) -> str:
-    """Look up a method's marker, so that the lines differ without colour too.
-
-    Args:
-        colour: The method's number; 0 is the baseline.
-
-    Returns:
-        matplotlib's letter for it.
-    """
+    """Look up a method's marker, so that the lines differ without colour too."""
     return MARKERS[_round(colour, len(MARKERS))]
 
 
@@ -271,15 +203,7 @@ def _round(number: int, length: int) -> int:
 
 
 def label_left(axes: Axes, y: float, name: str, colour: int, offset: float = -8) -> None:
-    """Name a row at its left.
-
-    Args:
-        axes: Where.
-        y: The row's position, in the data's unit.
-        name: What to write.
-        colour: The method's number.
-        offset: Where the text ends, in pixels from the axes' left edge.
-    """
+    """Name a row at its left."""
     axes.annotate(
         short(name),
         (0, y),
@@ -295,14 +219,7 @@ def label_left(axes: Axes, y: float, name: str, colour: int, offset: float = -8)
 
 
 def label_above(axes: Axes, place: tuple[float, float], name: str, vertical: Literal["data", "axes fraction"]) -> None:
-    """Name the baseline above a point.
-
-    Args:
-        axes: Where.
-        place: The point; its x is in the data's unit.
-        name: What to write.
-        vertical: The unit of its y.
-    """
+    """Name the baseline above a point."""
     axes.annotate(
         name,
         place,
@@ -317,12 +234,7 @@ def label_above(axes: Axes, place: tuple[float, float], name: str, vertical: Lit
 
 
 def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, int]]) -> None:
-    """Name each line at its right end, moved apart where the ends are close. Set the axes' limits first.
-
-    Args:
-        axes: Where.
-        ends: For each name the line's last x and y, in the data's unit, and the method's number.
-    """
+    """Name each line at its right end, moved apart where the ends are close. Set the axes' limits first."""
     pixels = axes.transData.transform([(x, y) for x, y, _ in ends.values()])[:, 1]
     box = axes.get_window_extent()
     placed = spread(pixels, LINE, box.y0, box.y1)
@@ -340,22 +252,8 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, int]]) -> None
 
 
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
-    """Move label positions as little as possible so that none overlap.
-
-    Least squares under ``gap`` between neighbours: isotonic regression of the positions less their ranks' share.
-
-    Args:
-        wanted: Where the labels would stand, shape [k].
-        gap: Smallest distance between two.
-        low: No label stands below this.
-        high: No label stands above this, unless there is no room for all.
-
-    Returns:
-        Positions in the order given, shape [k].
-
-    >>> spread([5.0, 5.0, 20.0], 4, 0, 30)
-    array([ 3.,  7., 20.])
-    """
+    """Move label positions as little as possible so that none overlap."""
+    # Least squares under ``gap`` between neighbours: isotonic regression of the positions less their ranks' share.
     from scipy.optimize import isotonic_regression
 
     positions = np.asarray(wanted, dtype=np.float64)
@@ -368,12 +266,7 @@ def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np
 
 
 def log_scale(axes: Axes, values: Sequence[NDArray[np.float64]]) -> None:
-    """Give the vertical axis a logarithmic scale with plain numbers, if no value is zero.
-
-    Args:
-        axes: Where.
-        values: All that is drawn.
-    """
+    """Give the vertical axis a logarithmic scale with plain numbers, if no value is zero."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     if min(float(value.min()) for value in values) <= 0:
@@ -419,29 +312,13 @@ class Picture:
 
 
 def colour_of(run: Run, method: str) -> int:
-    """Number the methods for their colours and markers.
-
-    Args:
-        run: The run.
-        method: Name of a method.
-
-    Returns:
-        0 for the baseline, then 1, 2, ... in the recipe's order.
-    """
+    """Number the methods for their colours and markers."""
     others = [name for name in run.methods if name != run.baseline]
     return 0 if method == run.baseline else 1 + others.index(method)
 
 
 def draw_headline(run: Run, summary: Summary) -> Picture | None:
-    """Draw the verdict's figure: each method's difference to the baseline with its interval, beside zero.
-
-    Args:
-        run: The run.
-        summary: Its summary.
-
-    Returns:
-        The picture, or None if no difference has an interval.
-    """
+    """Draw the verdict's figure: each method's difference to the baseline with its interval, beside zero."""
     _, suite = headline(run)
     entries = [summary.table[method, suite] for method in run.methods]
     rows = [(e.method, e.comparison) for e in entries if e.comparison and e.comparison.seeds > 1]
@@ -467,15 +344,7 @@ def draw_headline(run: Run, summary: Summary) -> Picture | None:
 
 
 def draw_severities(run: Run, summary: Summary) -> list[Picture]:
-    """Draw error against severity: a panel for each shift, the vertical axis shared within a suite.
-
-    Args:
-        run: The run.
-        summary: Its summary.
-
-    Returns:
-        A picture for each shift that has a severity other than zero.
-    """
+    """Draw error against severity: a panel for each shift, the vertical axis shared within a suite."""
     shifts = dict.fromkeys((suite, shift) for suite, shift, value in run.keys if value != 0)
     clean = [entry for entry in summary.details if entry.suite == "clean"]
     pictures = []
@@ -517,15 +386,7 @@ def _curve(summary: Summary, method: str, place: tuple[str, str]) -> list[Entry]
 
 
 def draw_seeds(run: Run, summary: Summary) -> list[Picture]:
-    """Draw each seed's error of baseline and method, joined: a panel for each suite.
-
-    Args:
-        run: The run.
-        summary: Its summary.
-
-    Returns:
-        The pictures; none if no method can be paired.
-    """
+    """Draw each seed's error of baseline and method, joined: a panel for each suite."""
     others = [method for method in run.methods if method != run.baseline]
     pairs = [(m, s) for m in others for s in run.finished(m) if (run.baseline, s) in run.cells]
     return [_draw_pairs(run, summary, suite, pairs) for suite in run.suites] if pairs else []
@@ -559,14 +420,7 @@ def _draw_pairs(run: Run, summary: Summary, suite: str, pairs: list[tuple[str, i
 
 
 def draw_curves(run: Run) -> list[Picture]:
-    """Draw loss and errors against the epoch: thin lines the seeds, a thick line their mean.
-
-    Args:
-        run: The run.
-
-    Returns:
-        A picture for each curve that was logged.
-    """
+    """Draw loss and errors against the epoch: thin lines the seeds, a thick line their mean."""
     pictures = [_draw_curve(run, curve) for curve in CURVES]
     return [picture for picture in pictures if picture]
 
@@ -611,17 +465,8 @@ _STYLE: Any = {
 
 
 def draw_tuned(tuned: Tuned, kind: str) -> bytes:
-    """Draw the curve.
-
-    Settings with p other than 0.5 are single open markers, as they lie on no line.
-
-    Args:
-        tuned: What tuning showed.
-        kind: ``"png"`` or ``"svg"``.
-
-    Returns:
-        The file, the same bytes at each call.
-    """
+    """Draw the curve."""
+    # Settings with p other than 0.5 are single open markers, as they lie on no line.
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: errors in percent, differences in percentage points, p values to three decimals."""
+"""Read a run folder, and write numbers as people read them: errors in percent, differences in percentage points."""
 
 from __future__ import annotations
 
@@ -29,32 +29,12 @@ WORDS = {"no difference seen": "none seen"}
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage with two decimals, without the sign.
-
-    Args:
-        share: In [0, 1], or NaN.
-
-    Returns:
-        The number, or a dash for NaN.
-
-    >>> percent(0.0152)
-    '1.52'
-    """
+    """Write a share as a percentage with two decimals, without the sign."""
     return NONE if math.isnan(share) else f"{100 * share:.2f}"
 
 
 def points(difference: float) -> str:
-    """Write a difference of shares in percentage points, always signed.
-
-    Args:
-        difference: In [-1, 1], or NaN.
-
-    Returns:
-        The number, or a dash for NaN.
-
-    >>> points(-0.0021), points(0.0002), points(-0.00001)
-    ('-0.21', '+0.02', '0.00')
-    """
+    """Write a difference of shares in percentage points, always signed."""
     if math.isnan(difference):
         return NONE
     text = f"{100 * difference:+.2f}"
@@ -62,136 +42,56 @@ def points(difference: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """Write a p value to three decimals.
-
-    Args:
-        p: In [0, 1], or NaN.
-
-    Returns:
-        The number, ``"<0.001"``, or a dash for NaN.
-
-    >>> p_value(0.0625), p_value(1e-9)
-    ('0.062', '<0.001')
-    """
+    """Write a p value to three decimals."""
     if math.isnan(p):
         return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def times(ratio: float) -> str:
-    """Write a ratio of step times.
-
-    Args:
-        ratio: Above 0, or NaN.
-
-    Returns:
-        The number with two decimals, or a dash for NaN.
-    """
+    """Write a ratio of step times."""
     return NONE if math.isnan(ratio) else f"{ratio:.2f}"
 
 
 def severity(value: float) -> str:
-    """Write a severity as short as it is exact to four digits.
-
-    Args:
-        value: In the shift's own unit.
-
-    Returns:
-        The number.
-
-    >>> severity(8 / 255), severity(3.0)
-    ('0.03137', '3')
-    """
+    """Write a severity as short as it is exact to four digits."""
     return f"{value:.4g}"
 
 
 def fraction(radius: float) -> str:
-    """Write a radius as it is customary: two decimals where they are exact, else in whole grey levels of 255.
-
-    Args:
-        radius: In pixel units.
-
-    Returns:
-        ``"8/255"``, or the number to four digits.
-
-    >>> fraction(8 / 255), fraction(0.2)
-    ('8/255', '0.2')
-    """
+    """Write a radius as it is customary: two decimals where they are exact, else in whole grey levels of 255."""
     levels = round(255 * radius)
     in_levels = math.isclose(255 * radius, levels, abs_tol=1e-6) and not math.isclose(radius, round(radius, 2))
     return f"{levels}/255" if in_levels else severity(radius)
 
 
 def bounds(interval: Interval) -> str:
-    """Write an error's interval in percent.
-
-    Args:
-        interval: Of shares.
-
-    Returns:
-        ``"LOW to HIGH"``, or "" where there is none.
-    """
+    """Write an error's interval in percent."""
     return "" if math.isnan(interval.low) else f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def signed_bounds(interval: Interval) -> str:
-    """Write a difference's interval in percentage points.
-
-    Args:
-        interval: Of differences of shares.
-
-    Returns:
-        ``"LOW to HIGH"``, or "" where there is none.
-    """
+    """Write a difference's interval in percentage points."""
     return "" if math.isnan(interval.low) else f"{points(interval.low)} to {points(interval.high)}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """Write a count with its noun.
-
-    Args:
-        number: How many.
-        noun: In the singular.
-        plural: The plural, where it is more than an s.
-
-    Returns:
-        ``"1 seed"``, ``"5 seeds"``.
-    """
+    """Write a count with its noun."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def listing(names: list[str]) -> str:
-    """Join names as in a sentence.
-
-    Args:
-        names: At least one.
-
-    Returns:
-        ``"a, b and c"``.
-
-    >>> listing(["a", "b", "c"])
-    'a, b and c'
-    """
+    """Join names as in a sentence."""
     return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
 
 
 def brief(method: str) -> str:
-    """Write a method's name where there is little room: a variant's eps and place as they are, without their names.
-
-    Args:
-        method: As in the records.
-
-    Returns:
-        The name, shorter for a variant.
-
-    >>> brief("r@eps=0.3@where=both"), brief("fgsm")
-    ('r@0.3@both', 'fgsm')
-    """
+    """Write a method's name where there is little room: a variant's eps and place as they are, without their names."""
     return method.replace("@eps=", "@").replace("@where=", "@")
 
 
 MOST_CELLS = 1_000_000
-CURVES = ("lr", "loss", "train_error", "validation_error")
+CURVE_COLUMNS = ("lr", "loss", "train_error", "validation_error")
 
 
 @dataclass(frozen=True)
@@ -256,27 +156,11 @@ class Run:
         return tuple(dict.fromkeys(suite for suite, _, _ in self.keys))
 
     def finished(self, method: str) -> tuple[int, ...]:
-        """List a method's finished seeds.
-
-        Args:
-            method: Name of the method.
-
-        Returns:
-            The seeds, in the recipe's order.
-        """
+        """List a method's finished seeds."""
         return tuple(seed for seed in self.seeds if (method, seed) in self.cells)
 
     def wrong(self, method: str, seeds: tuple[int, ...], keys: tuple[Key, ...]) -> NDArray[np.bool_]:
-        """Stack a method's wrong answers.
-
-        Args:
-            method: Name of the method.
-            seeds: Finished seeds.
-            keys: Shifts and severities.
-
-        Returns:
-            Boolean array of shape [seeds, keys, n].
-        """
+        """Stack a method's wrong answers."""
         return np.array([[self.cells[method, seed].wrong[key] for key in keys] for seed in seeds])
 
 
@@ -352,11 +236,11 @@ def _read_cell(cells: Path, method: str, seed: int) -> Cell | None:
 
 def _read_curves(path: Path) -> dict[str, NDArray[np.float64]]:
     if not path.is_file():
-        return {name: np.empty(0) for name in CURVES}
+        return {name: np.empty(0) for name in CURVE_COLUMNS}
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     try:
-        return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in CURVES}
+        return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in CURVE_COLUMNS}
     except ValueError as error:
         raise InputError(
             f"{path} holds something that is not a number ({error}). Delete the cell and run again."
@@ -376,14 +260,7 @@ TITLES = {"train": "Training", "data_info": "Data"}
 
 
 def facts(run: Run) -> dict[str, list[tuple[str, str]]]:
-    """List the recipe, the machine and the hash of the records.
-
-    Args:
-        run: The run.
-
-    Returns:
-        For each heading the names and values. Sections of the recipe that are not known here are listed as well.
-    """
+    """List the recipe, the machine and the hash of the records."""
     recipe = {key: value for key, value in run.recipe.items() if key != "command"}
     sections = {key: recipe.pop(key) for key in TITLES if isinstance(recipe.get(key), dict)}
     cells = run.cells.values()

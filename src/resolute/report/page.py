@@ -1,4 +1,4 @@
-"""Fill a page of HTML that needs nothing else: no script, no font, no request."""
+"""Write report.html and report.md of a comparison, and its table for the terminal."""
 
 from __future__ import annotations
 
@@ -38,15 +38,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template.
-
-    Args:
-        template: Name of a file in the folder `TEMPLATES`.
-        **values: What the template names, all of it.
-
-    Returns:
-        The page. Text among the values is escaped.
-    """
+    """Fill a template."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -72,19 +64,12 @@ def render(template: str, **values: Any) -> str:
 
 
 def typeset(text: str) -> str:
-    """Set minus signs, and keep signs and their numbers on one line.
-
-    Args:
-        text: Text with hyphens for minus signs.
-
-    Returns:
-        The text as it is shown.
-    """
+    """Set minus signs, and keep signs and their numbers on one line."""
     text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
     return re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<] )|(?<=\bp [=<]) ", "\N{NO-BREAK SPACE}", text)
 
 
-COLOURS = {"better": "green", "worse": "red", "no difference seen": "dim"}
+VERDICT_COLOURS = {"better": "green", "worse": "red", "no difference seen": "dim"}
 
 
 def console_table(summary: Summary) -> RenderableType:
@@ -156,7 +141,7 @@ def _verdict(comparison: Comparison) -> Text:
     word = comparison.verdict
     if comparison.seeds == 1:
         return Text("one seed", "dim")
-    return Text(f"{WORDS.get(word, word)}, p {p_value(comparison.p_holm)}", COLOURS[word])
+    return Text(f"{WORDS.get(word, word)}, p {p_value(comparison.p_holm)}", VERDICT_COLOURS[word])
 
 
 def _steady(cost: Cost) -> bool:
@@ -203,17 +188,7 @@ def _markdown_cell(entry: Entry) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Keep text from the run from being read as Markdown or HTML.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        One line that is shown as it stands.
-
-    >>> print(escape("a|b <i>"))
-    a\|b &lt;i&gt;
-    """
+    r"""Keep text from the run from being read as Markdown or HTML."""
     for character, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, shown)
     return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in " ".join(text.split()))
@@ -242,15 +217,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render_html(run: Run, summary: Summary) -> str:
-    """Write the report as one HTML page that needs nothing else: no script, no font, no request.
-
-    Args:
-        run: The run.
-        summary: Its summary.
-
-    Returns:
-        The page. Text from the run is escaped.
-    """
+    """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     return render(
         "run.html",
         run=run,
@@ -265,15 +232,7 @@ def render_html(run: Run, summary: Summary) -> str:
 
 
 def render_markdown(run: Run, summary: Summary) -> str:
-    """Write the verdict, the table, its limits and its making as Markdown.
-
-    Args:
-        run: The run.
-        summary: Its summary.
-
-    Returns:
-        The page. Text from the run is escaped.
-    """
+    """Write the verdict, the table, its limits and its making as Markdown."""
     limits = "".join(f"- {escape(text)}\n" for text in summary.limits)
     made = "".join(
         f"\n### {title}\n\n" + "".join(f"- {escape(name)}: {escape(value)}\n" for name, value in pairs)

@@ -99,19 +99,7 @@ def sum_up(
     baseline: str = "base",
     stopped: str = "",
 ) -> Tuned:
-    """Compare each setting with the baseline.
-
-    Args:
-        method: The method that was tuned.
-        wrong: For the baseline and for each variant where it erred, bool [seeds, shifts, n]; variants have the
-            baseline's first seeds, or all.
-        settings: What each variant was trained with, in the order of the trials.
-        baseline: Name of the baseline.
-        stopped: Why no further setting was tried.
-
-    Returns:
-        Intervals, p values and the choice.
-    """
+    """Compare each setting with the baseline."""
     base = wrong[baseline]
     paired = {name: compare_paired(wrong[name], base[: len(wrong[name])]) for name in settings}
     finalists = [name for name in settings if len(wrong[name]) == len(base)]
@@ -141,14 +129,7 @@ def _error(wrong: NDArray[np.bool_]) -> Interval:
 
 
 def console_tuned(tuned: Tuned) -> RenderableType:
-    """Lay the settings out for a terminal: the curve as a table, a block for each place.
-
-    Args:
-        tuned: What tuning showed.
-
-    Returns:
-        A rich table.
-    """
+    """Lay the settings out for a terminal: the curve as a table, a block for each place."""
     from rich import box
     from rich.table import Table
 
@@ -179,14 +160,7 @@ def _span(interval: Interval) -> str:
 
 
 def markdown_tuned(tuned: Tuned) -> str:
-    """Write what was found as a page of Markdown.
-
-    Args:
-        tuned: What tuning showed.
-
-    Returns:
-        The page.
-    """
+    """Write what was found as a page of Markdown."""
     head = "| setting | seeds | error, % | interval | difference, points | p after Holm | verdict |"
     rows = [f"| {tuned.baseline} | {tuned.seeds} | {percent(tuned.base.mean)} | {bounds(tuned.base)} | | | |"]
     for each in sorted(tuned.tried, key=lambda each: (str(each.settings.where), each.settings.eps, each.settings.p)):

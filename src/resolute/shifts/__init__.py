@@ -26,29 +26,12 @@ TOP = 5
 
 
 def clean(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
-    """Leave the images as they are.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        One shift that does nothing.
-    """
+    """Leave the images as they are."""
     return [Shift("clean", "clean", 0.0, _same)]
 
 
 def top5(info: DataInfo) -> list[Shift]:
-    """Leave the images as they are and take an answer for right if the class is among the five highest logits.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        One shift that does nothing.
-
-    Raises:
-        InputError: If there are five classes or fewer, where no answer could be wrong.
-    """
+    """Leave the images as they are and take an answer for right if the class is among the five highest logits."""
     if info.classes <= TOP:
         raise InputError(
             f"top5 needs more than {TOP} classes, and {info.name} has {info.classes}: every answer would be right. "
@@ -73,10 +56,10 @@ SUITES: dict[str, Callable[[DataInfo], list[Shift]]] = {
     "cifar10-c": released.cifar10_c,
     "cifar100-c": released.cifar100_c,
     "imagenet-c": released.imagenet_c,
-    "fgsm": adversarial.fgsm,
-    "pgd": adversarial.pgd,
-    "attacks": adversarial.all_attacks,
-    "autoattack": adversarial.autoattack,
+    "fgsm": adversarial.fgsm_shifts,
+    "pgd": adversarial.pgd_shifts,
+    "attacks": adversarial.all_attack_shifts,
+    "autoattack": adversarial.autoattack_shifts,
 }
 
 

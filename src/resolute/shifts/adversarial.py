@@ -30,59 +30,29 @@ BLOCKS = (100, 20)
 """Images, small and large, that Square and AutoAttack look at together: the library draws for a batch as a whole."""
 
 
-def fgsm(info: DataInfo) -> list[Shift]:
-    """Attack by one gradient sign step at the radii that are customary for the data.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        One shift for each of ``info.radii``.
-    """
+def fgsm_shifts(info: DataInfo) -> list[Shift]:
+    """Attack by one gradient sign step at the radii that are customary for the data."""
     return _at_radii("fgsm", "fgsm", _fgsm, info)
 
 
-def pgd(info: DataInfo) -> list[Shift]:
-    """Attack by projected gradient steps within each pixel's radius: 50 steps, 2 random starts.
-
-    A step is 2.5 radii over the number of steps, so that every point of the ball can be reached (Madry et al. 2018).
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        One shift for each of ``info.radii``.
-    """
+def pgd_shifts(info: DataInfo) -> list[Shift]:
+    """Attack by projected gradient steps within each pixel's radius: 50 steps, 2 random starts."""
+    # A step is 2.5 radii over the number of steps, so that every point of the ball can be reached (Madry et al. 2018).
     return _at_radii("pgd", "pgd", _pgd, info)
 
 
-def all_attacks(info: DataInfo) -> list[Shift]:
-    """Attack with FGSM, PGD and the black-box Square (needs the extra ``attacks``).
-
-    Square draws for a batch as a whole. It is always given the same images together, the first 100 of the set, the
-    next 100 and so on (20 if a side has more than 64 pixels), with a seed from the first of them: the batch size does
-    not matter, and with fewer images only the last block changes.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        Three shifts for each of ``info.radii``.
-    """
+def all_attack_shifts(info: DataInfo) -> list[Shift]:
+    """Attack with FGSM, PGD and the black-box Square (needs the extra ``attacks``)."""
+    # Square draws for a batch as a whole. It is always given the same images together, the first 100 of the set, the
+    # next 100 and so on (20 if a side has more than 64 pixels), with a seed from the first of them: the batch size does
+    # not matter, and with fewer images only the last block changes.
     attacks.torchattacks()
     each = (("fgsm", _fgsm), ("pgd", _pgd), ("square", _square))
     return [shift for name, apply in each for shift in _at_radii("attacks", name, apply, info)]
 
 
-def autoattack(info: DataInfo) -> list[Shift]:
-    """Attack with AutoAttack's standard ensemble (needs the extra ``attacks``), in blocks as `all_attacks`' Square.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        One shift for each of ``info.radii``.
-    """
+def autoattack_shifts(info: DataInfo) -> list[Shift]:
+    """Attack with AutoAttack's standard ensemble (needs the extra ``attacks``), in blocks as `all_attacks`' Square."""
     attacks.torchattacks()
     return _at_radii("autoattack", "autoattack", _autoattack, info)
 

@@ -14,79 +14,32 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-BLOCK = 2**15
+AT_ONCE = 2**15
 """Numbers that are made at once, so that what lies between stays in the processor's cache."""
 
 
-def words(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draw words of 32 bits.
-
-    Args:
-        seeds: int64 [m], one for each image.
-        n: Words for each seed.
-        stream: Which of the independent sequences of a seed, from 0.
-
-    Returns:
-        int64 [m, n] in [0, 2**32).
-    """
+def draw_words(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
+    """Draw words of 32 bits."""
     return _in_blocks(seeds, n, lambda own, at: _words(own, at, stream).to(torch.int64))
 
 
 def uniform(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draw numbers that are uniform between 0 and 1.
-
-    Args:
-        seeds: int64 [m].
-        n: Numbers for each seed.
-        stream: As in `words`.
-
-    Returns:
-        float64 [m, n] above 0 and below 1.
-    """
+    """Draw numbers that are uniform between 0 and 1."""
     return _in_blocks(seeds, n, lambda own, at: _share(own, at, stream))
 
 
 def between(low: float, high: float, seeds: Tensor, stream: int = 0) -> Tensor:
-    """Draw one number a seed that is uniform between two bounds.
-
-    Args:
-        low: The lower bound.
-        high: The upper bound.
-        seeds: int64 [m].
-        stream: As in `words`.
-
-    Returns:
-        float64 [m].
-    """
+    """Draw one number a seed that is uniform between two bounds."""
     return low + (high - low) * uniform(seeds, 1, stream)[:, 0]
 
 
 def below(limit: int, seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draw whole numbers; each is as likely as the others to within limit / 2**32.
-
-    Args:
-        limit: How many there are, at most 2**31.
-        seeds: int64 [m].
-        n: Numbers for each seed.
-        stream: As in `words`.
-
-    Returns:
-        int64 [m, n] in 0..limit-1.
-    """
-    return (words(seeds, n, stream) * limit) >> 32
+    """Draw whole numbers; each is as likely as the others to within limit / 2**32."""
+    return (draw_words(seeds, n, stream) * limit) >> 32
 
 
 def normal(seeds: Tensor, n: int, stream: int = 0) -> Tensor:
-    """Draw standard normal numbers by Box and Muller's transform of hashed words.
-
-    Args:
-        seeds: int64 [m].
-        n: Numbers for each seed.
-        stream: As in `words`.
-
-    Returns:
-        float32 [m, n].
-    """
+    """Draw standard normal numbers by Box and Muller's transform of hashed words."""
 
     def transformed(own: Tensor, at: Tensor) -> Tensor:
         radius = _share(own, at, stream).log_().mul_(-2).sqrt_()
@@ -112,9 +65,9 @@ def _in_blocks(seeds: Tensor, n: int, make: Callable[[Tensor, Tensor], Tensor]) 
     positions = torch.arange(n, device=seeds.device)
     if seeds.device.type != "cpu":
         return make(seeds[:, None], positions)
-    wide = max(1, min(n, BLOCK))
+    wide = max(1, min(n, AT_ONCE))
     rows = [
         torch.cat([make(part[:, None], at) for at in positions.split(wide)], dim=1)
-        for part in seeds.split(BLOCK // wide)
+        for part in seeds.split(AT_ONCE // wide)
     ]
     return torch.cat(rows)

@@ -1,5 +1,6 @@
-"""Corruptions of the sensor: noise of four kinds, as ImageNet-C defines them.
+"""The corruptions of ImageNet-C and CIFAR-10-C (Hendrycks and Dietterich 2019), made anew from the seeds.
 
+The constants are those of the authors' make_imagenet_c.py and make_cifar_c.py. Frost is drawn, not photographed.
 x is float32 [n, C, H, W], whole multiples of 1/255; results may leave [0, 1].
 """
 
@@ -27,58 +28,22 @@ if TYPE_CHECKING:
 
 
 def gaussian_noise(x: Tensor, seeds: Tensor, std: float) -> Tensor:
-    """Add normal numbers.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        std: Their standard deviation, in pixel units.
-
-    Returns:
-        Like x.
-    """
+    """Add normal numbers."""
     return everyday.add(x, seeds, std=std)
 
 
 def speckle_noise(x: Tensor, seeds: Tensor, std: float) -> Tensor:
-    """Add normal numbers times the pixel.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        std: Their standard deviation, a share of the pixel.
-
-    Returns:
-        Like x.
-    """
+    """Add normal numbers times the pixel."""
     return x + x * (std * draws.normal(seeds, x[0].numel()).view_as(x))
 
 
 def shot_noise(x: Tensor, seeds: Tensor, light: float) -> Tensor:
-    """Count photons: Poisson numbers of mean x * light, divided by light.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        light: Photons of a white pixel.
-
-    Returns:
-        Like x.
-    """
+    """Count photons: Poisson numbers of mean x * light, divided by light."""
     return poisson(x, draws.uniform(seeds, x[0].numel()).view(x.shape), light) / light
 
 
 def poisson(x: Tensor, u: Tensor, light: float) -> Tensor:
-    """Invert the distribution function of Poisson numbers of mean x * light.
-
-    Args:
-        x: float32, whole multiples of 1/255.
-        u: float64 like x, in (0, 1).
-        light: Mean for x = 1.
-
-    Returns:
-        float32 like x: for each pixel the smallest k with P(K <= k) >= u.
-    """
+    """Invert the distribution function of Poisson numbers of mean x * light."""
     table, width = _distribution(light)
     level = (255 * x).round().to(torch.int64)
     found = torch.searchsorted(table.to(x.device), level + u)
@@ -95,62 +60,26 @@ def _distribution(light: float) -> tuple[Tensor, int]:
 
 
 def impulse_noise(x: Tensor, seeds: Tensor, amount: float) -> Tensor:
-    """Make a share of the values black or white, each as likely.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        amount: The share, of the values of all channels.
-
-    Returns:
-        Like x.
-    """
-    word = draws.words(seeds, x[0].numel()).view(x.shape)
+    """Make a share of the values black or white, each as likely."""
+    word = draws.draw_words(seeds, x[0].numel()).view(x.shape)
     return torch.where(word < amount * 2**32, (word & 1).to(x.dtype), x)
 
 
 def brightness(x: Tensor, seeds: Tensor, more: float) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Raise the value of hue, saturation and value, up to 1.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        more: What is added.
-
-    Returns:
-        Like x.
-    """
+    """Raise the value of hue, saturation and value, up to 1."""
     value = x.amax(1, keepdim=True)
     raised = (value + more).clamp(max=1)
     return torch.where(value > 0, x * (raised / value.clamp(min=1 / 255)), raised)
 
 
 def contrast(x: Tensor, seeds: Tensor, kept: float) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Draw every pixel towards the mean of its channel.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        kept: Share of the distance that is kept.
-
-    Returns:
-        Like x.
-    """
+    """Draw every pixel towards the mean of its channel."""
     mean = transforms.mean(x)
     return (x - mean) * kept + mean
 
 
 def saturate(x: Tensor, seeds: Tensor, line: tuple[float, float]) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Change the saturation of hue, saturation and value; grey pixels, whose hue is 0, turn red if it is raised.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        line: Factor of the saturation and what is added to it; the result is clipped to [0, 1].
-
-    Returns:
-        Like x.
-    """
+    """Change the saturation of hue, saturation and value; grey pixels, whose hue is 0, turn red if it is raised."""
     if x.shape[1] == 1:
         return x
     value = x.amax(1, keepdim=True)
@@ -162,47 +91,19 @@ def saturate(x: Tensor, seeds: Tensor, line: tuple[float, float]) -> Tensor:  # 
 
 
 def pixelate(x: Tensor, seeds: Tensor, kept: float) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Shrink and enlarge again, both with a box filter, as Pillow does.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        kept: Share of each side that is kept in between.
-
-    Returns:
-        Like x.
-    """
+    """Shrink and enlarge again, both with a box filter, as Pillow does."""
     height, width = x.shape[2:]
     small = transforms.box((255 * x).round().to(torch.int32), (max(1, int(height * kept)), max(1, int(width * kept))))
     return transforms.box(small, (height, width)) / 255
 
 
 def jpeg_compression(x: Tensor, seeds: Tensor, quality: int) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Encode as JPEG and decode.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        quality: 1 to 100.
-
-    Returns:
-        Like x.
-    """
+    """Encode as JPEG and decode."""
     return transforms.compress(x, quality)
 
 
 def elastic_transform(x: Tensor, seeds: Tensor, warp: tuple[float, float, float]) -> Tensor:
-    """Map a triangle to one whose corners are moved, then move every pixel by smoothed noise.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        warp: Size of the pixels' moves and standard deviation of their smoothing, and reach of the corners' moves,
-            all as shares of the shorter side.
-
-    Returns:
-        Like x.
-    """
+    """Map a triangle to one whose corners are moved, then move every pixel by smoothed noise."""
     height, width = x.shape[2:]
     side = min(height, width)
     size, sigma, reach = (share * side for share in warp)
@@ -212,7 +113,7 @@ def elastic_transform(x: Tensor, seeds: Tensor, warp: tuple[float, float, float]
     if size == 0:
         return x
     noise = 2 * draws.uniform(seeds, 2 * height * width, stream=1).view(-1, 2, height, width) - 1
-    moves = size * transforms.gaussian(noise.to(torch.float32), sigma, "reflect", truncate=3)
+    moves = size * transforms.smooth(noise.to(torch.float32), sigma, "reflect", truncate=3)
     return transforms.sample(x, rows + moves[:, 1], columns + moves[:, 0], "symmetric")
 
 
@@ -238,96 +139,39 @@ SLACK = 3e-4
 
 
 def gaussian_blur(x: Tensor, seeds: Tensor, sigma: float) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Blur by a Gaussian, the border repeated.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        sigma: Standard deviation in pixels.
-
-    Returns:
-        Like x.
-    """
-    return transforms.gaussian(x, sigma)
+    """Blur by a Gaussian, the border repeated."""
+    return transforms.smooth(x, sigma)
 
 
 def defocus_blur(x: Tensor, seeds: Tensor, lens: tuple[float, float]) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Blur by a disk.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        lens: Radius of the disk, and standard deviation that softens its edge, in pixels.
-
-    Returns:
-        Like x.
-    """
+    """Blur by a disk."""
     return transforms.correlate(x, transforms.disk(*lens))
 
 
 def motion_blur(x: Tensor, seeds: Tensor, line: tuple[int, float]) -> Tensor:
-    """Blur along a line whose angle is drawn for each image, uniform in plus or minus 45 degrees.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        line: Radius and standard deviation, in pixels.
-
-    Returns:
-        Like x, rounded to bytes as ImageMagick does.
-    """
+    """Blur along a line whose angle is drawn for each image, uniform in plus or minus 45 degrees."""
     return (255 * transforms.motion(x, *line, draws.between(-45, 45, seeds))).round() / 255
 
 
 def zoom_blur(x: Tensor, seeds: Tensor, factors: Sequence[float]) -> Tensor:  # noqa: ARG001 nothing is drawn
-    """Average the image with itself at several enlargements.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n]; nothing is drawn.
-        factors: The enlargements.
-
-    Returns:
-        Like x.
-    """
-    return transforms.zoom_blur(x, factors)
+    """Average the image with itself at several enlargements."""
+    return transforms.average_zooms(x, factors)
 
 
 def glass_blur(x: Tensor, seeds: Tensor, glass: tuple[float, int, int]) -> Tensor:
-    """Blur, swap pixels with near ones, and blur again.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        glass: Standard deviation of the blur in pixels; reach of a swap; how often all pixels are swapped.
-
-    Returns:
-        Like x.
-    """
+    """Blur, swap pixels with near ones, and blur again."""
     sigma, reach, rounds = glass
-    blurred = (255 * transforms.gaussian(x, sigma) + SLACK).floor() / 255
+    blurred = (255 * transforms.smooth(x, sigma) + SLACK).floor() / 255
     order = shuffled(seeds, x.shape[2], x.shape[3], reach, rounds)
     mixed = blurred.flatten(2).gather(2, order[:, None].expand(-1, x.shape[1], -1)).view_as(x)
-    return transforms.gaussian(mixed, sigma)
+    return transforms.smooth(mixed, sigma)
 
 
 def shuffled(seeds: Tensor, height: int, width: int, reach: int, rounds: int) -> Tensor:
-    """Swap each pixel with one drawn from -reach to reach - 1 rows and columns away, the last pixel first.
-
-    The swaps stand in a row, but those of pixels far apart do not touch each other. Pixel (h, w) has its turn at time
-    (width - w) + (2 reach + 1) (height - h): every pixel that it might meet keeps its place before or after it, and
-    all of one time are swapped at once, in all images.
-
-    Args:
-        seeds: int64 [n].
-        height: Rows.
-        width: Columns.
-        reach: In pixels.
-        rounds: How often it is done.
-
-    Returns:
-        int64 [n, height * width]: where each pixel comes from.
-    """
+    """Swap each pixel with one drawn from -reach to reach - 1 rows and columns away, the last pixel first."""
+    # The swaps stand in a row, but those of pixels far apart do not touch each other. Pixel (h, w) has its turn at time
+    # (width - w) + (2 reach + 1) (height - h): every pixel that it might meet keeps its place before or after it, and
+    # all of one time are swapped at once, in all images.
     at, lengths = _schedule(height, width, reach)
     at = at.to(seeds.device)
     drawn = draws.below((2 * reach) ** 2, seeds, rounds * len(at)).view(len(seeds), rounds, len(at))
@@ -353,7 +197,7 @@ def _schedule(height: int, width: int, reach: int) -> tuple[Tensor, list[int]]:
 
 WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
-GREY = (0.2989, 0.587, 0.114)
+_GREY = (0.2989, 0.587, 0.114)
 LOW, HIGH = 50, 150
 """Canny's thresholds."""
 FAR = 20.0
@@ -366,23 +210,13 @@ EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 
 
 def spatter(x: Tensor, seeds: Tensor, drops: tuple[float, float, float, float, float, bool]) -> Tensor:
-    """Add drops.
-
-    Args:
-        x: float32 [n, C, H, W], whole multiples of 1/255.
-        seeds: int64 [n].
-        drops: Mean, standard deviation and smoothing of the noise that becomes drops, the threshold below which there
-            is none, how much they cover (for mud, the smoothing of their edge), and whether they are mud.
-
-    Returns:
-        Like x.
-    """
+    """Add drops."""
     mean, std, smoothing, threshold, last, mud = drops
     height, width = x.shape[2:]
     liquid = mean + std * draws.normal(seeds, height * width).view(-1, 1, height, width)
-    liquid = transforms.gaussian(liquid, smoothing)
+    liquid = transforms.smooth(liquid, smoothing)
     if mud:
-        cover = transforms.gaussian((liquid > threshold).to(torch.float32), last)
+        cover = transforms.smooth((liquid > threshold).to(torch.float32), last)
         cover = torch.where(cover < 0.8, torch.zeros_like(cover), cover)
         return x * (1 - cover) + cover * _colour(MUD, x)
     liquid = torch.where(liquid < threshold, torch.zeros_like(liquid), liquid)
@@ -393,19 +227,12 @@ def spatter(x: Tensor, seeds: Tensor, drops: tuple[float, float, float, float, f
 
 
 def _colour(colour: tuple[float, float, float], x: Tensor) -> Tensor:
-    shown = colour if x.shape[1] == 3 else (sum(g * c for g, c in zip(GREY, colour, strict=True)),)
+    shown = colour if x.shape[1] == 3 else (sum(g * c for g, c in zip(_GREY, colour, strict=True)),)
     return torch.tensor(shown, device=x.device)[:, None, None]
 
 
 def relief(layer: Tensor) -> Tensor:
-    """Shade drops as if light came from one corner.
-
-    Args:
-        layer: float32 [n, 1, H, W], bytes.
-
-    Returns:
-        Like layer.
-    """
+    """Shade drops as if light came from one corner."""
     distance = distances(edges(layer)).clamp(max=FAR)
     kernel = torch.tensor(EMBOSS, dtype=torch.float32)
     shade = equalised((_box(distance) + 1e-5).floor())
@@ -418,14 +245,7 @@ def _box(x: Tensor) -> Tensor:
 
 
 def edges(layer: Tensor) -> Tensor:
-    """Find Canny's edges.
-
-    Args:
-        layer: float32 [n, 1, H, W], bytes.
-
-    Returns:
-        bool like layer.
-    """
+    """Find Canny's edges."""
     padded = F.pad(layer, (1, 1, 1, 1), mode="replicate")
     down = padded[:, :, :, :-2] + 2 * padded[:, :, :, 1:-1] + padded[:, :, :, 2:]
     right = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
@@ -457,14 +277,7 @@ def edges(layer: Tensor) -> Tensor:
 
 
 def distances(zero: Tensor) -> Tensor:
-    """Measure the way to the nearest marked pixel by straight, diagonal and knight's moves, up to `FAR`.
-
-    Args:
-        zero: bool [n, 1, H, W].
-
-    Returns:
-        float32 like zero.
-    """
+    """Measure the way to the nearest marked pixel by straight, diagonal and knight's moves, up to `FAR`."""
     way = torch.where(zero, 0.0, FAR)
     while True:
         shorter = way
@@ -484,14 +297,7 @@ def _moved(x: Tensor, down: int, right: int, outside: float) -> Tensor:
 
 
 def equalised(x: Tensor) -> Tensor:
-    """Spread the levels of each image so that each is as frequent, as OpenCV's ``equalizeHist`` does.
-
-    Args:
-        x: float32 [n, 1, H, W], bytes.
-
-    Returns:
-        Like x.
-    """
+    """Spread the levels of each image so that each is as frequent, as OpenCV's ``equalizeHist`` does."""
     level = x.flatten(1).to(torch.int64)
     counts = torch.zeros(len(x), 256, dtype=torch.int64, device=x.device)
     counts.scatter_add_(1, level, torch.ones_like(level))
@@ -513,16 +319,7 @@ LEVEL, RELIEF = (0.48, 0.81), (0.06, 0.14)
 
 
 def fog(x: Tensor, seeds: Tensor, density: tuple[float, float]) -> Tensor:
-    """Add a plasma fractal and darken, so that the brightest pixel keeps its value.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        density: Amount of fog, and how quickly its details fade.
-
-    Returns:
-        Like x.
-    """
+    """Add a plasma fractal and darken, so that the brightest pixel keeps its value."""
     amount, decay = density
     high = x.amax((1, 2, 3), keepdim=True)
     cloud = plasma(seeds, max(x.shape[2:]), decay)[:, None, : x.shape[2], : x.shape[3]]
@@ -530,16 +327,7 @@ def fog(x: Tensor, seeds: Tensor, density: tuple[float, float]) -> Tensor:
 
 
 def plasma(seeds: Tensor, side: int, decay: float) -> Tensor:
-    """Draw a plasma fractal for each image by the diamond-square algorithm, its edges joined.
-
-    Args:
-        seeds: int64 [n].
-        side: Pixels that are needed; the next power of two is drawn.
-        decay: The noise of each scale over that of the next finer one.
-
-    Returns:
-        float32 [n, size, size] from 0 to 1.
-    """
+    """Draw a plasma fractal for each image by the diamond-square algorithm, its edges joined."""
     size = 1 << max(side - 1, 1).bit_length()
     numbers = 2 * draws.uniform(seeds, size * size - 1) - 1
     heights = numbers.new_zeros(len(seeds), size, size)
@@ -566,17 +354,7 @@ def plasma(seeds: Tensor, side: int, decay: float) -> Tensor:
 
 
 def snow(x: Tensor, seeds: Tensor, fall: tuple[float, float, float, float, int, float, float]) -> Tensor:
-    """Whiten, and add flakes that fall in a direction drawn for each image.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        fall: Mean and standard deviation of the noise that becomes flakes, its enlargement, the threshold below which
-            there is no flake, radius and standard deviation of the motion blur, and how much of the image is kept.
-
-    Returns:
-        Like x.
-    """
+    """Whiten, and add flakes that fall in a direction drawn for each image."""
     mean, std, zoom, threshold, radius, sigma, kept = fall
     height, width = x.shape[2:]
     flakes = mean + std * draws.normal(seeds, height * width).view(-1, 1, height, width)
@@ -591,16 +369,7 @@ def snow(x: Tensor, seeds: Tensor, fall: tuple[float, float, float, float, int, 
 
 
 def frost(x: Tensor, seeds: Tensor, blend: tuple[float, float]) -> Tensor:
-    """Blend with frost. The released sets use five photographs; here crystals are drawn for each image.
-
-    Args:
-        x: float32 [n, C, H, W].
-        seeds: int64 [n].
-        blend: Weights of the image and of the frost.
-
-    Returns:
-        Like x.
-    """
+    """Blend with frost. The released sets use five photographs; here crystals are drawn for each image."""
     ice = crystals(seeds, x.shape[2], x.shape[3])
     if x.shape[1] == 3:
         ice = ice * torch.tensor(ICE, device=x.device)[:, None, None]
@@ -608,16 +377,7 @@ def frost(x: Tensor, seeds: Tensor, blend: tuple[float, float]) -> Tensor:
 
 
 def crystals(seeds: Tensor, height: int, width: int) -> Tensor:
-    """Draw veins of all scales: (1 - |noise|) squared is bright along the lines where smooth noise is zero.
-
-    Args:
-        seeds: int64 [n].
-        height: Pixels.
-        width: Pixels.
-
-    Returns:
-        float32 [n, 1, height, width] in [0, 1]; mean and deviation of each image are drawn from `LEVEL` and `RELIEF`.
-    """
+    """Draw veins of all scales: (1 - |noise|) squared is bright along the lines where smooth noise is zero."""
     total = torch.zeros(len(seeds), 1, height, width, device=seeds.device)
     cells = 4
     while 2 * cells <= max(height, width, 8):
@@ -747,26 +507,12 @@ HELD_OUT: dict[str, Corruption] = {
 
 
 def corruptions(info: DataInfo) -> list[Shift]:
-    """Corrupt as ImageNet-C or CIFAR-10-C does, by the size of the images: 15 corruptions.
-
-    Args:
-        info: Description of the data set. Images of up to 64 pixels a side take CIFAR's constants.
-
-    Returns:
-        Five severities of each.
-    """
+    """Corrupt as ImageNet-C or CIFAR-10-C does, by the size of the images: 15 corruptions."""
     return _listed("corruptions", CORRUPTIONS, info)
 
 
 def held_out(info: DataInfo) -> list[Shift]:
-    """Corrupt by the four that ImageNet-C keeps for choosing settings.
-
-    Args:
-        info: Description of the data set. Images of one channel have no saturation.
-
-    Returns:
-        Five severities of each.
-    """
+    """Corrupt by the four that ImageNet-C keeps for choosing settings."""
     return _listed("corruptions-held-out", HELD_OUT, info)
 
 
@@ -781,16 +527,6 @@ def _listed(suite: str, table: dict[str, Corruption], info: DataInfo) -> list[Sh
 
 
 def degrade(x: Tensor, seeds: Tensor, *, change: Callable[[Tensor, Tensor, Any], Tensor], constant: Any) -> Tensor:
-    """Corrupt images of bytes to images of bytes, what is left over cut off as the authors' files have it.
-
-    Args:
-        x: float32 [n, C, H, W] in [0, 1].
-        seeds: int64 [n].
-        change: The corruption.
-        constant: Its strength.
-
-    Returns:
-        Like x, whole multiples of 1/255.
-    """
+    """Corrupt images of bytes to images of bytes, what is left over cut off as the authors' files have it."""
     changed = change((255 * x).round() / 255, seeds, constant).clamp(0, 1)
     return (255 * changed + SLACK).floor() / 255

@@ -1,4 +1,4 @@
-"""The files that the authors released: CIFAR-10-C, CIFAR-100-C and ImageNet-C, read beside the clean test images."""
+"""Corruptions as released: CIFAR-10-C, CIFAR-100-C and ImageNet-C beside the clean test images, and their mCE."""
 
 from __future__ import annotations
 
@@ -77,22 +77,14 @@ RELEASES: dict[str, Release] = {
 
 
 def released(name: str, root: str | Path | None = None) -> list[Shift]:
-    """List the shifts of a released set; nothing is read before a shift is used.
-
-    Args:
-        name: A key of `RELEASES`.
-        root: The folder that holds the set's folder; see `resolute.data.data_root`.
-
-    Returns:
-        Five severities of the 15 corruptions.
-    """
+    """List the shifts of a released set; nothing is read before a shift is used."""
     return [
         Shift(
             name,
             corruption,
             float(severity),
             lambda _model, x, _y, _seeds: x,
-            functools.partial(load, name, corruption, severity, root),
+            functools.partial(load_released, name, corruption, severity, root),
         )
         for corruption in CORRUPTIONS
         for severity in SEVERITIES
@@ -100,57 +92,22 @@ def released(name: str, root: str | Path | None = None) -> list[Shift]:
 
 
 def cifar10_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
-    """Show the released CIFAR-10-C in place of the test images of CIFAR-10.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        Five severities of the 15 corruptions.
-    """
+    """Show the released CIFAR-10-C in place of the test images of CIFAR-10."""
     return released("cifar10-c")
 
 
 def cifar100_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
-    """Show the released CIFAR-100-C in place of the test images of CIFAR-100.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        Five severities of the 15 corruptions.
-    """
+    """Show the released CIFAR-100-C in place of the test images of CIFAR-100."""
     return released("cifar100-c")
 
 
 def imagenet_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
-    """Show the released ImageNet-C in place of the validation images of ImageNet.
-
-    Args:
-        info: Description of the data set.
-
-    Returns:
-        Five severities of the 15 corruptions.
-    """
+    """Show the released ImageNet-C in place of the validation images of ImageNet."""
     return released("imagenet-c")
 
 
-def load(name: str, corruption: str, severity: int, root: str | Path | None, images: Images) -> Images:
-    """Read one corruption at one severity, in the order of the clean images.
-
-    Args:
-        name: A key of `RELEASES`.
-        corruption: One of the corruptions' names.
-        severity: 1 to 5.
-        root: As in `released`.
-        images: The clean test images, in the order of their files.
-
-    Returns:
-        As many images with the same labels.
-
-    Raises:
-        InputError: If the set is not there, or its labels are not those of the clean images.
-    """
+def load_released(name: str, corruption: str, severity: int, root: str | Path | None, images: Images) -> Images:
+    """Read one corruption at one severity, in the order of the clean images."""
     release = RELEASES[name]
     folder = data_root(root) / release.folder
     place = f"{folder}/{release.example}"
@@ -214,20 +171,7 @@ class CorruptionErrors:
 
 
 def corruption_errors(records: Iterable[Record], suite: str, *, alexnet: bool) -> CorruptionErrors:
-    """Sum up the records of one trained network.
-
-    Args:
-        records: Of one network: all severities of the 15 corruptions, and the clean images if they were shown.
-        suite: ``"corruptions"``, ``"imagenet-c"``, ``"cifar10-c"``, ...
-        alexnet: Whether to divide by AlexNet's errors. They are of ImageNet: for CIFAR the field reports the plain
-            mean, and mCE means nothing there.
-
-    Returns:
-        The figures.
-
-    Raises:
-        InputError: If a corruption or a severity of the suite is missing, or there twice.
-    """
+    """Sum up the records of one trained network."""
     records = list(records)
     clean = [record.error for record in records if record.suite == "clean"]
     errors: dict[str, dict[float, float]] = {name: {} for name in ALEXNET}
@@ -248,20 +192,7 @@ def corruption_errors(records: Iterable[Record], suite: str, *, alexnet: bool) -
 
 
 def from_means(by_corruption: Mapping[str, float], clean: float, *, alexnet: bool) -> CorruptionErrors:
-    """Sum up errors that are already means over the severities.
-
-    Args:
-        by_corruption: For each of the 15 corruptions its mean error, in [0, 1].
-        clean: Error on clean images, or NaN.
-        alexnet: As in `corruption_errors`.
-
-    Returns:
-        The figures.
-
-    Examples:
-        >>> from_means(ALEXNET, ALEXNET_CLEAN, alexnet=True).mce
-        1.0
-    """
+    """Sum up errors that are already means over the severities."""
     count = len(ALEXNET)
     mce = relative = math.nan
     if alexnet:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from resolute.data import Images
+    from resolute.data.dataset import Images
     from resolute.run_folder import Key
 
 PART = {"cpu": 2**20}
@@ -58,14 +58,7 @@ class Shift:
 
 
 def drawn(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
-    """Make what a `Shift` applies from a change that looks at neither network nor labels.
-
-    Args:
-        change: ``(x, seeds) -> x'`` for float32 [n, C, H, W] in [0, 1]; each image for itself.
-
-    Returns:
-        ``(model, x, y, seeds) -> x'`` of the dtype of x, clipped to [0, 1], in parts of bounded memory.
-    """
+    """Make what a `Shift` applies from a change that looks at neither network nor labels."""
     return functools.partial(_apply, change=change)
 
 
@@ -77,7 +70,7 @@ def _apply(
     *,
     change: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    check(x, seeds)
+    check_batch(x, seeds)
     size = max(1, PART.get(x.device.type, 2**26) // x[0].numel())
     with torch.no_grad():
         out = torch.empty_like(x)
@@ -90,16 +83,8 @@ def _apply(
         return out
 
 
-def check(x: Tensor, seeds: Tensor) -> None:
-    """Refuse what is no batch of images.
-
-    Args:
-        x: Wanted is float [n, 1 or 3, H, W] in [0, 1].
-        seeds: Wanted is int64 [n].
-
-    Raises:
-        InputError: If it is something else.
-    """
+def check_batch(x: Tensor, seeds: Tensor) -> None:
+    """Refuse what is no batch of images."""
     what = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
     if x.ndim != 4 or x.shape[1] not in {1, 3}:
         hint = ": move the channels with x.movedim(-1, 1)" if x.ndim == 4 and x.shape[-1] in {1, 3} else ""

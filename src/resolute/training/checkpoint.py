@@ -21,18 +21,10 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.pt"
 
 
-def save(
+def save_state(
     out: Path, identity: str, state: dict[str, Any], log: list[Epoch], within: dict[str, Any] | None = None
 ) -> None:
-    """Write the checkpoint and ``train.csv``, each atomically.
-
-    Args:
-        out: Folder of the run.
-        identity: What a run must agree in to go on from this checkpoint.
-        state: State dicts of network, optimizer and average.
-        log: The epochs so far.
-        within: Where the next epoch is, if it has begun.
-    """
+    """Write the checkpoint and ``train.csv``, each atomically."""
     rows = [dataclasses.asdict(row) for row in log]
     buffer = io.BytesIO()
     torch.save({"identity": identity, "state": state, "log": rows, "within": within}, buffer)
@@ -44,22 +36,10 @@ def save(
     write_atomic(out / CHECKPOINT, buffer.getvalue())
 
 
-def load(
+def load_state(
     out: Path, identity: str, device: torch.device
 ) -> tuple[dict[str, Any], list[Epoch], dict[str, Any] | None] | None:
-    """Read the checkpoint of a run that was interrupted, by torch's safe unpickler only.
-
-    Args:
-        out: Folder of the run.
-        identity: What the checkpoint must agree in.
-        device: Where its tensors go.
-
-    Returns:
-        State dicts, epochs and place in the next one as given to `save`; None if there is no checkpoint.
-
-    Raises:
-        InputError: If the checkpoint is of another run, or is none.
-    """
+    """Read the checkpoint of a run that was interrupted, by torch's safe unpickler only."""
     path = out / CHECKPOINT
     if not path.exists():
         return None
@@ -77,26 +57,14 @@ def load(
 
 
 def tensorboard(out: Path) -> Any:
-    """Open a TensorBoard log.
-
-    Args:
-        out: Folder of the run.
-
-    Returns:
-        A ``torch.utils.tensorboard.SummaryWriter``.
-    """
+    """Open a TensorBoard log."""
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(out / "tensorboard"))
 
 
 def add_row(writer: Any, row: Epoch) -> None:
-    """Log one epoch to TensorBoard.
-
-    Args:
-        writer: As returned by `tensorboard`.
-        row: The epoch.
-    """
+    """Log one epoch to TensorBoard."""
     for name, value in dataclasses.asdict(row).items():
         if name != "epoch" and value is not None:
             writer.add_scalar(name, value, row.epoch)

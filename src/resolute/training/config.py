@@ -1,4 +1,4 @@
-"""How a network is trained, and the row that each epoch leaves."""
+"""How a network is trained, its optimizer, and the row that each epoch leaves."""
 
 from __future__ import annotations
 
@@ -191,16 +191,7 @@ _RMSPROP_MEMORY = 0.9
 
 
 def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimizer of a configuration.
-
-    Args:
-        config: Its ``optimizer``, ``lr``, ``momentum``, ``nesterov``, ``weight_decay`` and ``damping``.
-        parameters: What it trains.
-
-    Returns:
-        ``torch.optim.SGD``, ``torch.optim.Adam`` with momentum as its first beta, or timm's ``RMSpropTF``, which
-        divides by sqrt(mean + damping) with a mean that starts at 1, as TensorFlow does.
-    """
+    """Make the optimizer of a configuration."""
     lr, decay = config.lr, config.weight_decay
     if config.optimizer == "adam":
         betas = (config.momentum, 0.999)

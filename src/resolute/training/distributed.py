@@ -1,4 +1,4 @@
-"""Fully sharded training (FSDP2): each process keeps a part of every weight, its gradient and its momentum."""
+"""Training by several processes: how they are launched (torchrun, srun, our own), and FSDP2."""
 
 from __future__ import annotations
 
@@ -36,22 +36,9 @@ UNIT = 2**20
 
 
 def shard(model: nn.Module, device: torch.device, world: int) -> nn.Module:
-    """Shard a network in place over all processes.
-
-    A block becomes a unit of its own, whose weights are whole only while it computes, when it holds `UNIT` weights that
-    are in no smaller unit.
-
-    Args:
-        model: The network, the same in each process, on its device.
-        device: That device.
-        world: Number of processes.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: If the network changes its own weights as training goes on.
-    """
+    """Shard a network in place over all processes."""
+    # A block becomes a unit of its own, whose weights are whole only while it computes, when it holds `UNIT` weights
+    # that are in no smaller unit.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -65,14 +52,7 @@ def shard(model: nn.Module, device: torch.device, world: int) -> nn.Module:
 
 
 def units(model: nn.Module) -> list[nn.Module]:
-    """Choose the blocks of a network that are gathered by themselves, inner ones first.
-
-    Args:
-        model: The network.
-
-    Returns:
-        Some of its modules, without itself: those with children and a forward of their own.
-    """
+    """Choose the blocks of a network that are gathered by themselves, inner ones first."""
     found: list[nn.Module] = []
     taken: set[nn.Parameter] = set()
 
@@ -100,11 +80,7 @@ class WholeModel:
     model: nn.Module
 
     def state_dict(self) -> dict[str, Any]:
-        """Gather the state; buffers, BatchNorm's statistics say, are those of process 0, as under DDP.
-
-        Returns:
-            As of the network before it was sharded.
-        """
+        """Gather the state; buffers, BatchNorm's statistics say, are those of process 0, as under DDP."""
         from torch import distributed
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
@@ -113,11 +89,7 @@ class WholeModel:
         return get_model_state_dict(self.model, options=_whole())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take each process's part of a state.
-
-        Args:
-            state: As from `state_dict`, the same in each process.
-        """
+        """Take each process's part of a state."""
         from torch.distributed.checkpoint.state_dict import set_model_state_dict
 
         set_model_state_dict(self.model, state, options=_whole())
@@ -136,21 +108,13 @@ class WholeOptimizer:
     optimizer: torch.optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """Gather the state.
-
-        Returns:
-            ``{"state": by name, "param_groups": with names}``.
-        """
+        """Gather the state."""
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
         return get_optimizer_state_dict(self.model, self.optimizer, options=_whole())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take each process's part of a state.
-
-        Args:
-            state: As from `state_dict`, the same in each process.
-        """
+        """Take each process's part of a state."""
         from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
 
         set_optimizer_state_dict(self.model, self.optimizer, state, options=_whole())
@@ -163,39 +127,17 @@ def _whole() -> Any:
 
 
 def joins(config: TrainConfig) -> bool:
-    """Say whether this process is one of several that something outside has started, to train one network together.
-
-    Args:
-        config: How many devices and machines train it; with one each, processes that were started together go their
-            own ways.
-
-    Returns:
-        True if it is.
-    """
+    """Say whether this process is one of several that something outside has started, to train one network together."""
     return config.devices * config.nodes > 1 and _started() > 1
 
 
 def rank(config: TrainConfig) -> int:
-    """Say which of the processes that train together this is.
-
-    Args:
-        config: As in `joins`.
-
-    Returns:
-        Its number; 0 where nothing outside has started several.
-    """
+    """Say which of the processes that train together this is."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) if joins(config) else 0
 
 
 def check_alone(config: TrainConfig) -> None:
-    """Refuse to train one network several times over, in processes that were meant to share it.
-
-    Args:
-        config: As in `joins`.
-
-    Raises:
-        InputError: If several processes were started, and one device is to train.
-    """
+    """Refuse to train one network several times over, in processes that were meant to share it."""
     if _started() > 1 and not joins(config):
         raise InputError(
             f"{_started()} processes were started, and each would train the whole network: say --devices N, which is "
@@ -204,17 +146,7 @@ def check_alone(config: TrainConfig) -> None:
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Make what knows devices, precision and the other processes.
-
-    Args:
-        config: Device, devices, nodes, strategy and precision.
-
-    Returns:
-        Lightning's Fabric, not launched yet.
-
-    Raises:
-        InputError: If other processes were started than the settings speak of.
-    """
+    """Make what knows devices, precision and the other processes."""
     with _without_metrics():
         from lightning_fabric import Fabric
 
@@ -241,20 +173,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
 
 
 def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Module) -> dict[str, Any]:
-    """Call a function in each process that trains, and wait.
-
-    Args:
-        config: Of `make_fabric`.
-        fit: Called with the process's Fabric and ``model``.
-        model: The network; a process that is started here has a copy of its own.
-
-    Returns:
-        What it gave: in this process, or in the first of those that are started here.
-
-    Raises:
-        InputError: If a process is killed, or has too little memory; from `make_fabric`.
-        ProcessRaisedException: If one ends by another error.
-    """
+    """Call a function in each process that trains, and wait."""
     fabric = make_fabric(config)
     if joins(config):
         atexit.register(_leave)

@@ -91,14 +91,7 @@ class Trainee:
     whole: nn.Module | None
 
     def parts(self, *, done: bool) -> dict[str, Any]:
-        """Name everything that has a state beyond (seed, epoch); where the network is sharded, each process must ask.
-
-        Args:
-            done: Whether the last epoch is over, after which nobody asks for the optimizer's.
-
-        Returns:
-            Objects with ``state_dict`` and ``load_state_dict``.
-        """
+        """Name all that has a state beyond (seed, epoch); where the network is sharded, each process must call this."""
         if self.whole is not None:
             parts: dict[str, Any] = {"model": WholeModel(self.model)}
             return parts if done else parts | {"optimizer": WholeOptimizer(self.model, self.optimizer)}
@@ -144,22 +137,7 @@ def run_epoch(
     on_step: Callable[[float], None] | None,
     pause: Callable[[Moment], None],
 ) -> Epoch:
-    """Train for one epoch, or for the rest of one.
-
-    Args:
-        trainee: The network, which is changed.
-        job: What it is trained on, and how.
-        epoch: Which epoch, from 0.
-        begun: Where it was left; None for its begin.
-        on_step: Called after each step with the epochs done so far.
-        pause: Called between two steps; it may raise.
-
-    Returns:
-        The epoch's row.
-
-    Raises:
-        DivergedError: If the loss is no longer finite.
-    """
+    """Train for one epoch, or for the rest of one."""
     fabric, config = trainee.fabric, job.config
     rank, world = fabric.global_rank, fabric.world_size
     _seed(trainee, signs.key(job.seed, "epoch", epoch, 0 if config.global_noise else rank), begun)
@@ -197,28 +175,12 @@ def run_epoch(
 
 
 def generator_state(device: torch.device) -> Tensor:
-    """Read the state of the generator that noise is drawn from.
-
-    Args:
-        device: Where the network is.
-
-    Returns:
-        uint8, on the CPU.
-    """
+    """Read the state of the generator that noise is drawn from."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def check_finite(loss: float, job: Job, epoch: int) -> None:
-    """Refuse to go on with a loss that is no number.
-
-    Args:
-        loss: The loss.
-        job: What is trained.
-        epoch: Which epoch, from 0.
-
-    Raises:
-        DivergedError: If it is NaN or infinite.
-    """
+    """Refuse to go on with a loss that is no number."""
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss became {loss} in epoch {epoch + 1} ({job.method.name}, lr {job.config.lr:.3g}). Lower lr, add "
@@ -237,14 +199,7 @@ def _seed(trainee: Trainee, seed: int, begun: Moment | None) -> None:
 
 
 def memory_format(config: TrainConfig) -> torch.memory_format:
-    """Say how weights and images lie in memory.
-
-    Args:
-        config: Whether channels come last.
-
-    Returns:
-        torch's name of it.
-    """
+    """Say how weights and images lie in memory."""
     return torch.channels_last if config.channels_last else torch.preserve_format
 
 
@@ -279,12 +234,7 @@ def _validation_error(trainee: Trainee, images: Images) -> float:
 
 
 def update_statistics(trainee: Trainee, job: Job) -> None:
-    """Estimate BatchNorm's statistics on a copy without noise, so that the network keeps its own.
-
-    Args:
-        trainee: The network, which is changed.
-        job: What it was trained on.
-    """
+    """Estimate BatchNorm's statistics on a copy without noise, so that the network keeps its own."""
     from torch.optim.swa_utils import update_bn
 
     fabric, epoch = trainee.fabric, job.config.epochs
@@ -351,7 +301,7 @@ def train(
         True
     """
     config = config or TrainConfig()
-    method = methods.find(method) if isinstance(method, str) else method
+    method = methods.find_method(method) if isinstance(method, str) else method
     job = Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
     told = on_step if config.devices == 1 else None
     with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -428,12 +378,12 @@ def _save(trainee: Trainee, job: Job, log: list[Epoch], moment: Moment | None) -
     parts = trainee.parts(done=len(log) == job.config.epochs)
     state = {name: part.state_dict() for name, part in parts.items()}
     if fabric.is_global_zero:
-        files.save(job.out, job.identity, state, log, within)
+        files.save_state(job.out, job.identity, state, log, within)
 
 
 def _resume(trainee: Trainee, job: Job) -> tuple[list[Epoch], Moment | None]:
     fabric = trainee.fabric
-    stored = files.load(job.out, job.identity, fabric.device) if job.out else None
+    stored = files.load_state(job.out, job.identity, fabric.device) if job.out else None
     seen = torch.tensor([1.0 + len(stored[1]) if stored else 0.0], device=fabric.device)
     if float(fabric.all_reduce(seen.clone())) != float(seen):
         raise InputError(f"not every machine sees the same checkpoint in {job.out}: put it on a disk that all share.")

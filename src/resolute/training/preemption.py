@@ -25,17 +25,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def held(*, forward: bool = False) -> Iterator[Callable[[], bool]]:
-    """Hold SIGINT and SIGTERM back, and raise the first one again at the end, as it was handled before.
-
-    A second signal, or ``GRACE`` seconds, end the holding at once. In another thread than the main one nothing is held
-    back, since Python handles signals there alone.
-
-    Args:
-        forward: Pass the signals on to the processes that this one has started.
-
-    Yields:
-        A function that says whether a signal came.
-    """
+    """Hold SIGINT and SIGTERM back, and raise the first one again at the end, as it was handled before."""
+    # A second signal, or ``GRACE`` seconds, end the holding at once. In another thread than the main one nothing is
+    # held back, since Python handles signals there alone.
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -24,14 +24,7 @@ _PLAIN = {Tensor, nn.Parameter}
 
 
 def unobserved(x: Tensor) -> bool:
-    """Tell whether an operation on a tensor would run at once, as it stands.
-
-    Args:
-        x: Any tensor.
-
-    Returns:
-        True if x is an ordinary tensor that nobody traces, transforms or watches.
-    """
+    """Tell whether an operation on a tensor would run at once, as it stands."""
     # These are asked at each call, often with cold caches: C functions alone, three times as fast as their wrappers.
     if torch.compiler.is_compiling() or type(x) not in _PLAIN:
         return False
@@ -39,35 +32,14 @@ def unobserved(x: Tensor) -> bool:
 
 
 def serves(x: Tensor) -> bool:
-    """Tell whether `multiply` can work on a tensor, here and now.
-
-    Args:
-        x: Any tensor.
-
-    Returns:
-        True if x is `unobserved`, strided, and on a CPU or a CUDA device.
-    """
+    """Tell whether `multiply` can work on a tensor, here and now."""
     return unobserved(x) and (x.is_cpu or x.is_cuda) and x.layout is torch.strided
 
 
 def multiply(
     src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool, start: int = 0
 ) -> Tensor:
-    """Do what `reference.product` does, in one pass where there is a kernel.
-
-    Args:
-        src: What is multiplied, of the shape and dtype of ``ref``.
-        ref: What the signs belong to; `serves` holds for it.
-        seed: int64, 0-d, on the device of ``ref``.
-        eps: Strength.
-        level: Probability of the sign +1, times 2**16.
-        slope: Factor of ``src`` where ``ref`` is not above 0.
-        inplace: Write into ``src``.
-        start: Position of the first element, a multiple of 1024.
-
-    Returns:
-        ``src`` or a new tensor with the memory format of ``ref``.
-    """
+    """Do what `reference.product` does, in one pass where there is a kernel."""
     out = torch.empty_like(ref, device="meta") if inplace else torch.empty_like(ref)
     stride = out.stride()
     dense_ref = _laid_out(ref, stride)

@@ -34,18 +34,7 @@ _ARGUMENTS = (
 def multiply(
     src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
 ) -> None:
-    """Run the kernel on tensors that lie in memory in the same way, without gaps.
-
-    Args:
-        src: What is multiplied.
-        ref: What the signs belong to.
-        out: Where the product goes; it may be ``src``.
-        seed: int64, 0-d.
-        eps: Strength.
-        level: Probability of the sign +1, times 2**16.
-        slope: Factor of ``src`` where ``ref`` is not above 0.
-        start: Position of the first element, a multiple of 1024.
-    """
+    """Run the kernel on tensors that lie in memory in the same way, without gaps."""
     threads = torch.get_num_threads()
     getattr(library(), DTYPES[ref.dtype])(
         src.data_ptr(), ref.data_ptr(), out.data_ptr(), ref.numel(), start, seed.data_ptr(), eps, slope, level, threads
@@ -54,14 +43,7 @@ def multiply(
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Load the kernel, building it if this machine has not built it before.
-
-    Returns:
-        The library, or None where it can't be built.
-
-    Warns:
-        RuntimeWarning: Once, if there is no build, with the reason.
-    """
+    """Load the kernel, building it if this machine has not built it before."""
     try:
         loaded = ctypes.CDLL(str(_built()))
     except (OSError, subprocess.CalledProcessError) as error:

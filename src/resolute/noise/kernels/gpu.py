@@ -15,18 +15,7 @@ DTYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
 def multiply(
     src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
 ) -> None:
-    """Run the kernel on tensors that lie in memory in the same way, without gaps.
-
-    Args:
-        src: What is multiplied.
-        ref: What the signs belong to.
-        out: Where the product goes; it may be ``src``.
-        seed: int64, 0-d, on the device of the others.
-        eps: Strength.
-        level: Probability of the sign +1, times 2**16.
-        slope: Factor of ``src`` where ``ref`` is not above 0.
-        start: Position of the first element, a multiple of 1024.
-    """
+    """Run the kernel on tensors that lie in memory in the same way, without gaps."""
     n = ref.numel()
     with torch.cuda.device(ref.device) if ref.is_cuda else contextlib.nullcontext():
         _multiply[(triton.cdiv(n, 1024),)](

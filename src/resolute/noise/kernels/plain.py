@@ -22,18 +22,7 @@ _ROWS = torch.arange(_LANES, dtype=torch.int32).view(-1, 1)
 def multiply(
     src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
 ) -> None:
-    """Run the kernel on tensors that lie in memory in the same way, without gaps.
-
-    Args:
-        src: What is multiplied, float32.
-        ref: What the signs belong to.
-        out: Where the product goes; it may be ``src``.
-        seed: int64, 0-d.
-        eps: Strength.
-        level: Probability of the sign +1, times 2**16.
-        slope: Factor of ``src`` where ``ref`` is not above 0.
-        start: Position of the first element, a multiple of 1024.
-    """
+    """Run the kernel on tensors that lie in memory in the same way, without gaps."""
     n, less, key = ref.numel(), int(np.float32(-eps).view(np.int32)), int(seed)
     flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
     for begin in range(0, n, _PIECE):
