@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolute.data.digits import INFO, load_digits
 from resolute.data.encoded import load_encoded
 from resolute.data.folder import open_folder
 from resolute.data.imagenet import AUGMENT, RADIUS, load_imagenet
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from resolute.data.info import Images
 
 DATASETS: dict[str, Callable[[Path, str], Images]] = {
-    "digits": load_digits,
     **{name: loader(published) for name, published in PUBLISHED.items()},
     "imagenet": load_imagenet,
 }
@@ -49,7 +47,7 @@ def customs(name: str) -> tuple[Augment, float]:
         raise InputError(unknown("data set", name, DATASETS))
     if name == "imagenet":
         return AUGMENT, RADIUS
-    info = INFO if name == "digits" else PUBLISHED[name].info
+    info = PUBLISHED[name].info
     return info.augment, info.radius
 
 
