@@ -389,7 +389,7 @@ def header(*sizes: int, kind: int = 8) -> bytes:
     return struct.pack(f">{1 + len(sizes)}i", 256 * kind + len(sizes), *sizes)
 
 
-ONE = header(1, 28, 28) + bytes(784), header(1) + b"1"
+ONE = header(1, 28, 28) + bytes(784), header(1) + b"\x01"
 
 
 @pytest.mark.parametrize(

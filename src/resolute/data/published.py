@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -287,7 +287,7 @@ def _whole_idx(path: Path, dimensions: int, scratch: str) -> str:
         whole = Path(scratch, path.stem)
         try:
             with gzip.open(path) as packed:
-                whole.write_bytes(read_stream(packed, MOST_IDX, path.name))
+                whole.write_bytes(read_stream(cast("IO[bytes]", packed), MOST_IDX, path.name))
         except (gzip.BadGzipFile, EOFError, ValueError, zlib.error) as error:
             raise _refused(path, error) from error
     with whole.open("rb") as file:
