@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resolute import records
+from resolute import run_folder
 
 
 def alternate(passes: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 2) -> dict[str, list[float]]:
@@ -124,4 +124,4 @@ def write(path: Path | None, rows: list[dict[str, Any]]) -> None:
     """
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"environment": records.environment(), "results": rows}, indent=1) + "\n")
+        path.write_text(json.dumps({"environment": run_folder.environment(), "results": rows}, indent=1) + "\n")

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
 from resolute import models
-from resolute.curvature import Hessian, cross_entropy, eigenvalues
+from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # it imports what uses torch.jit.script

@@ -26,11 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from resolute import records
-from resolute.data import Augment, Images, batches, epoch_order, training_batches
-from resolute.data.encoded import stream
-from resolute.data.folder import open_folder
-from resolute.data.info import photographs
+from resolute import run_folder
+from resolute.data.augment import Augment
+from resolute.data.dataset import Images, batches, epoch_order, photographs, training_batches
+from resolute.data.folders import open_folder, stream
 from resolute.data.parquet import open_parquet, parquet_files
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def main() -> None:
     for row in results:
         print(json.dumps(row))
     if args.out:
-        text = json.dumps({"environment": records.environment(), "results": results}, indent=1)
+        text = json.dumps({"environment": run_folder.environment(), "results": results}, indent=1)
         args.out.write_text(text + "\n")
 
 

@@ -26,14 +26,16 @@ import torch
 from clock import peak_bytes, synchronize, write
 
 from resolute import data, methods, models
-from resolute.models import objective
-from resolute.training import TrainConfig
-from resolute.training.optimizer import make_optimizer
+from resolute.models.loss import loss as loss_of
+from resolute.models.loss import network, tell_progress
+from resolute.training.config import TrainConfig, make_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+    from resolute.data import dataset
 
 
 class Pair(NamedTuple):
@@ -52,7 +54,7 @@ def parse(text: str, batch: int) -> Pair:
     return Pair(model, where, int(size) if size else None, int(own) if own else batch)
 
 
-def one_batch(pair: Pair, args: argparse.Namespace) -> tuple[data.DataInfo, Tensor, Tensor]:
+def one_batch(pair: Pair, args: argparse.Namespace) -> tuple[dataset.DataInfo, Tensor, Tensor]:
     split = "train" if pair.data in data.DATASETS else args.split
     images = data.load(pair.data, args.data_dir, split, pair.size)
     index = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: pair.batch]
@@ -107,17 +109,17 @@ def stepper(
 ) -> Callable[[], float]:
     """Prepare a method's own copy of the network; what is returned makes one step and tells the loss before it."""
     net = method.prepare(copy.deepcopy(model), settings).to(args.device).train()
-    optimizer_name = "adam" if hasattr(objective.network(net), "per_image_loss") else "sgd"
+    optimizer_name = "adam" if hasattr(network(net), "per_image_loss") else "sgd"
     lr = args.lr / 10 if optimizer_name == "adam" else args.lr
     config = TrainConfig(lr=lr, optimizer=optimizer_name, weight_decay=0.0)
     optimizer = make_optimizer(config, net.parameters())
 
     def step() -> float:
-        objective.tell_progress(net, 0.0)
+        tell_progress(net, 0.0)
         with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.bf16):
             x, y = method.perturb_batch(net, *batch, settings)
             outputs = net(x)
-        loss = objective.loss(net, x, y, outputs)
+        loss = loss_of(net, x, y, outputs)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute import perturb, robustify
+from resolute.noise.perturb import perturb
+from resolute.noise.robustify import robustify
 
 Run = Callable[[Tensor], Tensor]
 

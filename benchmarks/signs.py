@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray  # noqa: TC002
 from scipy import stats as laws
 
-from resolute import signs
+from resolute.noise import signs
 
 CHUNK = 2**22
 LAGS = (1, 2, 3, 31, 32, 33, 64, 1023, 1024, 1025, 32768)

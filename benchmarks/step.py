@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute import attacks, models, robustify
+from resolute import attacks, models
 from resolute.errors import InputError
-from resolute.surgery import attach
+from resolute.noise.robustify import attach, robustify
 
 RADIUS = 8 / 255
 Craft = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -31,10 +31,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from resolute import counter, data, records
-from resolute.suites import Shift, disturbances, everyday
-from resolute.suites.corruptions import CORRUPTIONS, HELD_OUT, degrade
-from resolute.suites.shift import drawn
+from resolute import data, run_folder
+from resolute.data import dataset
+from resolute.noise import signs
+from resolute.shifts import everyday
+from resolute.shifts.imagenet_c import CORRUPTIONS, HELD_OUT, degrade
+from resolute.shifts.shift import Shift, drawn
 
 BILINEAR = v2.InterpolationMode.BILINEAR
 NUMBERS = 2**22
@@ -45,7 +47,7 @@ Theirs = Callable[[Image.Image], Any]
 def torchvision(name: str, severity: float, side: int) -> Theirs:
     """What users of torchvision write for the same disturbance."""
     still: dict[str, Any] = {"degrees": 0, "interpolation": BILINEAR}
-    cut = side - disturbances.pixels(severity, side) if 0 < severity < 1 else side
+    cut = side - everyday.pixels(severity, side) if 0 < severity < 1 else side
     five, resize = v2.FiveCrop(cut), v2.Resize([side, side])
     ready = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     table: dict[str, Callable[[], Theirs]] = {  # only the one that is asked for is made
@@ -100,10 +102,10 @@ def package(folder: str | None) -> Callable[[str], Theirs] | None:
     return lambda name: lambda image: np.uint8(getattr(theirs, name)(image, 3))
 
 
-def cases(info: data.DataInfo, given: Callable[[str], Theirs] | None) -> list[tuple[str, Shift, Theirs | None]]:
+def cases(info: dataset.DataInfo, given: Callable[[str], Theirs] | None) -> list[tuple[str, Shift, Theirs | None]]:
     """Each function with its competitor, at the middle severity; corruptions at ImageNet-C's third on both sides."""
     found: list[tuple[str, Shift, Theirs | None]] = []
-    for suite in (disturbances.disturbances(info), everyday.everyday(info)):
+    for suite in (everyday.disturbances(info), everyday.everyday(info)):
         side = info.shape[1]
         found += [(shift.suite, shift, torchvision(shift.name, shift.severity, side)) for shift in suite[1::3]]
     for name, entry in (CORRUPTIONS | HELD_OUT).items():
@@ -116,10 +118,10 @@ def cases(info: data.DataInfo, given: Callable[[str], Theirs] | None) -> list[tu
 
 
 def compare(
-    images: data.Images, args: argparse.Namespace, given: Callable[[str], Theirs] | None
+    images: dataset.Images, args: argparse.Namespace, given: Callable[[str], Theirs] | None
 ) -> list[dict[str, Any]]:
     """Time both sides in turns. Ours meet every image once; theirs, image by image, as many as the time allows."""
-    seeds = counter.fold(0, torch.arange(len(images))).to(args.device)
+    seeds = signs.fold(0, torch.arange(len(images))).to(args.device)
     bytes_ = images.x.to(args.device)
     few = [Image.fromarray(x.permute(1, 2, 0).numpy()) for x in images.x[: args.alone]]
     batch = max(1, NUMBERS // images.x[0].numel())
@@ -177,13 +179,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     given, results, summary = package(args.package), [], []
-    stamp = {"environment": records.environment(), "arguments": vars(args) | {"out": None}}
+    stamp = {"environment": run_folder.environment(), "arguments": vars(args) | {"out": None}}
     stamp["arguments"] |= {"data": Path(args.data).name, "small_data": Path(args.small_data or args.data).name}
     stamp["arguments"] |= {"package": bool(args.package)}
     for path, side, count in ((args.small_data or args.data, 32, args.small), (args.data, 224, args.large)):
         loaded = data.load(path, split="train+validation", size=side)
         index = torch.arange(count) % len(loaded)
-        images = data.Images(loaded.info, loaded.x[index], loaded.y[index], loaded.split)
+        images = dataset.Images(loaded.info, loaded.x[index], loaded.y[index], loaded.split)
         rows = compare(images, args, given)
         results += rows
         summary.append(summed(rows))

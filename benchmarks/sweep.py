@@ -25,8 +25,11 @@ import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from resolute import places, records, robustify, sites, unreached
+from resolute import run_folder
 from resolute.errors import InputError
+from resolute.noise.robustify import robustify
+from resolute.noise.sites import Found, find, functional, sites
+from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +69,7 @@ def look(name: str, build: Callable[[str], tuple[nn.Module, Shape]], done: dict[
         warnings.simplefilter("ignore")
         model, shape = build(name)
         found = matched(model)
-        functions = places.functional(model, found)
+        functions = functional(model, found)
         row = {"family": type(model).__module__, "hidden": len(found), "functions": functions}
         classes = type(model), frozenset(map(type, model.modules()))
         if classes in done and not functions:
@@ -80,10 +83,10 @@ def look(name: str, build: Callable[[str], tuple[nn.Module, Shape]], done: dict[
     return {**row, "run": name, "unreached": [described(call) for call in calls]}
 
 
-def matched(model: nn.Module) -> places.Found:
+def matched(model: nn.Module) -> Found:
     try:
-        assert len(sites(model)) == len(places.find(model, "hidden"))
-        return places.find(model, "hidden")
+        assert len(sites(model)) == len(find(model, "hidden"))
+        return find(model, "hidden")
     except InputError:
         return {}
 
@@ -216,7 +219,7 @@ def main() -> None:
         print(library, json.dumps(results[library]["summary"], indent=1), flush=True)
     if args.out:
         args.out.parent.mkdir(exist_ok=True)
-        args.out.write_text(written({"environment": records.environment(), "results": results}))
+        args.out.write_text(written({"environment": run_folder.environment(), "results": results}))
     return None
 
 

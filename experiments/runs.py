@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resolute.records import read_json, read_records
+from resolute.run_folder import read_json, read_records
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from resolute.records import environment, write_json
+from resolute.run_folder import environment, write_json
 from resolute.stats import wilson
 
 if TYPE_CHECKING:

@@ -16,12 +16,15 @@ from typing import Any
 
 import torch
 
-from resolute import counter, models, stats, train
-from resolute.curvature import Hessian, cross_entropy, eigenvalues, trace
-from resolute.data import Images, batches, epoch_order, load
+from resolute import models, stats
+from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues, trace
+from resolute.data import load
+from resolute.data.dataset import Images, batches, epoch_order
 from resolute.methods import Settings
-from resolute.records import environment, write_json
-from resolute.training import TrainConfig
+from resolute.noise import signs
+from resolute.run_folder import environment, write_json
+from resolute.training.config import TrainConfig
+from resolute.training.loop import train
 
 
 def measure(model: torch.nn.Module, images: Images, n: int) -> dict[str, float]:
@@ -35,7 +38,7 @@ def measure(model: torch.nn.Module, images: Images, n: int) -> dict[str, float]:
 
 def cell(images: Images, method: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     info = images.info
-    torch.manual_seed(counter.key(seed, "weights"))
+    torch.manual_seed(signs.key(seed, "weights"))
     model = models.build(options.model, classes=info.classes, shape=info.shape, mean=info.mean, std=info.std)
     rows: list[dict[str, Any]] = []
 

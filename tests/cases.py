@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from resolute.data import Augment, DataInfo, Images
+from resolute.data.augment import Augment
+from resolute.data.dataset import DataInfo, Images
+from resolute.experiment.recipe import Recipe
 from resolute.models.layers import Normalize
-from resolute.recipes import Recipe
-from resolute.training import TrainConfig
+from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -47,16 +47,15 @@ from bombs import (
     write,
     zip_bomb,
 )
-from resolute.assessment import from_name
 from resolute.data import load, published
-from resolute.data.decoded import recall
-from resolute.data.info import photographs
-from resolute.data.pixels import decode
+from resolute.data.dataset import photographs
+from resolute.data.decode import decode, recall
+from resolute.evaluation.networks import from_name
 from resolute.models import checkpoint
-from resolute.records import read_bits, read_json, read_records
-from resolute.report import load_run
-from resolute.training import log
-from resolute.untrusted import read_array
+from resolute.report.numbers import load_run
+from resolute.run_folder import read_bits, read_json, read_records
+from resolute.safe_io import read_array
+from resolute.training import checkpoint as log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,16 +19,16 @@ import torch
 from PIL import Image
 
 from resolute import models
-from resolute.assessment import from_name
 from resolute.data import published
-from resolute.data.info import photographs
+from resolute.data.dataset import photographs
+from resolute.data.decode import decode, peek
 from resolute.data.parquet import open_parquet
-from resolute.data.pixels import decode, peek
+from resolute.evaluation.networks import from_name
 from resolute.models import checkpoint
-from resolute.records import Record, read_bits, read_records, write_bits, write_records
-from resolute.report import load_run
-from resolute.training import log
-from resolute.untrusted import read_array
+from resolute.report.numbers import load_run
+from resolute.run_folder import Record, read_bits, read_records, write_bits, write_records
+from resolute.safe_io import read_array
+from resolute.training import checkpoint as log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

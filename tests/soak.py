@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from resolute import comparison
+from resolute.experiment import grid
 
 KILLED = runpy.run_path(str(Path(__file__).with_name("comparison") / "killed.py"))
 WARM = 3
@@ -53,7 +53,7 @@ def main(minutes: float, folder: Path) -> int:
     seen: list[dict[str, float]] = []
     while time.monotonic() < end or len(seen) <= 2 * WARM:
         own, theirs = folder / "own", folder / "killed"
-        comparison.compare(KILLED["RECIPE"], own)
+        grid.compare(KILLED["RECIPE"], own)
         kills += killed_again_and_again(theirs, rng)
         expected = expected or KILLED["outcome"](own)
         same = KILLED["outcome"](own) == expected == KILLED["outcome"](theirs)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from networks import NETWORKS
-from resolute import kernels
-from resolute.kernels import cpu
-from resolute.op import perturb
-from resolute.surgery import robustify, set_eps
+from resolute.noise import kernels
+from resolute.noise.kernels import cpu
+from resolute.noise.perturb import perturb
+from resolute.noise.robustify import robustify, set_eps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

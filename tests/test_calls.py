@@ -11,7 +11,7 @@ import torch.nn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.calls import ACTIVATIONS, called
+from resolute.noise.sites import ACTIVATIONS, called
 
 
 def helper(x: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute import controls, perturb
+from resolute.noise import baselines
+from resolute.noise.perturb import perturb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
 NOISES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "r": perturb,
-    "gaussian": controls.gaussian,
-    "additive": controls.additive,
-    "dropout": controls.dropout,
+    "gaussian": baselines.gaussian,
+    "additive": baselines.additive,
+    "dropout": baselines.dropout,
 }
 
 
@@ -59,7 +60,7 @@ def test_noise_is_drawn_for_each_element() -> None:
 
 def test_the_gradient_of_additive_noise_is_that_of_the_identity() -> None:
     x = torch.randn(5, 6, requires_grad=True)
-    controls.additive(x, 0.5).sum().backward()
+    baselines.additive(x, 0.5).sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, torch.ones(5, 6))
 

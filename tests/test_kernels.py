@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from op.samples import LAYOUTS
-from resolute import kernels, signs
-from resolute.kernels import cpu, plain, reference
-from resolute.op import perturb
+from resolute.noise import kernels, signs
+from resolute.noise.kernels import cpu, plain, reference
+from resolute.noise.perturb import perturb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def triton_kernel(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Load the Triton kernel anew with its interpreter on."""
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    spec = importlib.util.find_spec("resolute.kernels.gpu")
+    spec = importlib.util.find_spec("resolute.noise.kernels.gpu")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -118,7 +118,7 @@ def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(dtype: str, level: in
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from resolute.kernels import gpu
+    from resolute.noise.kernels import gpu
 
     constants = {"level": level, "rectify": rectify, "wide": tl.float64 if dtype == "fp64" else tl.float32}
     scalars = {"seed": "*i64", "n": "i64", "start": "i64", "eps": "fp64", "slope": "fp64"}
@@ -245,7 +245,7 @@ def test_a_build_is_made_once_and_kept(fresh: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the maps of the process")
 def test_there_is_one_pool_of_threads() -> None:
     script = (
-        "import torch, pathlib; from resolute.kernels import cpu; cpu.library();"
+        "import torch, pathlib; from resolute.noise.kernels import cpu; cpu.library();"
         "lines = pathlib.Path('/proc/self/maps').read_text().splitlines();"
         "print(len({l.split()[-1] for l in lines if 'omp' in l.rpartition('/')[2] and '.so' in l}))"
     )

@@ -7,8 +7,8 @@ import os
 import platform
 from pathlib import Path
 
-from resolute import machine
-from resolute.machine import environment
+from resolute import run_folder
+from resolute.run_folder import environment
 
 
 def test_environment_is_json_and_names_versions_but_not_the_machine_or_its_user() -> None:
@@ -24,4 +24,4 @@ def test_environment_is_json_and_names_versions_but_not_the_machine_or_its_user(
 
 
 def test_a_package_that_is_not_installed_is_said_to_be_so() -> None:
-    assert machine._version("no-such-package") == "not installed"
+    assert run_folder._version("no-such-package") == "not installed"

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
-from resolute import attacks, methods, robustify, sites
+from resolute import attacks, methods
 from resolute.errors import InputError
 from resolute.methods import METHODS, Method, Settings
+from resolute.noise.robustify import robustify
+from resolute.noise.sites import sites
 
 NAMES = [*METHODS, "r+fgsm", "fgsm+dropout"]
 NOISES = ["r", "gaussian", "additive", "dropout"]

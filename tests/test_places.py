@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from resolute.errors import InputError
-from resolute.places import find, functional, is_rectifier, sites
+from resolute.noise.sites import find, functional, is_rectifier, sites
 
 if TYPE_CHECKING:
-    from resolute.places import Where
+    from resolute.noise.sites import Where
 
 
 class Act(nn.Module):

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
-from resolute import is_robust, perturb, robustify, unrobustify
 from resolute.errors import InputError
-from resolute.records import Record, read_bits, read_records, write_bits, write_records
+from resolute.noise.perturb import perturb
+from resolute.noise.robustify import is_robust, robustify, unrobustify
+from resolute.run_folder import Record, read_bits, read_records, write_bits, write_records
 from resolute.stats import holm, wilson
 
 few = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from resolute.errors import InputError
-from resolute.records import (
+from resolute.run_folder import (
     Record,
     cell_name,
     read_bits,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resolute.records import Key
+    from resolute.run_folder import Key
 
 CLEAN = Record("digits", "lenet", "base", 3, "clean", "clean", 0.0, correct=355, n=360)
 NOISY = Record("/data/ü images", "wrn-16-2", "r", 0, "noise", "gaussian-noise", 0.1, correct=0, n=1)

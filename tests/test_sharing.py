@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import Timeout
 
-from resolute.sharing import go_through, locked
+from resolute.run_folder import go_through, locked
 
 if TYPE_CHECKING:
     from pathlib import Path

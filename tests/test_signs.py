@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from resolute import perturb, robustify, signs
+from resolute.noise import signs
+from resolute.noise.perturb import perturb
+from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

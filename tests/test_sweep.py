@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from resolute.errors import InputError
-from resolute.places import find, functional
-from resolute.surgery import robustify, set_eps
-from resolute.tracing import unreached
+from resolute.noise.robustify import robustify, set_eps
+from resolute.noise.sites import find, functional
+from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
     from collections.abc import Callable

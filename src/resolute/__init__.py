@@ -6,30 +6,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resolute import attacks, data, methods, models, recipes, suites
-    from resolute.comparison import compare
+    from resolute import attacks, data, methods, models, shifts
     from resolute.evaluation import evaluate
-    from resolute.op import Perturb, perturb
-    from resolute.places import Site, sites
-    from resolute.surgery import is_robust, robustify, set_eps, unrobustify
-    from resolute.tracing import Unreached, unreached
+    from resolute.experiment import recipes
+    from resolute.experiment.grid import compare
+    from resolute.noise.perturb import Perturb, perturb
+    from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
+    from resolute.noise.sites import Site, sites
+    from resolute.noise.unreached import Unreached, unreached
     from resolute.training import train
 
 _HOME = {
-    "perturb": "op", "Perturb": "op",
-    "robustify": "surgery", "unrobustify": "surgery", "is_robust": "surgery", "set_eps": "surgery",
-    "sites": "places", "Site": "places", "unreached": "tracing", "Unreached": "tracing",
-    "train": "training", "evaluate": "evaluation", "compare": "comparison",
+    "perturb": "noise.perturb", "Perturb": "noise.perturb",
+    "robustify": "noise.robustify", "unrobustify": "noise.robustify",
+    "is_robust": "noise.robustify", "set_eps": "noise.robustify",
+    "sites": "noise.sites", "Site": "noise.sites",
+    "unreached": "noise.unreached", "Unreached": "noise.unreached",
+    "train": "training", "evaluate": "evaluation", "compare": "experiment.grid",
 }  # fmt: skip
 
 __all__ = [
     "Perturb", "Site", "Unreached", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models",
-    "perturb", "recipes", "robustify", "set_eps", "sites", "suites", "train", "unreached", "unrobustify",
+    "perturb", "recipes", "robustify", "set_eps", "shifts", "sites", "train", "unreached", "unrobustify",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for, so that `resolute --help` need not wait for torch."""
+    if name == "recipes":
+        return importlib.import_module("resolute.experiment.recipes")
     if name in _HOME:
         return getattr(importlib.import_module(f"resolute.{_HOME[name]}"), name)
     if name in __all__:

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from resolute import attacks
-from resolute.controls import additive, dropout, gaussian
 from resolute.errors import InputError, unknown
-from resolute.op import check
-from resolute.surgery import attach, robustify
+from resolute.noise.baselines import additive, dropout, gaussian
+from resolute.noise.perturb import check
+from resolute.noise.robustify import attach, robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolute.places import Where
+    from resolute.noise.sites import Where
 
 PGD_STEPS = 7
 """As in Madry et al. (2018) on CIFAR-10: radius 8/255, steps of 2/255."""

@@ -10,10 +10,11 @@ import torch
 
 from cases import tiny_images, tiny_info, tiny_network
 from resolute import evaluation
-from resolute.assessment import Plan, Subject, assess, default_folder, device, run
 from resolute.errors import InputError
-from resolute.report.judged import load_judged
-from resolute.report.judged_page import write_judged
+from resolute.evaluation.networks import Subject
+from resolute.experiment import evaluation as run
+from resolute.experiment.evaluation import Plan, assess, default_folder, device
+from resolute.report.evaluation import load_judged, write_judged
 from resolute.stats import mcnemar_clustered, wilson
 
 if TYPE_CHECKING:

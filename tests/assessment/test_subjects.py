@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from cases import as_float, tiny_images, tiny_info
 from resolute import models
-from resolute.assessment import from_checkpoint, from_factory, from_name
 from resolute.errors import InputError
+from resolute.evaluation.networks import from_checkpoint, from_factory, from_name
 from resolute.models import checkpoint
 
 if TYPE_CHECKING:

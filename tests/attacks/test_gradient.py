@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import robustify
-from resolute.attacks import fgsm, gradient, input_gradient, parse_radius, pgd
+from resolute import attacks
+from resolute.attacks import fgsm, input_gradient, parse_radius, pgd
 from resolute.errors import InputError
+from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +128,7 @@ def test_the_best_of_several_starts_is_kept_for_each_image() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_starts_fill_the_ball(norm: Literal["linf", "l2"]) -> None:
     x = torch.full((4000, 1, 2, 2), 0.5)
-    start = gradient._BALLS[norm].start(x, 0.1)
+    start = attacks._BALLS[norm].start(x, 0.1)
     size = start.flatten(1).norm(dim=1) if norm == "l2" else start.flatten(1).abs().amax(1)
     share = (size / 0.1) ** 4
     assert share.max() <= 1 + 1e-5

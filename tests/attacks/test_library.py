@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import suites
 from resolute.attacks import autoattack, square
 from resolute.errors import InputError
+from resolute.shifts import find_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,4 +47,4 @@ def test_wrong_images_are_left_as_they_are() -> None:
 def test_without_the_library_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchattacks", None)
     with pytest.raises(InputError, match=r"pip install 'resolute\[attacks\]'"):
-        suites.find(["attacks"], tiny_info())
+        find_shifts(["attacks"], tiny_info())

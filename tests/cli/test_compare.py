@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resolute import comparison, recipes
-from resolute.data import Augment
+from resolute.data.augment import Augment
+from resolute.experiment import grid, recipes
+from resolute.experiment.recipe import Recipe
 from resolute.methods import Settings
-from resolute.recipes import Recipe
-from resolute.training import TrainConfig
+from resolute.paper import sources
+from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen
     def see(recipe: Recipe, out: Path, *, jobs: int, on: str, command: str) -> NoReturn:
         raise Seen(recipe, out, command, jobs, on)
 
-    monkeypatch.setattr(comparison, "compare", see)
+    monkeypatch.setattr(grid, "compare", see)
 
     def call(*arguments: object) -> Seen:
         with pytest.raises(Seen) as caught:
@@ -45,7 +46,7 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen
 def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> None:
     seen = asked()
     assert seen.recipe == recipes.digits()
-    assert seen.out == comparison.default_folder(recipes.digits())
+    assert seen.out == grid.default_folder(recipes.digits())
     assert seen.command == "resolute compare"
 
 
@@ -94,7 +95,7 @@ def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
 def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> None:
     assert asked("mnist").recipe == recipes.mnist()
     assert asked("--data", "mnist").recipe == recipes.mnist()
-    for name, source in recipes.SOURCES.items():
+    for name, source in sources.SOURCES.items():
         assert asked(name, "--seeds", "5").recipe == source.recipe
     assert asked("mnist", "--data", "digits").recipe.train == recipes.mnist().train
 

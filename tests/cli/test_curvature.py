@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute.curvature import Hessian, cross_entropy, eigenvalues
-from resolute.data import batches, epoch_order, load
+from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues
+from resolute.data import load
+from resolute.data.dataset import batches, epoch_order
 from resolute.models import checkpoint
-from resolute.records import Record, write_records
-from resolute.sharing import locked
+from resolute.run_folder import Record, locked, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable

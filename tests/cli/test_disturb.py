@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from resolute import counter
 from resolute.cli.disturb import Tile, draw, picture_rows
 from resolute.data import load
-from resolute.suites import find
+from resolute.noise import signs
+from resolute.shifts import find_shifts
 
 if TYPE_CHECKING:
     from cli.conftest import Call
@@ -43,8 +43,8 @@ def test_pictures_are_those_of_an_evaluation() -> None:
         "original", "random crop", "random horizontal flip", "random colour jitter", "random five-crop",
     ]  # fmt: skip
     assert torch.equal(rows[1][0].x, images.x[5].float() / 255)
-    [shift] = [s for s in find(["disturbances"], images.info) if s.key == ("disturbances", "random-crop", 1 / 8)]
-    seeds = counter.fold(counter.key(4, *shift.key), torch.arange(len(images)))
+    [shift] = [s for s in find_shifts(["disturbances"], images.info) if s.key == ("disturbances", "random-crop", 1 / 8)]
+    seeds = signs.fold(signs.key(4, *shift.key), torch.arange(len(images)))
     everything = shift.apply(torch.nn.Identity(), images.x.float() / 255, images.y, seeds)
     assert torch.equal(rows[1][1].x, everything[5])
     assert rows[1][1].note == "severity 0.125"

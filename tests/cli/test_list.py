@@ -7,11 +7,13 @@ from typer.testing import CliRunner
 
 from resolute.cli import app
 from resolute.data import DATASETS
+from resolute.experiment.recipes import RECIPES
 from resolute.methods import METHODS
-from resolute.models import ABSENT, MODELS, facts
-from resolute.paper import ROWS
-from resolute.recipes import RECIPES, SOURCES
-from resolute.suites import SUITES
+from resolute.models import ABSENT, MODELS
+from resolute.paper import sizes
+from resolute.paper.sources import SOURCES
+from resolute.paper.tables import ROWS
+from resolute.shifts import SUITES
 
 if TYPE_CHECKING:
     from cli.conftest import Call
@@ -23,7 +25,7 @@ NAMES = ("lenet", "capsnet-decoder", "shufflenet-v1-2x", "condensenet-g8-condens
 def shown() -> list[list[str]]:
     """The words of each line."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(facts, "SIZES", {name: facts.SIZES[name] for name in NAMES})
+        patch.setattr(sizes, "SIZES", {name: sizes.SIZES[name] for name in NAMES})
         answer = CliRunner().invoke(app, ["list", "models"], env={"COLUMNS": "80"})
     assert answer.exit_code == 0
     lines = answer.output.splitlines()
@@ -70,7 +72,7 @@ def test_recipes_of_the_papers_rows_are_listed() -> None:
 
 
 def test_list_shows_everything(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "SIZES", {})
+    monkeypatch.setattr(sizes, "SIZES", {})
     tables: dict[str, list[str]] = {
         "models": [*MODELS, *ABSENT],
         "data": [*DATASETS, "PATH"],

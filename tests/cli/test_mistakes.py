@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from resolute import comparison
+from resolute.experiment import grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +182,7 @@ def test_a_full_memory_is_told_in_a_sentence(
     def fail(*arguments: object, **more: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(comparison, "compare", fail)
+    monkeypatch.setattr(grid, "compare", fail)
     answer = resolute("compare")
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.message
@@ -195,7 +195,7 @@ def test_a_lost_decoder_is_told_of_wherever_torch_raises(
     def fail(*arguments: object, **more: object) -> NoReturn:
         raise RuntimeError(words)
 
-    monkeypatch.setattr(comparison, "compare", fail)
+    monkeypatch.setattr(grid, "compare", fail)
     if words == "something else":
         with pytest.raises(RuntimeError, match=words):
             resolute("compare")

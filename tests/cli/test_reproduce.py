@@ -11,10 +11,11 @@ from rich.console import Console
 
 from cases import tiny_images, tiny_info, tiny_network
 from resolute import models
-from resolute.paper import ROWS
-from resolute.records import read_records
-from resolute.reproduction import console_ledger, ledger, read_pools
-from resolute.reproduction import run as running
+from resolute.paper import run as running
+from resolute.paper.ledger import ledger, read_pools
+from resolute.paper.page import console_ledger
+from resolute.paper.tables import ROWS
+from resolute.run_folder import read_records
 
 if TYPE_CHECKING:
     from torch import nn

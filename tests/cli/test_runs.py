@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resolute import comparison
-from resolute.recipes import Recipe
-from resolute.training import TrainConfig
+from resolute.experiment import cell, grid
+from resolute.experiment.recipe import Recipe
+from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from cli.conftest import Call
@@ -25,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
     train = TrainConfig(epochs=1, batch_size=64, lr=0.05, warmup_epochs=1, device="cpu")
     recipe = Recipe("digits", "digits", "lenet", train, methods=("base", "r"), seeds=(0, 1), suites=("clean",))
-    comparison.compare(recipe, out, command="resolute compare")
+    grid.compare(recipe, out, command="resolute compare")
     return out
 
 
@@ -51,7 +51,7 @@ def test_the_same_command_goes_on_with_a_finished_run(
 ) -> None:
     run = shutil.copytree(finished, Path("run"))
     before = {file: file.read_bytes() for file in run.rglob("*.*") if file.is_file()}
-    monkeypatch.setattr(comparison.cell, "train", None)
+    monkeypatch.setattr(cell, "train", None)
     answer = resolute("compare", *QUICK, "--out", run)
     assert answer.code == 0
     assert {file: file.read_bytes() for file in run.rglob("*.*") if file.is_file()} == before
@@ -61,7 +61,7 @@ def test_an_interrupted_run_says_how_it_goes_on(resolute: Call, monkeypatch: pyt
     def interrupt(*args: object, **kwargs: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "compare", interrupt)
+    monkeypatch.setattr(grid, "compare", interrupt)
     answer = resolute("compare")
     assert answer.code == 130
     assert answer.message == "stopped; the same command goes on from here."

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from resolute import comparison
+from resolute.experiment import grid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
     from cli.conftest import Call
-    from resolute.recipes import Recipe
+    from resolute.experiment.recipe import Recipe
 
 
 def test_the_flags_of_train_reach_its_recipe(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_the_flags_of_train_reach_its_recipe(resolute: Call, monkeypatch: pytest
         seen.append(recipe)
         return []
 
-    monkeypatch.setattr(comparison, "train_one", see)
+    monkeypatch.setattr(grid, "train_one", see)
     flags = "--method fgsm --seed 3 -b 32 --devices 2 --nodes 2 --sync-bn --suites clean,noise --device cpu"
     assert resolute("train", *flags.split()).code == 0
     [recipe] = seen

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resolute import recipes, tuning
 from resolute.cli.tune import PASSED_ON
-from resolute.tuning import Plan
+from resolute.experiment import recipes, tune
+from resolute.experiment.tune import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
     def see(plan: Plan, out: Path, *, command: str) -> NoReturn:
         raise Seen(plan, out, command)
 
-    monkeypatch.setattr(tuning, "tune", see)
+    monkeypatch.setattr(tune, "tune", see)
 
     def ask(line: str) -> tuple[Plan, Path]:
         with pytest.raises(Seen) as caught:
@@ -46,7 +46,7 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
 def test_without_arguments_r_is_tuned_on_digits(asked: Callable[[str], tuple[Plan, Path]]) -> None:
     plan, out = asked("tune")
     assert plan == Plan(replace(recipes.digits(), suites=("clean",)))
-    assert out == tuning.default_folder(plan)
+    assert out == tune.default_folder(plan)
 
 
 def test_every_flag_arrives(asked: Callable[[str], tuple[Plan, Path]]) -> None:

@@ -26,9 +26,10 @@ import scipy.stats  # noqa: F401
 import sklearn.datasets  # noqa: F401
 import torch
 
-from resolute import comparison
-from resolute.recipes import Recipe
-from resolute.training import TrainConfig, loop
+from resolute.experiment import grid
+from resolute.experiment.recipe import Recipe
+from resolute.training import loop
+from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def start(out: Path, prepare: Callable[[], None] = lambda: None) -> int:
         try:
             loop._SECONDS_BETWEEN_CHECKPOINTS = -1
             prepare()
-            comparison.compare(RECIPE, out)
+            grid.compare(RECIPE, out)
             code = 0
         finally:
             os._exit(code)

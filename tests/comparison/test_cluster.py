@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cases import TINY
-from resolute import comparison
-from resolute.comparison import cluster
 from resolute.errors import InputError
-from resolute.records import read_records
+from resolute.experiment import grid
+from resolute.experiment.workers import run_on_ray
+from resolute.run_folder import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +55,9 @@ def test_a_cluster_runs_every_cell_once_although_a_worker_is_killed(tmp_path: Pa
     pytest.importorskip("ray")
     killed: list[int] = []
     threading.Thread(target=kill_one, args=(killed,), daemon=True).start()
-    comparison.compare(LONGER, tmp_path / "cluster", on="ray", jobs=2)
+    grid.compare(LONGER, tmp_path / "cluster", on="ray", jobs=2)
     assert len(killed) == 1
-    comparison.compare(LONGER, tmp_path / "alone")
+    grid.compare(LONGER, tmp_path / "alone")
     rows = read_records(tmp_path / "cluster/records.jsonl")
     assert [(row.method, row.seed) for row in rows] == LONGER.cells
     assert rows == read_records(tmp_path / "alone/records.jsonl")
@@ -101,11 +101,11 @@ def test_a_cluster_that_runs_already_is_joined(head: str, tmp_path: Path) -> Non
 
 def test_another_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--on got 'rya'; it is local, ray, or ray://HOST:PORT"):
-        comparison.compare(TINY, tmp_path / "run", on="rya")
+        grid.compare(TINY, tmp_path / "run", on="rya")
     assert not (tmp_path / "run").exists()
 
 
 def test_ray_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"--on ray needs Ray: pip install 'resolute\[ray\]'"):
-        cluster.run_on_ray(TINY, tmp_path, "ray", 2, print)
+        run_on_ray(TINY, tmp_path, "ray", 2, print)

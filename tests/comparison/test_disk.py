@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from filelock import FileLock
 
-from resolute import comparison
 from resolute.errors import InputError
+from resolute.experiment import grid
+from resolute.experiment.cell import load_splits, run_cell
 from resolute.training import loop
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ def test_a_full_disk_ends_the_run_in_words_and_with_room_it_goes_on_to_the_same_
     with pytest.raises(
         InputError, match=r"cannot write .*: No space left on device\. Make room; the same command goes"
     ):
-        comparison.compare(RECIPE, small / "run")
+        grid.compare(RECIPE, small / "run")
     assert not list(small.rglob(".*.npz.*")), "a half-written file stayed"
     mount("mount", "-o", "remount,size=64m", small)
-    comparison.compare(RECIPE, small / "run")
-    comparison.compare(RECIPE, tmp_path / "undisturbed")
+    grid.compare(RECIPE, small / "run")
+    grid.compare(RECIPE, tmp_path / "undisturbed")
     assert outcome(small / "run") == outcome(tmp_path / "undisturbed")
 
 
@@ -66,7 +67,7 @@ def test_a_disk_that_cannot_be_written_is_told(small: Path) -> None:
     with pytest.raises(
         InputError, match=r"cannot write .*: Read-only file system\. Choose a folder that can be written"
     ):
-        comparison.compare(RECIPE, small / "run")
+        grid.compare(RECIPE, small / "run")
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
@@ -78,15 +79,15 @@ def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(
         InputError, match=r"cannot lock .*base-seed0.*a folder that can be written, on a disk that has them"
     ):
-        comparison.compare(RECIPE, tmp_path / "run")
+        grid.compare(RECIPE, tmp_path / "run")
 
 
 def test_a_lock_that_somebody_holds_is_no_error(tmp_path: Path) -> None:
     cell = tmp_path / "run/cells/base-seed0"
     (tmp_path / "run/.locks").mkdir(parents=True)
-    splits = comparison.load_splits(RECIPE)
+    splits = load_splits(RECIPE)
     with FileLock(tmp_path / "run/.locks/base-seed0"):
-        assert not comparison.run_cell(
+        assert not run_cell(
             RECIPE.resolved(splits.test.info.augment, splits.test.info.radius), splits, "base", 0, tmp_path / "run"
         )
     assert not cell.exists()

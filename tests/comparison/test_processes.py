@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cases import TINY
-from resolute import comparison
-from resolute.comparison import processes
 from resolute.errors import InputError
-from resolute.records import cell_name
+from resolute.experiment import cell, grid
+from resolute.experiment.workers import run_in_processes
+from resolute.run_folder import cell_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +33,8 @@ def one_thread() -> object:
 
 @pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
-    comparison.compare(TINY, tmp_path / "one")
-    summary = comparison.compare(TINY, tmp_path / "two", jobs=2)
+    grid.compare(TINY, tmp_path / "one")
+    summary = grid.compare(TINY, tmp_path / "two", jobs=2)
     assert summary.missing == ()
     files = ["records.jsonl", *(f"cells/{m}-seed{s}/weights.safetensors" for m, s in TINY.cells)]
     for file in files:
@@ -44,7 +44,7 @@ def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_mistake_in_a_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the loss became nan in epoch 1"):
-        comparison.compare(replace(TINY, train=replace(TINY.train, lr=1e30)), tmp_path, jobs=2)
+        grid.compare(replace(TINY, train=replace(TINY.train, lr=1e30)), tmp_path, jobs=2)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def workers() -> Workers:
 
 @pytest.mark.slow
 def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path, workers: Workers) -> None:
-    info = comparison.load_splits(TINY).test.info
+    info = cell.load_splits(TINY).test.info
     recipe = TINY.resolved(info.augment, info.radius)
     finished: list[tuple[str, int]] = []
 
@@ -65,14 +65,14 @@ def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path, workers
             workers()[0].kill()
 
     with pytest.warns(RuntimeWarning, match=r"was killed by SIGKILL: is the memory full\? 1 go on with its cell"):
-        processes.run_in_processes(2, recipe, tmp_path, tell, lambda *cell: finished.append(cell))
+        run_in_processes(2, recipe, tmp_path, tell, lambda *cell: finished.append(cell))
     assert sorted(finished) == sorted(recipe.cells)
     assert all((tmp_path / "cells" / cell_name(*cell) / "records.jsonl").exists() for cell in recipe.cells)
 
 
 @pytest.mark.slow
 def test_a_run_whose_last_process_is_killed_ends_with_a_sentence(tmp_path: Path, workers: Workers) -> None:
-    info = comparison.load_splits(TINY).test.info
+    info = cell.load_splits(TINY).test.info
     recipe = TINY.resolved(info.augment, info.radius)
 
     def tell(method: str, seed: int, epoch: float) -> None:
@@ -80,9 +80,9 @@ def test_a_run_whose_last_process_is_killed_ends_with_a_sentence(tmp_path: Path,
             worker.kill()
 
     with pytest.raises(InputError, match=r"the last process of the comparison was killed by SIGKILL: is the memory"):
-        processes.run_in_processes(1, recipe, tmp_path, tell, print)
+        run_in_processes(1, recipe, tmp_path, tell, print)
 
 
 def test_no_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="jobs is 0"):
-        comparison.compare(TINY, tmp_path / "run", jobs=0)
+        grid.compare(TINY, tmp_path / "run", jobs=0)

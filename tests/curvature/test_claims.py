@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import perturb
 from resolute.errors import InputError
+from resolute.noise.perturb import perturb
 
 EPS = (0.1, 0.5, 0.9)
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import is_robust, models, robustify
-from resolute.curvature import Hessian, cross_entropy
+from resolute import models
+from resolute.curvature.hessian import Hessian, cross_entropy
 from resolute.errors import InputError
-from resolute.models import objective
+from resolute.models import loss
+from resolute.noise.robustify import is_robust, robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_the_loss_is_that_of_training() -> None:
         shape = (1, 28, 28) if name == "capsnet" else (1, 8, 8)
         model = models.build(name, classes=10, shape=shape).eval()
         images = torch.rand(3, *shape) if name == "capsnet" else x
-        assert torch.equal(cross_entropy(model, images, y), objective.loss(model, images, y, model(images)))
+        assert torch.equal(cross_entropy(model, images, y), loss.loss(model, images, y, model(images)))
 
 
 def test_attention_can_be_differentiated_twice() -> None:

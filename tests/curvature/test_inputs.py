@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import robustify
-from resolute.curvature import cross_entropy, input_hessians
+from resolute.curvature.hessian import cross_entropy
+from resolute.curvature.inputs import input_hessians
 from resolute.errors import InputError
+from resolute.noise.robustify import robustify
 
 Batches = list[tuple[Tensor, Tensor]]
 

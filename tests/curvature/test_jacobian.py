@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import robustify
-from resolute.curvature import jacobian_norms
+from resolute.curvature.inputs import jacobian_norms
 from resolute.errors import InputError
+from resolute.noise.robustify import robustify
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from resolute.curvature.lanczos import quadrature, tridiagonal
+from resolute.curvature.hessian import quadrature, tridiagonal
 
 
 def test_each_row_has_a_matrix_of_its_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute.curvature import (
+from resolute.curvature.hessian import (
     Hessian,
     cross_entropy,
     eigenvalues,

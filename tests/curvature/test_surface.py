@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import robustify
-from resolute.curvature import Hessian, cross_entropy, eigenvalues, loss_along
+from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues, loss_along
 from resolute.errors import InputError
+from resolute.noise.robustify import robustify
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from resolute.data import Augment, augment, augment_generator
-from resolute.data.augmentation import ERASE_AREA, ERASE_ASPECT, Draws, apply_draws, draw
+from resolute.data.augment import ERASE_AREA, ERASE_ASPECT, Augment, Draws, apply_draws, augment, draw
+from resolute.data.dataset import augment_generator
 from resolute.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resolute.data import DataInfo, Images, augment_generator, batches, epoch_order
-from resolute.data.info import photographs
+from resolute.data.dataset import DataInfo, Images, augment_generator, batches, epoch_order, photographs
 from resolute.errors import InputError
 
 INFO: DataInfo = photographs("p", (3, 4, 5), (0.5,) * 3, (0.2,) * 3, ("a", "b"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resolute.data.decoded import Decoded, keep, recall, stamp
+from resolute.data.decode import Decoded, keep, recall, stamp
 
 if TYPE_CHECKING:
     from pathlib import Path

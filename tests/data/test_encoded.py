@@ -11,10 +11,11 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from resolute.data import batches, load
-from resolute.data import encoded as under_test
-from resolute.data.encoded import common_shape
-from resolute.data.pixels import Header
+from resolute.data import folders as under_test
+from resolute.data import load
+from resolute.data.dataset import batches
+from resolute.data.decode import Header
+from resolute.data.folders import common_shape
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -165,8 +166,8 @@ def test_too_few_images_to_split(tmp_path: Path, image_folder: WriteFolder) -> N
 def test_more_images_than_a_chunk(tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = image_folder(tmp_path / "set", {"a": 30, "b": 30}, height=4, width=4)
     whole = load(path).x
-    monkeypatch.setattr("resolute.data.folder.CHUNK", 7)
-    monkeypatch.setattr("resolute.data.decoding._PER_TASK", 3)
+    monkeypatch.setattr("resolute.data.folders.CHUNK", 7)
+    monkeypatch.setattr("resolute.data.decode._PER_TASK", 3)
     monkeypatch.setattr(under_test, "recall", lambda *_: None)
     assert torch.equal(load(path).x, whole)
     assert len(np.unique(whole.flatten(1).numpy(), axis=0)) == len(whole)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolute.data import load
-from resolute.data.folder import open_folder
+from resolute.data.folders import open_folder
 from resolute.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from resolute.data import Augment, augment, augment_generator
-from resolute.data.geometry import crop_and_enlarge, draw_crop, draw_crops, rotate
+from resolute.data.augment import Augment, augment
+from resolute.data.dataset import augment_generator
+from resolute.transforms import crop_and_enlarge, draw_crop, draw_crops, rotate
 
 SIZES = {"square": (64, 64), "wide": (60, 200), "tall": (333, 100), "flat": (2, 300), "dot": (1, 1)}
 

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from resolute.data import Augment, batches, epoch_order, load, training_batches
+from resolute.data import load
+from resolute.data.augment import Augment
+from resolute.data.dataset import batches, epoch_order, training_batches
 from resolute.errors import InputError
 
 if TYPE_CHECKING:

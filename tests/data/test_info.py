@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from cases import tiny_images
-from resolute.data import DataInfo, Images
-from resolute.data.info import photographs
+from resolute.data.dataset import DataInfo, Images, photographs
 from resolute.errors import InputError
 
 

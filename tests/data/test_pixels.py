@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from resolute.data.pixels import Header, decode, peek
+from resolute.data.decode import Header, decode, peek
 
 if TYPE_CHECKING:
     from collections.abc import Callable

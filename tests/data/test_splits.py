@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from resolute.data.splits import balanced_part, members, of_training
+from resolute.data.dataset import balanced_part, members, of_training
 from resolute.errors import InputError
 
 UNSPLIT = {"train": 103}

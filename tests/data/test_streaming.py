@@ -16,17 +16,24 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from resolute.data import Augment, augment, augment_generator, batches, epoch_order, training_batches
-from resolute.data import streaming as under_test
-from resolute.data.encoded import stream
-from resolute.data.folder import open_folder
-from resolute.data.geometry import draw_crop
-from resolute.data.info import Images, photographs
+from resolute.data import dataset as under_test
+from resolute.data.augment import Augment, augment
+from resolute.data.dataset import (
+    Crop,
+    Images,
+    augment_generator,
+    batches,
+    crop_generator,
+    epoch_order,
+    photographs,
+    training_batches,
+    worker_count,
+)
+from resolute.data.decode import decode_crop
+from resolute.data.folders import open_folder, stream
 from resolute.data.parquet import open_parquet
-from resolute.data.pixels import decode_crop
-from resolute.data.seeding import crop_generator
-from resolute.data.streaming import Crop, worker_count
 from resolute.errors import InputError
+from resolute.transforms import draw_crop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
-from resolute.evaluation import checks
-from resolute.evaluation.checks import COUNT, Check, check_attacks, sentence
-from resolute.records import Record
+from resolute.evaluation import sanity
+from resolute.evaluation.sanity import COUNT, Check, check_attacks, sentence
+from resolute.run_folder import Record
 
 CLEAN = Record("d", "m", "-", 0, "clean", "clean", 0.0, 90, 100)
 X, Y = as_float(tiny_images(100))
@@ -101,8 +101,8 @@ def test_a_few_images_do_not_make_pgd_weaker(
     by_fgsm, by_pgd = torch.ones(200, 1, 2, 2), torch.ones(200, 1, 2, 2)
     by_fgsm[: 100 + only_fgsm] = 0
     by_pgd[:100] = by_pgd[200 - only_pgd :] = 0
-    monkeypatch.setattr(checks, "fgsm", lambda *_: by_fgsm)
-    monkeypatch.setattr(checks, "pgd", lambda *_, **__: by_pgd)
-    found = checks._fgsm_or_pgd(Reads(), torch.ones(200, 1, 2, 2), torch.zeros(200, dtype=torch.int64), 0.1)
+    monkeypatch.setattr(sanity, "fgsm", lambda *_: by_fgsm)
+    monkeypatch.setattr(sanity, "pgd", lambda *_, **__: by_pgd)
+    found = sanity._fgsm_or_pgd(Reads(), torch.ones(200, 1, 2, 2), torch.zeros(200, dtype=torch.int64), 0.1)
     assert found.result == result
     assert "Right of 200 images" in found.found

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cases import as_float, tiny_images, tiny_network
-from resolute import evaluate
 from resolute.errors import InputError
-from resolute.evaluation import measure
+from resolute.evaluation.measure import evaluate, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

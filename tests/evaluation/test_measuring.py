@@ -10,15 +10,17 @@ from PIL import Image
 from torch import nn
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import attacks, counter, evaluate, robustify, suites
+from resolute import attacks
 from resolute.attacks import fgsm
-from resolute.data import Images, take
-from resolute.data.encoded import stream
-from resolute.data.folder import open_folder
+from resolute.data.dataset import Images, take
+from resolute.data.folders import open_folder, stream
 from resolute.errors import InputError
-from resolute.evaluation import measure, measure_shift, records
-from resolute.records import Record
-from resolute.suites.draws import normal
+from resolute.evaluation.measure import evaluate, measure, measure_shift, records
+from resolute.noise import signs
+from resolute.noise.robustify import robustify
+from resolute.run_folder import Record
+from resolute.shifts import find_shifts
+from resolute.shifts.draws import normal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +34,7 @@ def seen(model: nn.Module, x: Tensor, y: Tensor, key: tuple[str, str, float], in
         case ("clean", "clean", _):
             return x
         case ("noise", "gaussian-noise", std):
-            seed = counter.fold(counter.key(0, *key), torch.tensor([index]))
+            seed = signs.fold(signs.key(0, *key), torch.tensor([index]))
             return (x + std * normal(seed, x.numel()).view_as(x)).clamp(0, 1)
         case ("fgsm", "fgsm", radius):
             return fgsm(model, x, y, radius)
@@ -43,7 +45,7 @@ def test_counts_are_those_of_a_loop_over_images() -> None:
     model, images = tiny_network(), tiny_images(60, split="test")
     x, y = as_float(images)
     bits = measure(model, images, ALL)
-    assert list(bits) == [shift.key for shift in suites.find(ALL, images.info)]
+    assert list(bits) == [shift.key for shift in find_shifts(ALL, images.info)]
     model.eval()
     for key, right in bits.items():
         one = [seen(model, x[i : i + 1], y[i : i + 1], key, i) for i in range(60)]
@@ -109,7 +111,7 @@ def test_what_draws_for_a_batch_always_meets_the_same_batch(
 
     monkeypatch.setattr(attacks, "torchattacks", lambda: None)
     monkeypatch.setattr(attacks, attack, draw)
-    shifts = [shift for shift in suites.find([suite], images.info) if shift.name == attack]
+    shifts = [shift for shift in find_shifts([suite], images.info) if shift.name == attack]
     for batch_size in (1, 7, 256):
         for shift in shifts:
             measure_shift(tiny_network(), images, shift, batch_size=batch_size)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from resolute.surgery import robustify
+from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from frameworks.byhand import EPS, SmoothNet, batches, net, sgd
-from resolute.surgery import robustify, set_eps
+from resolute.noise.robustify import robustify, set_eps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from frameworks.byhand import DEVICES, Net, SmoothNet, batches, net
-from resolute.surgery import robustify
+from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

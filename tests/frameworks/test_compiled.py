@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from frameworks.byhand import EPS, batches, net, sgd, state, train_by_hand
-from resolute.surgery import robustify, set_eps
+from resolute.noise.robustify import robustify, set_eps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 
 from frameworks.byhand import EPS, Net, SmoothNet, batches, net, train_by_hand
-from resolute.surgery import robustify, unrobustify
+from resolute.noise.robustify import robustify, unrobustify
 
 if TYPE_CHECKING:
     from pathlib import Path

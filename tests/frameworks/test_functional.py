@@ -9,7 +9,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
 from frameworks.byhand import EPS, SmoothNet, batches, net
-from resolute.surgery import robustify
+from resolute.noise.robustify import robustify
 
 State = dict[str, Tensor]
 

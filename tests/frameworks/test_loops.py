@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from frameworks.byhand import EPS, SmoothNet, batches, data, equal, loader, net, sgd, state, train_by_hand, wanted
-from resolute.surgery import set_eps
+from resolute.noise.robustify import set_eps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from frameworks.byhand import DEVICES, EPS, SmoothNet, batches, equal, net, sgd, state
-from resolute.surgery import robustify
+from resolute.noise.robustify import robustify
 
 DTYPES = [torch.bfloat16, torch.float16]
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from cases import BUILDS, FIRST_LOSS_OFF, LARGE
 from resolute import models
 from resolute.errors import InputError
-from resolute.models import external, objective
+from resolute.models import loss as losses
+from resolute.models import zoo
 from resolute.models.layers import Normalize
 
 
@@ -25,8 +26,8 @@ def test_each_kind_builds_trains_and_starts_undecided(key: str) -> None:
     x, y = torch.rand(20, *shape), torch.arange(20) % 5
     assert all(module.training for module in model.modules())
     outputs = model(x)
-    logits, loss = objective.logits(outputs), F.cross_entropy(objective.logits(outputs), y)
-    objective.loss(model, x, y, outputs).backward()
+    logits, loss = losses.logits(outputs), F.cross_entropy(losses.logits(outputs), y)
+    losses.loss(model, x, y, outputs).backward()
     assert logits.shape == (20, 5)
     assert logits.dtype == torch.float32
     assert loss.item() == pytest.approx(math.log(5), abs=FIRST_LOSS_OFF.get(key, 0.6))
@@ -55,8 +56,8 @@ def test_without_moments_a_network_brings_its_own() -> None:
     assert moments("lenet", (1, 8, 8)) == ([0.5], [0.5])
     for name in ("torchvision/resnet18", "timm/resnet18"):
         mean, std = moments(name, (3, 32, 32))
-        assert mean == pytest.approx(external.IMAGENET[0])
-        assert std == pytest.approx(external.IMAGENET[1])
+        assert mean == pytest.approx(zoo.IMAGENET[0])
+        assert std == pytest.approx(zoo.IMAGENET[1])
     mean, std = moments("timm/resnet18", (1, 32, 32))
     assert mean == pytest.approx([0.449])
     assert std == pytest.approx([0.226])

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import attacks, models, sites, train
-from resolute.data import Augment, DataInfo, Images
+from resolute import attacks, models
+from resolute.data.augment import Augment
+from resolute.data.dataset import DataInfo, Images
 from resolute.errors import InputError
-from resolute.models import objective
+from resolute.models import loss
 from resolute.models.capsnet import CapsNet, Squash
-from resolute.training import TrainConfig
+from resolute.noise.sites import sites
+from resolute.training.config import TrainConfig
+from resolute.training.loop import train
 
 SHAPE = (1, 18, 18)
 
@@ -150,5 +153,5 @@ def test_its_loss_is_what_the_loop_trains_on(method: str) -> None:
 def test_the_loss_is_found_under_wrappers_and_behind_normalize() -> None:
     model = models.build("capsnet", classes=3, shape=SHAPE)
     wrapped: Any = torch.compile(model, backend="eager")
-    assert objective.network(nn.DataParallel(wrapped)) is model.network
-    assert objective.network(nn.ReLU()).__class__ is nn.ReLU
+    assert loss.network(nn.DataParallel(wrapped)) is model.network
+    assert loss.network(nn.ReLU()).__class__ is nn.ReLU

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from cases import BUILDS, LARGE
-from resolute import models, robustify
+from resolute import models
 from resolute.errors import InputError
 from resolute.models import checkpoint
+from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import tiny_images, tiny_info
-from resolute import is_robust, models, robustify, train
+from resolute import models
 from resolute.errors import InputError
-from resolute.models import condense, objective
-from resolute.models.condensenet import CondenseNet, Layer
-from resolute.models.condensing import CondensedConv, LearnedGroupConv
-from resolute.training import TrainConfig
+from resolute.models import loss as losses
+from resolute.models.condensenet import CondensedConv, CondenseNet, Layer, LearnedGroupConv, condense
+from resolute.noise.robustify import is_robust, robustify
+from resolute.training.config import TrainConfig
+from resolute.training.loop import train
 
 SHAPE = (3, 16, 16)
 SMALL: dict[str, Any] = {"shape": SHAPE, "layers": (2, 2), "growth": (8, 16)}
@@ -24,7 +25,7 @@ def used(steps: int = 20, groups: int = 4) -> CondenseNet:
     model = CondenseNet(groups, 5, **SMALL)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for step in range(steps):
-        objective.tell_progress(nn.Sequential(model)[0], step / steps)
+        losses.tell_progress(nn.Sequential(model)[0], step / steps)
         loss = F.cross_entropy(model(torch.randn(8, *SHAPE)), torch.arange(8) % 5)
         optimizer.zero_grad()
         loss.backward()
@@ -116,7 +117,7 @@ def test_half_of_the_classifier_s_inputs_are_as_good_as_zeros() -> None:
 def test_normalize_comes_along_and_noise_does_not() -> None:
     model = models.build("condensenet-g4", classes=3, shape=SHAPE, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
     robustify(model)
-    objective.tell_progress(model, 0.9)
+    losses.tell_progress(model, 0.9)
     plain = condense(model)
     x = torch.rand(2, *SHAPE)
     assert not plain.training
@@ -165,7 +166,7 @@ def test_the_loop_condenses_without_being_told_to() -> None:
     model = nn.Sequential()
     model.add_module("network", CondenseNet(4, 3, **SMALL))
     train(model, tiny_images(32, info), config=TrainConfig(epochs=4, batch_size=16, device="cpu"))
-    network = objective.network(model)
+    network = losses.network(model)
     assert all(layer.mask.sum() == layer.mask.shape[1] for layer in squeezes(network))
     assert condense(network)
 

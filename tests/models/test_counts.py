@@ -6,8 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resolute.models import ABSENT, MODELS, build
-from resolute.models.counts import count, count_named
-from resolute.models.facts import SIZES
+from resolute.paper.sizes import SIZES, count, count_named
 
 
 @pytest.mark.parametrize("name", SIZES)

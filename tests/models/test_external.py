@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from resolute import models, sites
-from resolute.models import external
+from resolute import models
+from resolute.models import zoo
+from resolute.noise.sites import sites
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def test_weights_of_torchvision_are_loaded_and_one_classifier_is_left(name: str,
     stored(hub, weights.DEFAULT, published)
     model = models.build(name, classes=1000, shape=SHAPE, pretrained=True)
     x = torch.rand(2, *SHAPE)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in external.IMAGENET)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in zoo.IMAGENET)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(x), published.eval()((x - mean) / std))
     assert len(sites(model)) in {57, 94}

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resolute import models, robustify, sites
-from resolute.models import objective
+from resolute import models
+from resolute.models import loss
 from resolute.models.capsnet import CapsNet
 from resolute.models.condensenet import CondenseNet
 from resolute.models.inception_cifar import InceptionCifar
@@ -20,6 +20,8 @@ from resolute.models.lenet import LeNet
 from resolute.models.resnet_sd import ResNetSD
 from resolute.models.shufflenet_v1 import ShuffleNetV1
 from resolute.models.wrn import WideResNet
+from resolute.noise.robustify import robustify
+from resolute.noise.sites import sites
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +87,8 @@ every_but_large = pytest.mark.parametrize(
 
 def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     outputs = model(x)
-    return objective.loss(model[0] if type(model) is nn.Sequential and len(model) == 1 else model, x, y, outputs), (
-        objective.logits(outputs)
+    return loss.loss(model[0] if type(model) is nn.Sequential and len(model) == 1 else model, x, y, outputs), (
+        loss.logits(outputs)
     )
 
 
@@ -172,7 +174,7 @@ def test_noise_reaches_its_activations_in_training_only(case: Case) -> None:
         robustify(model, eps=0.3)
         assert torch.equal(model(x), before)
         model.train()
-        assert not torch.equal(objective.logits(model(x)), objective.logits(model(x)))
+        assert not torch.equal(loss.logits(model(x)), loss.logits(model(x)))
 
 
 @pytest.mark.slow

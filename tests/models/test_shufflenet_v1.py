@@ -43,7 +43,7 @@ def test_a_unit_is_the_paper_s_written_out(stride: int, first_groups: int) -> No
 
 
 def test_single_width_has_the_published_multiply_adds() -> None:
-    from resolute.models.counts import count
+    from resolute.paper.sizes import count
 
     with torch.device("meta"):
         assert count(ShuffleNetV1(1000, width=1), (3, 224, 224)).multiply_adds / 1e6 == pytest.approx(137, rel=0.01)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 import reference
 from op.samples import LAYOUTS, SIGMA, correlation, drawn
-from resolute import signs
-from resolute.op import perturb
+from resolute.noise import signs
+from resolute.noise.perturb import perturb
 
 WORST = 5.0
 """As SIGMA, for the worst of hundreds."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from op.samples import DTYPES, LAYOUTS, drawn
-from resolute.op import Perturb, perturb
-from resolute.surgery import robustify
+from resolute.noise.perturb import Perturb, perturb
+from resolute.noise.robustify import robustify
 
 
 @pytest.mark.parametrize("p", [0.5, 0.3])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute.op import Perturb
+from resolute.noise.perturb import Perturb
 
 if TYPE_CHECKING:
     from collections.abc import Callable

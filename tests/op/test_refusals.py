@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute import op
 from resolute.errors import InputError
-from resolute.op import Perturb, perturb
+from resolute.noise import perturb as op
+from resolute.noise.perturb import Perturb, perturb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from op.samples import SIGMA, correlation, drawn
-from resolute.op import Perturb, perturb
+from resolute.noise.perturb import Perturb, perturb
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import torch
 
 import reference
 from op.samples import DTYPES, SIGMA, drawn
-from resolute.op import perturb
+from resolute.noise.perturb import perturb
 
 HALVES = (torch.float16, torch.bfloat16)
 EPS = (0.01, 0.1, 0.5, 0.9, 0.99)

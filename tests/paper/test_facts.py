@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from resolute.paper import CAPTIONS, NOTES, ROWS, SOURCES, Row
+from resolute.paper.tables import CAPTIONS, NOTES, ROWS, SOURCES, Row
 
 every = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from resolute.errors import InputError
-from resolute.paper import ROWS, find
+from resolute.paper.tables import ROWS, find
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,15 @@ import pytest
 from torch import nn
 
 from cases import tiny_info
-from resolute import models, suites
-from resolute.data import DATASETS, Augment
+from resolute import models
+from resolute.data import DATASETS
+from resolute.data.augment import Augment
 from resolute.errors import InputError
+from resolute.experiment.recipe import Recipe, completed, from_json, to_json
+from resolute.experiment.recipes import RECIPES, customary
 from resolute.methods import Settings
-from resolute.recipes import RECIPES, Recipe, completed, customary, from_json, to_json
-from resolute.training import TrainConfig
+from resolute.shifts import find_shifts
+from resolute.training.config import TrainConfig
 
 FULL = Recipe(
     name="all",
@@ -55,7 +58,7 @@ def test_named_recipes_can_be_run(name: str) -> None:
     recipe = RECIPES[name]()
     assert recipe.name == name
     assert recipe.methods == ("base", "fgsm", "r")
-    assert suites.find(recipe.suites, tiny_info())
+    assert find_shifts(recipe.suites, tiny_info())
     assert models.build(recipe.model, classes=10)
     assert recipe.data in DATASETS or name == "images"
     assert len(recipe.cells) == len(recipe.methods) * len(recipe.seeds)

@@ -7,9 +7,11 @@ import pytest
 
 from resolute.data import DATASETS
 from resolute.errors import InputError
+from resolute.experiment.recipe import from_json, to_json
+from resolute.experiment.recipes import RECIPES
 from resolute.models import MODELS
-from resolute.paper import ROWS
-from resolute.recipes import QUOTED, RECIPES, TRAINED, WEIGHTS, RowRecipe, from_json, named, to_json
+from resolute.paper.rows import QUOTED, TRAINED, WEIGHTS, RowRecipe, named_recipe
+from resolute.paper.tables import ROWS
 
 every = pytest.mark.parametrize("row", TRAINED.values(), ids=TRAINED)
 
@@ -56,7 +58,7 @@ def test_rows_of_a_network_differ_in_their_methods_alone() -> None:
 
 
 def test_recipes_are_found_by_name_and_by_row() -> None:
-    assert named("digits") == RECIPES["digits"]()
-    assert named("4-r-lenet") == TRAINED["4-r-lenet"].recipe
+    assert named_recipe("digits") == RECIPES["digits"]()
+    assert named_recipe("4-r-lenet") == TRAINED["4-r-lenet"].recipe
     with pytest.raises(InputError, match="unknown recipe '4-r-lenett': did you mean '4-r-lenet'"):
-        named("4-r-lenett")
+        named_recipe("4-r-lenett")

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from resolute.models.facts import SIZES
-from resolute.recipes import SOURCES, Source, from_json, to_json
-from resolute.training import learning_rate
+from resolute.experiment.recipe import from_json, to_json
+from resolute.paper.sizes import SIZES
+from resolute.paper.sources import SOURCES, Source
+from resolute.training.config import learning_rate
 
 PUBLISHED = {
     "capsnet-mnist": 0.35,

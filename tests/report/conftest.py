@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from resolute.records import Record, cell_name, write_atomic, write_bits, write_json, write_records
+from resolute.run_folder import Record, cell_name, write_atomic, write_bits, write_json, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resolute.records import Key
+    from resolute.run_folder import Key
 
 KEYS: tuple[Key, ...] = (
     ("clean", "clean", 0.0),

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from resolute.records import Record
-from resolute.report.benchmarks import SEVERITIES, benchmarks
-from resolute.suites.mce import ALEXNET, corruption_errors
+from resolute.report.evaluation import SEVERITIES, benchmarks
+from resolute.run_folder import Record
+from resolute.shifts.released import ALEXNET, corruption_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resolute.records import Key
+    from resolute.run_folder import Key
 
 N = 400
 

@@ -8,9 +8,21 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from resolute.report.curvature import OUTCOMES, QUANTITIES, by_method, compare_methods, interval, relate
-from resolute.report.curvature_figures import draw_density, draw_norms, draw_surfaces
-from resolute.report.curvature_page import batch_effect, cell, sentence, write_curvature
+from resolute.curvature.report import (
+    OUTCOMES,
+    QUANTITIES,
+    batch_effect,
+    by_method,
+    cell,
+    compare_methods,
+    draw_density,
+    draw_norms,
+    draw_surfaces,
+    interval,
+    relate,
+    sentence,
+    write_curvature,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from cases import tiny_info
-from resolute import suites
-from resolute.report import figures, load_run, summarise
+from resolute.report import figures
+from resolute.report.comparison import summarise
 from resolute.report.figures import Picture, draw_curves, draw_headline, draw_seeds, draw_severities
+from resolute.report.numbers import load_run
+from resolute.shifts import find_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +132,7 @@ def test_drawing_leaves_matplotlib_as_it_was(make_run: MakeRun) -> None:
 def test_every_axis_unit_is_of_a_shift_that_there_is() -> None:
     info = tiny_info(shape=(3, 20, 20))
     names = ("noise", "disturbances", "disturbance-variants", "everyday", "fgsm", "pgd")
-    shifts = {shift.name for shift in suites.find(names, info)} | {"square", "autoattack"}
+    shifts = {shift.name for shift in find_shifts(names, info)} | {"square", "autoattack"}
     assert set(figures.UNITS) <= shifts
     for name in ("noise", "disturbances", "everyday", "fgsm", "pgd"):
-        assert {shift.name for shift in suites.find([name], info)} <= set(figures.UNITS)
+        assert {shift.name for shift in find_shifts([name], info)} <= set(figures.UNITS)

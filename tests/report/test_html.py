@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from resolute.errors import InputError
-from resolute.records import read_bits
-from resolute.report import page, svg, write_report
+from resolute.report import figures, page
+from resolute.report.page import write_report
+from resolute.run_folder import read_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,6 +220,6 @@ def test_text_is_legible_in_light_and_dark() -> None:
     for block in blocks:
         colours = dict(re.findall(r"--(\w+): (#\w+);", block))
         page = _luminance(colours["page"])
-        for name in ("ink", "muted", "better", "worse", *(f"label{i}" for i in range(len(svg.LABELS)))):
+        for name in ("ink", "muted", "better", "worse", *(f"label{i}" for i in range(len(figures.LABELS)))):
             light, dark = sorted((page, _luminance(colours[name])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, name

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
 
-from resolute.report import svg
-from resolute.report.panel import MARKERS, mark, marker, short, spread
+from resolute.report import figures
+from resolute.report.figures import MARKERS, mark, marker, short, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def test_the_baseline_keeps_its_colour_to_itself() -> None:
     assert len(set(colours[:9])) == 9
     assert colours[9] == colours[1]
     assert len({marker(number) for number in range(9)}) == len(MARKERS)
-    assert set(colours) <= svg.VARIABLES.keys()
+    assert set(colours) <= figures.VARIABLES.keys()
 
 
 def test_long_names_are_cut() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from resolute.errors import InputError
-from resolute.records import read_bits, read_records, write_bits, write_records
-from resolute.report import load_run
+from resolute.report.numbers import load_run
+from resolute.run_folder import read_bits, read_records, write_bits, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,9 @@ from scipy import stats as reference
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from resolute.records import read_bits
-from resolute.report import load_run, summarise
+from resolute.report.comparison import summarise
+from resolute.report.numbers import load_run
+from resolute.run_folder import read_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,14 +7,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from resolute.report import console_table, load_run, markdown_table, summarise
-from resolute.report.tables import escape
+from resolute.report.comparison import summarise
+from resolute.report.numbers import load_run
+from resolute.report.page import console_table, escape, markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolute.report.summary import Entry
+    from resolute.report.comparison import Entry
 
     MakeRun = Callable[..., Path]
 

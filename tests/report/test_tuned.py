@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from resolute.methods import Settings
-from resolute.report.tuned import Tuned, console_tuned, markdown_tuned, sum_up
-from resolute.report.tuned_figure import draw_tuned
+from resolute.report.figures import draw_tuned
+from resolute.report.tuning import Tuned, console_tuned, markdown_tuned, sum_up
 from resolute.stats import compare_paired, holm, mean_t, wilson
 
 N, SEEDS = 2000, 5

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from resolute.records import read_records
-from resolute.report import load_run, summarise
+from resolute.report.comparison import summarise
+from resolute.report.numbers import load_run
+from resolute.run_folder import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolute.recipes import TRAINED, to_json
-from resolute.records import Record, write_json, write_records
+from resolute.experiment.recipe import to_json
+from resolute.paper.rows import TRAINED
+from resolute.run_folder import Record, write_json, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from resolute.records import Key
+    from resolute.run_folder import Key
 
 CLEAN: Key = ("clean", "clean", 0.0)
 

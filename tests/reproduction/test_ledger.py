@@ -8,13 +8,12 @@ import pytest
 from scipy import stats as scipy_stats
 
 from cases import tiny_info
-from resolute import suites
 from resolute.data import customs
-from resolute.paper import ROWS
-from resolute.recipes import QUOTED, TRAINED
-from resolute.records import read_records, write_records
-from resolute.reproduction import Entry, ledger, read_pools
-from resolute.reproduction.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS
+from resolute.paper.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS, Entry, ledger, read_pools
+from resolute.paper.rows import QUOTED, TRAINED
+from resolute.paper.tables import ROWS
+from resolute.run_folder import read_records, write_records
+from resolute.shifts import find_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,12 +233,12 @@ def test_one_seed_adds_no_comparison(tmp_path: Path, run: Callable[..., None]) -
 def test_each_printed_measure_is_a_shift_that_is_measured() -> None:
     for what, key in KEYS.items():
         info = tiny_info(classes=9, shape=(1, 8, 8) if what == "error" else (3, 8, 8))
-        assert key in [shift.key for shift in suites.find((key[0],), info)]
+        assert key in [shift.key for shift in find_shifts((key[0],), info)]
 
 
 def test_published_weights_are_a_state_of_their_own(tmp_path: Path) -> None:
-    from resolute.records import Record, write_json, write_records
-    from resolute.reproduction.run import _described
+    from resolute.paper.run import _described
+    from resolute.run_folder import Record, write_json, write_records
 
     write_json(tmp_path / "senet/recipe.json", _described(ROWS["2-senet"]))
     record = Record("imagenet", "senet-154", "weights", 0, "clean", "clean", 0.0, 8268, 10_000)

@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolute.paper import ROWS
-from resolute.recipes import TRAINED
-from resolute.reproduction import ledger, markdown, read_pools
+from resolute.paper.ledger import ledger, read_pools
+from resolute.paper.page import markdown
+from resolute.paper.rows import TRAINED
+from resolute.paper.tables import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

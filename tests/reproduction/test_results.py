@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolute.errors import InputError
-from resolute.recipes import TRAINED
-from resolute.reproduction.results import read_pools, results_folder, training_of
+from resolute.paper.ledger import read_pools, results_folder, training_of
+from resolute.paper.rows import TRAINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

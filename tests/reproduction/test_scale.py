@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolute.errors import InputError
-from resolute.recipes import TRAINED
-from resolute.reproduction.scale import scaled
-from resolute.training import learning_rate
+from resolute.paper.rows import TRAINED
+from resolute.paper.run import scaled
+from resolute.training.config import learning_rate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from resolute import comparison
 from resolute.data import load
-from resolute.paper import ROWS
-from resolute.recipes import TRAINED
-from resolute.records import read_json, read_records
-from resolute.reproduction import read_pools
-from resolute.reproduction.scale import scaled
-from resolute.reproduction.smoke import write_digits
+from resolute.experiment import grid
+from resolute.paper.ledger import read_pools
+from resolute.paper.rows import TRAINED
+from resolute.paper.run import scaled, write_digits
+from resolute.paper.tables import ROWS
+from resolute.run_folder import read_json, read_records
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolute.recipes import Recipe
+    from resolute.experiment.recipe import Recipe
 
 NETWORKS = (
     "1-r-condensenet-g8",
@@ -52,7 +51,7 @@ def test_the_runs_stand_for_all_36_rows(tmp_path: Path) -> None:
 def test_a_network_runs_end_to_end(row: str, tmp_path: Path) -> None:
     recipe = scaled(TRAINED[row].recipe, "smoke", tmp_path)
     train = replace(recipe.train, device="cpu")
-    comparison.compare(replace(recipe, methods=("base", "fgsm", "r"), train=train), tmp_path / "run")
+    grid.compare(replace(recipe, methods=("base", "fgsm", "r"), train=train), tmp_path / "run")
     records = read_records(tmp_path / "run/records.jsonl")
     assert {record.method for record in records} == {"base", "fgsm", "r"}
     shape = read_json(tmp_path / "run/recipe.json")["data_info"]["shape"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from resolute.recipes import TRAINED
-from resolute.reproduction.training_words import training_words
+from resolute.paper.page import training_words
+from resolute.paper.rows import TRAINED
 
 
 @pytest.mark.parametrize(

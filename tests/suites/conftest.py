@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resolute import counter
+from resolute.noise import signs
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +29,4 @@ def small(photographs: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def seeds() -> torch.Tensor:
-    return counter.fold(counter.key(0, "test"), torch.arange(2000))
+    return signs.fold(signs.key(0, "test"), torch.arange(2000))

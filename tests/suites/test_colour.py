@@ -8,8 +8,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as V
 
-from resolute.suites import colour
-from resolute.suites.disturbances import jitter
+from resolute import transforms
+from resolute.shifts.everyday import jitter
 
 FACTORS = torch.tensor([0.0, 0.6, 1.0, 1.4, 2.5, 0.9])
 TURNS = torch.tensor([-0.5, -0.1, 0.0, 0.1, 0.5, 0.33])
@@ -23,7 +23,7 @@ def x(photographs: torch.Tensor, request: pytest.FixtureRequest) -> torch.Tensor
 
 @pytest.mark.parametrize("number", range(4))
 def test_each_change(x: torch.Tensor, number: int) -> None:
-    change = (colour.brightness, colour.contrast, colour.saturation, colour.hue)[number]
+    change = (transforms.brightness, transforms.contrast, transforms.saturation, transforms.hue)[number]
     factors = TURNS if number == 3 else FACTORS
     theirs = torch.stack([THEIRS[number](i, float(f)) for i, f in zip(x, factors, strict=True)])
     assert (change(x, factors) - theirs).abs().max() < 1e-5
@@ -32,7 +32,7 @@ def test_each_change(x: torch.Tensor, number: int) -> None:
 def test_greyscale(x: torch.Tensor) -> None:
     which = torch.arange(6) % 2 == 0
     theirs = [V.rgb_to_grayscale(i, len(i)) if w else i for i, w in zip(x, which, strict=True)]
-    assert (colour.greyscale(x, which) - torch.stack(theirs)).abs().max() < 1e-6
+    assert (transforms.greyscale(x, which) - torch.stack(theirs)).abs().max() < 1e-6
 
 
 def test_jitter_in_every_order(x: torch.Tensor) -> None:
@@ -51,6 +51,6 @@ def test_jitter_in_every_order(x: torch.Tensor) -> None:
 
 def test_the_mean_is_the_same_in_any_batch() -> None:
     x = torch.rand(64, 3, 40, 41)
-    alone = torch.cat([colour.mean(image[None]) for image in x])
-    assert torch.equal(colour.mean(x), alone)
+    alone = torch.cat([transforms.mean(image[None]) for image in x])
+    assert torch.equal(transforms.mean(x), alone)
     assert torch.allclose(alone, x.double().mean((2, 3), keepdim=True).float())

@@ -18,9 +18,9 @@ from scipy import ndimage, stats
 from torch import nn
 
 from cases import tiny_info
-from resolute import suites
-from resolute.suites import draws, filters, lens, weather
-from resolute.suites.corruptions import CORRUPTIONS, HELD_OUT, degrade
+from resolute import transforms
+from resolute.shifts import draws, find_shifts, imagenet_c
+from resolute.shifts.imagenet_c import CORRUPTIONS, HELD_OUT, degrade
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,14 +66,14 @@ def gaussian_blur(x: Array, c: float, drawn: Drawn) -> Array:
 
 
 def defocus_blur(x: Array, c: Any, drawn: Drawn) -> Array:
-    return np.asarray(ndimage.correlate(x, filters.disk(*c).double().numpy()[None], mode="mirror"))
+    return np.asarray(ndimage.correlate(x, transforms.disk(*c).double().numpy()[None], mode="mirror"))
 
 
 def glass_blur(x: Array, c: Any, drawn: Drawn) -> Array:
     sigma, reach, rounds = c
     height, width = x.shape[1:]
-    y = np.floor(255 * gaussian_blur(x, sigma, drawn) + lens.SLACK) / 255
-    at, _ = lens._schedule(height, width, reach)
+    y = np.floor(255 * gaussian_blur(x, sigma, drawn) + imagenet_c.SLACK) / 255
+    at, _ = imagenet_c._schedule(height, width, reach)
     numbers = draws.below((2 * reach) ** 2, drawn.seed, rounds * len(at))[0].view(rounds, -1)
     for own in numbers:
         step = dict(zip(at.tolist(), own.tolist(), strict=True))
@@ -86,7 +86,7 @@ def glass_blur(x: Array, c: Any, drawn: Drawn) -> Array:
 
 def along(x: Array, radius: int, sigma: float, degrees: float) -> Array:
     turn = torch.tensor([degrees], dtype=torch.float64)
-    return filters.motion(torch.from_numpy(x)[None], radius, sigma, turn)[0].numpy()
+    return transforms.motion(torch.from_numpy(x)[None], radius, sigma, turn)[0].numpy()
 
 
 def motion_blur(x: Array, c: Any, drawn: Drawn) -> Array:
@@ -200,7 +200,7 @@ def compare(name: str, x: torch.Tensor, constants: Any, seeds: torch.Tensor) -> 
         ours = degrade(x.float() / 255, own, change=ALL[name].change, constant=constant)
         for image, seed, found in zip(x, own, ours, strict=True):
             made = REFERENCES[name](image.double().numpy() / 255, constant, Drawn(seed, image.shape))
-            expected = np.floor(255 * np.clip(made, 0, 1) + lens.SLACK)
+            expected = np.floor(255 * np.clip(made, 0, 1) + imagenet_c.SLACK)
             apart.append(np.abs(np.round(255 * found.numpy()) - expected))
     return int(np.max(apart)), float((np.array(apart) > 0).mean())
 
@@ -220,29 +220,29 @@ def test_large_images_are_those_of_the_formula(name: str, photographs: torch.Ten
 
 
 def test_frost_looks_like_the_photographs(seeds: torch.Tensor) -> None:
-    ice = weather.crystals(seeds[:200], 64, 64)[:, 0]
+    ice = imagenet_c.crystals(seeds[:200], 64, 64)[:, 0]
     mean, spread = ice.mean((1, 2)), ice.std((1, 2))
     assert stats.kstest(mean.numpy(), stats.uniform(0.48, 0.33).cdf).pvalue > 1e-3
     assert 0.055 < spread.min() < 0.065
     assert 0.13 < spread.max() < 0.145
     x = torch.full((1, 3, 64, 64), 0.5)
-    frosted = weather.frost(x, seeds[:1], (0.5, 0.5))[0].mean((1, 2))
+    frosted = imagenet_c.frost(x, seeds[:1], (0.5, 0.5))[0].mean((1, 2))
     assert frosted[0] < frosted[1] < frosted[2]
     assert frosted[0].item() == pytest.approx(0.25 + 0.45 * mean[0].item(), abs=0.01)
 
 
 def test_the_benchmark_has_its_names_and_severities() -> None:
-    shifts = suites.find(["corruptions"], tiny_info(shape=(3, 32, 32)))
+    shifts = find_shifts(["corruptions"], tiny_info(shape=(3, 32, 32)))
     assert len(shifts) == 75
     assert list(dict.fromkeys(shift.name for shift in shifts)) == list(CORRUPTIONS)
     assert {shift.severity for shift in shifts} == {1, 2, 3, 4, 5}
-    assert len(suites.find(["corruptions-held-out"], tiny_info(shape=(3, 32, 32)))) == 20
-    assert len(suites.find(["corruptions-held-out"], tiny_info(shape=(1, 32, 32)))) == 15
+    assert len(find_shifts(["corruptions-held-out"], tiny_info(shape=(3, 32, 32)))) == 20
+    assert len(find_shifts(["corruptions-held-out"], tiny_info(shape=(1, 32, 32)))) == 15
 
 
 @pytest.mark.parametrize(("side", "std"), [(64, 0.1), (65, 0.38)])
 def test_the_constants_follow_the_size(side: int, std: float, seeds: torch.Tensor) -> None:
-    shift = suites.find(["corruptions"], tiny_info(shape=(1, side, side)))[4]
+    shift = find_shifts(["corruptions"], tiny_info(shape=(1, side, side)))[4]
     assert (shift.name, shift.severity) == ("gaussian_noise", 5)
     x = torch.full((2, 1, side, side), 128 / 255)
     moved = shift.apply(nn.Identity(), x, torch.zeros(2), seeds[:2])
@@ -267,7 +267,7 @@ def test_an_image_meets_the_same_in_any_batch(name: str, size: str, seeds: torch
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 20, 33), (1, 70, 66)])
 def test_any_size_will_do(shape: tuple[int, int, int], seeds: torch.Tensor) -> None:
     x = torch.rand(4, *shape)
-    for shift in suites.find(["corruptions", "corruptions-held-out"], tiny_info(shape=shape))[2::5]:
+    for shift in find_shifts(["corruptions", "corruptions-held-out"], tiny_info(shape=shape))[2::5]:
         changed = shift.apply(nn.Identity(), x, torch.zeros(4), seeds[:4])
         assert changed.shape == x.shape
         assert changed.isfinite().all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -9,29 +10,31 @@ from torch import nn
 from torchvision.transforms.v2 import functional as V
 
 from cases import tiny_info
-from resolute import suites
-from resolute.suites import disturbances as five
-from resolute.suites import everyday
+from resolute.shifts import everyday, find_shifts
+from resolute.shifts import everyday as five
+
+if TYPE_CHECKING:
+    from resolute.shifts.shift import Shift
 
 INFO = tiny_info(shape=(3, 12, 10))
 GREY = tiny_info(shape=(1, 12, 10))
-SHIFTS = suites.find(["disturbances", "disturbance-variants", "everyday"], INFO)[1::3]
+SHIFTS = find_shifts(["disturbances", "disturbance-variants", "everyday"], INFO)[1::3]
 """The middle severity of each."""
 
 
-def moved(shift: suites.Shift, x: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+def moved(shift: Shift, x: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
     return shift.apply(nn.Identity(), x, torch.zeros(len(x), dtype=torch.long), seeds)
 
 
 def test_the_paper_s_five_are_there() -> None:
     names = ["random-crop", "random-horizontal-flip", "random-greyscale", "random-colour-jitter", "random-five-crop"]
-    assert list(dict.fromkeys(shift.name for shift in suites.find(["disturbances"], INFO))) == names
+    assert list(dict.fromkeys(shift.name for shift in find_shifts(["disturbances"], INFO))) == names
     names.remove("random-greyscale")
-    assert list(dict.fromkeys(shift.name for shift in suites.find(["disturbances"], GREY))) == names
+    assert list(dict.fromkeys(shift.name for shift in find_shifts(["disturbances"], GREY))) == names
 
 
 @pytest.mark.parametrize("shift", SHIFTS, ids=lambda shift: shift.name)
-def test_an_image_meets_the_same_in_any_batch_and_order(shift: suites.Shift, seeds: torch.Tensor) -> None:
+def test_an_image_meets_the_same_in_any_batch_and_order(shift: Shift, seeds: torch.Tensor) -> None:
     x, seeds = torch.rand(256, 3, 12, 10), seeds[:256]
     whole = moved(shift, x, seeds)
     for size, n in ((1, 40), (7, 256)):
@@ -120,7 +123,7 @@ def test_jitter_draws_every_order(seeds: torch.Tensor, monkeypatch: pytest.Monke
 def test_any_size_will_do(shape: tuple[int, int, int], seeds: torch.Tensor) -> None:
     x = torch.rand(20, *shape)
     info = tiny_info(shape=shape)
-    for shift in suites.find(["disturbances", "disturbance-variants", "everyday"], info):
+    for shift in find_shifts(["disturbances", "disturbance-variants", "everyday"], info):
         changed = moved(shift, x, seeds[:20])
         assert changed.shape == x.shape
         assert not torch.equal(changed, x)
@@ -131,7 +134,7 @@ def test_any_size_will_do(shape: tuple[int, int, int], seeds: torch.Tensor) -> N
 
 def theirs(name: str, x: torch.Tensor, seeds: torch.Tensor, severity: float) -> torch.Tensor:
     """Apply torchvision's function with the drawn parameters, image by image."""
-    from resolute.suites import draws
+    from resolute.shifts import draws
 
     bilinear = {"interpolation": V.InterpolationMode.BILINEAR}
     u = draws.uniform(seeds, 1)[:, 0]

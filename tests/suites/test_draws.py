@@ -8,13 +8,13 @@ import torch
 from scipy import stats
 
 from reference import word
-from resolute import counter
-from resolute.suites import draws
+from resolute.noise import signs
+from resolute.shifts import draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SEEDS = counter.fold(counter.key(0, "test"), torch.arange(400))
+SEEDS = signs.fold(signs.key(0, "test"), torch.arange(400))
 
 
 def test_words_are_the_counter_s() -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from resolute.suites import filters
+from resolute import transforms
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def x(photographs: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("border", ["nearest", "reflect", "mirror"])
 @pytest.mark.parametrize(("sigma", "truncate"), [(0.3, 4), (1.5, 4), (6, 4), (40, 3)])
-def test_gaussian_is_scipy_s(x: torch.Tensor, border: filters.Border, sigma: float, truncate: float) -> None:
+def test_gaussian_is_scipy_s(x: torch.Tensor, border: transforms.Border, sigma: float, truncate: float) -> None:
     theirs = ndimage.gaussian_filter(x.double().numpy(), (0, 0, sigma, sigma), mode=border, truncate=truncate)
-    ours = filters.gaussian(x, sigma, border, truncate)
+    ours = transforms.gaussian(x, sigma, border, truncate)
     assert np.abs(ours.numpy() - theirs).max() < 1e-5
 
 
@@ -26,7 +26,7 @@ def test_gaussian_is_scipy_s(x: torch.Tensor, border: filters.Border, sigma: flo
 def test_correlate_is_scipy_s(x: torch.Tensor, shape: tuple[int, int]) -> None:
     kernel = torch.rand(shape) / (shape[0] * shape[1])
     theirs = ndimage.correlate(x.double().numpy(), kernel.double().numpy()[None, None], mode="mirror")
-    assert np.abs(filters.correlate(x, kernel).numpy() - theirs).max() < 1e-5
+    assert np.abs(transforms.correlate(x, kernel).numpy() - theirs).max() < 1e-5
 
 
 def test_the_disk_is_the_authors_softened_disk() -> None:
@@ -37,14 +37,14 @@ def test_the_disk_is_the_authors_softened_disk() -> None:
         soft = flat / flat.sum()
         for axis in (0, 1):
             soft = ndimage.correlate1d(soft, tap / tap.sum(), axis, mode="mirror")
-        kernel = filters.disk(radius, sigma).numpy()
+        kernel = transforms.disk(radius, sigma).numpy()
         edge = (len(at) - len(kernel)) // 2
         assert np.abs(np.pad(kernel, edge) - soft).max() < 1e-7
 
 
 def test_motion_is_a_slow_walk_along_the_line(x: torch.Tensor) -> None:
     angle = torch.tensor([-38.0, 110.0])
-    ours = filters.motion(x, 6, 2.5, angle)
+    ours = transforms.motion(x, 6, 2.5, angle)
     weights = np.exp(-(np.arange(13) ** 2) / (2 * 2.5**2))
     height, width = x.shape[2:]
     for image, turn, found in zip(x.double().numpy(), np.deg2rad(angle.numpy()), ours.numpy(), strict=True):
@@ -66,12 +66,12 @@ def test_zoomed_is_scipy_s_zoom_of_the_middle(x: torch.Tensor, factor: float) ->
     large = ndimage.zoom(part, (1, 1, factor, factor), order=1, mode="nearest")
     top, left = (large.shape[2] - height) // 2, (large.shape[3] - width) // 2
     theirs = large[:, :, top : top + height, left : left + width]
-    assert np.abs(filters.zoomed(x, factor).numpy() - theirs).max() < 1e-5
+    assert np.abs(transforms.zoomed(x, factor).numpy() - theirs).max() < 1e-5
 
 
 @pytest.mark.parametrize("size", [(30, 20), (25, 18), (9, 12), (50, 37), (120, 99), (1, 1), (49, 38)])
 def test_box_is_pillow_s(photographs: torch.Tensor, size: tuple[int, int]) -> None:
     image = photographs[0, :, :50, :37]
     theirs = np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).resize(size[::-1], Image.Resampling.BOX))
-    ours = filters.box(image[None].int(), size)[0]
+    ours = transforms.box(image[None].int(), size)[0]
     assert torch.equal(ours.permute(1, 2, 0), torch.from_numpy(theirs.astype(np.int32)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as V
 
-from resolute.suites import geometry
+from resolute import transforms
 
 BILINEAR = V.InterpolationMode.BILINEAR
 
@@ -23,7 +23,7 @@ def x(photographs: torch.Tensor) -> torch.Tensor:
 
 def test_flip(x: torch.Tensor) -> None:
     which = torch.tensor([True, False, True, True, False, False])
-    assert difference(geometry.flip(x, which), [V.hflip(i) if w else i for i, w in zip(x, which, strict=True)]) == 0
+    assert difference(transforms.flip(x, which), [V.hflip(i) if w else i for i, w in zip(x, which, strict=True)]) == 0
 
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
@@ -34,14 +34,14 @@ def test_window(x: torch.Tensor, padding: str) -> None:
         V.crop(V.pad(i, [8], padding_mode=mode), 8 + int(t), 8 + int(c), 64, 49)
         for i, t, c in zip(x, top, left, strict=True)
     ]
-    assert difference(geometry.window(x, top, left, padding), theirs) == 0  # type: ignore[arg-type]
+    assert difference(transforms.window(x, top, left, padding), theirs) == 0  # type: ignore[arg-type]
 
 
 def test_a_window_far_outside_is_black_or_mirrored_again() -> None:
     x = torch.arange(3.0).view(1, 1, 1, 3)
     far = torch.tensor([7])
-    assert geometry.window(x, torch.tensor([0]), far).sum() == 0
-    assert geometry.window(x, torch.tensor([0]), far, "reflect").flatten().tolist() == [1, 0, 1]
+    assert transforms.window(x, torch.tensor([0]), far).sum() == 0
+    assert transforms.window(x, torch.tensor([0]), far, "reflect").flatten().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("size", [(56, 43), (32, 24), (64, 49), (1, 1)])
@@ -52,7 +52,7 @@ def test_resized_crop(x: torch.Tensor, size: tuple[int, int]) -> None:
         V.resized_crop(i, int(t), int(c), high, wide, [64, 49], interpolation=BILINEAR)
         for i, t, c in zip(x, top, left, strict=True)
     ]
-    assert difference(geometry.resized_crop(x, top, left, high, wide), theirs) < 1e-5
+    assert difference(transforms.resized_crop(x, top, left, high, wide), theirs) < 1e-5
 
 
 def test_affine(x: torch.Tensor) -> None:
@@ -62,13 +62,13 @@ def test_affine(x: torch.Tensor) -> None:
         V.affine(i, float(a), [float(r), float(d)], float(s), [0.0], interpolation=BILINEAR, fill=None, center=None)
         for i, a, s, r, d in zip(x, angle, scale, right, down, strict=True)
     ]
-    assert difference(geometry.affine(x, angle=angle, scale=scale, right=right, down=down), theirs) < 1 / 255
+    assert difference(transforms.affine(x, angle=angle, scale=scale, right=right, down=down), theirs) < 1 / 255
 
 
 def test_rotation(x: torch.Tensor) -> None:
     angle = torch.linspace(-30, 30, 6)
     theirs = [V.rotate(i, -float(a), interpolation=BILINEAR) for i, a in zip(x, angle, strict=True)]
-    assert difference(geometry.affine(x, angle=angle), theirs) < 1 / 255
+    assert difference(transforms.affine(x, angle=angle), theirs) < 1 / 255
 
 
 @pytest.mark.parametrize(("outside", "mode"), [("zeros", "constant"), ("mirror", "mirror"), ("symmetric", "reflect")])
@@ -84,4 +84,4 @@ def test_sample(x: torch.Tensor, outside: str, mode: str) -> None:
         return torch.stack([torch.from_numpy(map_coordinates(c.numpy(), at, order=1, mode=mode)) for c in image])  # type: ignore[call-overload]
 
     theirs = [looked_up(*parts) for parts in zip(x, rows, columns, strict=True)]
-    assert difference(geometry.sample(x, rows, columns, outside), theirs) < 1e-4  # type: ignore[arg-type]
+    assert difference(transforms.sample(x, rows, columns, outside), theirs) < 1e-4  # type: ignore[arg-type]

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from resolute.errors import InputError
-from resolute.records import Record
-from resolute.suites.corruptions import CORRUPTIONS
-from resolute.suites.mce import ALEXNET, ALEXNET_CLEAN, corruption_errors, from_means
+from resolute.run_folder import Record
+from resolute.shifts.imagenet_c import CORRUPTIONS
+from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN, corruption_errors, from_means
 
 RESNET50 = {
     "gaussian_noise": 80, "shot_noise": 82, "impulse_noise": 83, "defocus_blur": 75, "glass_blur": 89,

@@ -6,13 +6,13 @@ from scipy import stats
 from torch import nn
 
 from cases import tiny_info
-from resolute import suites
-from resolute.suites.noise import STRENGTHS
+from resolute.shifts import find_shifts
+from resolute.shifts.everyday import STRENGTHS
 
 
 def test_the_severity_is_the_standard_deviation(seeds: torch.Tensor) -> None:
     x, y = torch.full((400, 3, 8, 8), 0.5), torch.zeros(400, dtype=torch.long)
-    shifts = suites.find(["noise"], tiny_info())
+    shifts = find_shifts(["noise"], tiny_info())
     assert [shift.severity for shift in shifts] == list(STRENGTHS)
     for shift in shifts:
         moved = shift.apply(nn.Identity(), x, y, seeds[:400]) - x

@@ -11,18 +11,20 @@ from PIL import Image
 from torch import nn
 
 from cases import tiny_images, tiny_info, tiny_network
-from resolute import evaluation, suites
-from resolute.data import Images, take
+from resolute import shifts
+from resolute.data.dataset import Images, take
 from resolute.errors import InputError
-from resolute.suites.corruptions import CORRUPTIONS
-from resolute.suites.released import RELEASES
+from resolute.evaluation.measure import measure
+from resolute.shifts import find_shifts
+from resolute.shifts.imagenet_c import CORRUPTIONS
+from resolute.shifts.released import RELEASES
 
 INFO = tiny_info(shape=(3, 32, 32))
 CLEAN = tiny_images(20, INFO, split="test")
 
 
 def stored(name: str, shift: str, severity: int, clean: Images = CLEAN, root: str = ".") -> Images:
-    [found] = [s for s in suites.find([name], clean.info, root) if (s.name, s.severity) == (shift, severity)]
+    [found] = [s for s in find_shifts([name], clean.info, root) if (s.name, s.severity) == (shift, severity)]
     assert found.stored is not None
     return found.stored(clean)
 
@@ -40,7 +42,7 @@ def arrays(request: pytest.FixtureRequest) -> np.ndarray:
 
 def test_every_release_has_the_benchmark_s_shifts() -> None:
     for name in RELEASES:
-        shifts = suites.find([name], INFO)
+        shifts = find_shifts([name], INFO)
         assert [shift.key for shift in shifts] == [(name, c, float(s)) for c in CORRUPTIONS for s in range(1, 6)]
         x = torch.rand(2, 3, 4, 4)
         assert shifts[0].apply(nn.Identity(), x, torch.zeros(2), torch.arange(2)) is x
@@ -57,7 +59,7 @@ def test_a_severity_is_a_block_of_the_array(arrays: np.ndarray, severity: int) -
 
 def test_the_root_is_an_argument_or_a_variable(arrays: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESOLUTE_DATA", str(Path.cwd()))
-    shift = next(s for s in suites.SUITES["cifar10-c"](INFO) if s.name == "fog")
+    shift = next(s for s in shifts.SUITES["cifar10-c"](INFO) if s.name == "fog")
     assert shift.stored is not None
     assert torch.equal(shift.stored(CLEAN).x, stored("cifar10-c", "fog", 1).x)
 
@@ -68,7 +70,7 @@ def test_evaluation_shows_the_stored_images(arrays: np.ndarray, monkeypatch: pyt
         if name != "fog":
             np.save(f"CIFAR-10-C/{name}.npy", arrays)
     network = tiny_network(shape=(3, 32, 32))
-    bits = evaluation.measure(network, CLEAN, ["cifar10-c"], batch_size=7)
+    bits = measure(network, CLEAN, ["cifar10-c"], batch_size=7)
     network.eval()
     shown = torch.from_numpy(arrays[60:80]).permute(0, 3, 1, 2).float() / 255
     assert bits["cifar10-c", "fog", 4.0].tolist() == (network(shown).argmax(1) == CLEAN.y).tolist()

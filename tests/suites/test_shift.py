@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resolute.errors import InputError
-from resolute.suites import shift
+from resolute.shifts import shift
 
 Y = torch.zeros(2, dtype=torch.long)
 SEEDS = torch.arange(2)

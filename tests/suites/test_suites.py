@@ -4,18 +4,17 @@ import pytest
 import torch
 
 from cases import as_float, tiny_images, tiny_info, tiny_network
-from resolute import suites
 from resolute.attacks import fgsm
 from resolute.errors import InputError
-from resolute.suites import SUITES
-from resolute.suites.released import RELEASES
+from resolute.shifts import SUITES, find_shifts
+from resolute.shifts.released import RELEASES
 
 
 @pytest.mark.parametrize("name", [name for name in SUITES if name not in RELEASES])
 def test_every_shift_gives_images_of_its_suite(name: str) -> None:
     images = tiny_images(8, tiny_info(classes=6, shape=(3, 20, 20)))
     x, y = as_float(images)
-    shifts = suites.find([name], images.info)
+    shifts = find_shifts([name], images.info)
     assert len({shift.key for shift in shifts}) == len(shifts) > 0
     for shift in shifts:
         assert shift.key == (name, shift.name, shift.severity)
@@ -29,21 +28,21 @@ def test_every_shift_gives_images_of_its_suite(name: str) -> None:
 
 def test_clean_is_the_image_itself() -> None:
     x, y = as_float(tiny_images())
-    [shift] = suites.find(["clean"], tiny_info())
+    [shift] = find_shifts(["clean"], tiny_info())
     assert shift.key == ("clean", "clean", 0.0)
     assert shift.apply(tiny_network(), x, y, torch.arange(len(x))) is x
 
 
 def test_top5_is_refused_where_no_answer_could_be_wrong() -> None:
-    [shift] = suites.find(["top5"], tiny_info(classes=6))
+    [shift] = find_shifts(["top5"], tiny_info(classes=6))
     assert (shift.key, shift.top) == (("top5", "top5", 0.0), 5)
     with pytest.raises(InputError, match="top5 needs more than 5 classes, and tiny has 5: every answer would be right"):
-        suites.find(["top5"], tiny_info(classes=5))
+        find_shifts(["top5"], tiny_info(classes=5))
 
 
 def test_fgsm_attacks_at_the_radii_of_the_data() -> None:
     x, y = as_float(tiny_images())
-    shifts = suites.find(["fgsm"], tiny_info())
+    shifts = find_shifts(["fgsm"], tiny_info())
     assert [shift.severity for shift in shifts] == [0.02, 0.05]
     for shift in shifts:
         attacked = shift.apply(tiny_network(), x, y, torch.arange(len(x)))
@@ -51,7 +50,7 @@ def test_fgsm_attacks_at_the_radii_of_the_data() -> None:
 
 
 def test_shifts_stand_in_the_order_of_the_names() -> None:
-    keys = [shift.key for shift in suites.find(["fgsm", "clean", "noise"], tiny_info())]
+    keys = [shift.key for shift in find_shifts(["fgsm", "clean", "noise"], tiny_info())]
     assert [suite for suite, _, _ in keys] == ["fgsm", "fgsm", "clean", "noise", "noise", "noise"]
 
 
@@ -65,4 +64,4 @@ def test_shifts_stand_in_the_order_of_the_names() -> None:
 )
 def test_what_is_no_suite_is_refused(names: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        suites.find(names, tiny_info())
+        find_shifts(names, tiny_info())

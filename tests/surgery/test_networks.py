@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from networks import NETWORKS, skeleton, small
-from resolute.op import perturb
-from resolute.places import sites
-from resolute.surgery import attach, is_robust, robustify, unrobustify
+from resolute.noise.perturb import perturb
+from resolute.noise.robustify import attach, is_robust, robustify, unrobustify
+from resolute.noise.sites import sites
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from networks import Shared, strengths
-from resolute.places import sites
-from resolute.surgery import attach, is_robust, robustify, set_eps, unrobustify
+from resolute.noise.robustify import attach, is_robust, robustify, set_eps, unrobustify
+from resolute.noise.sites import sites
 
 
 def test_eps_and_p_arrive() -> None:

@@ -12,10 +12,10 @@ from torch.nn.utils import parametrizations
 
 from networks import skeleton, small
 from resolute.errors import InputError
-from resolute.surgery import is_robust, robustify, set_eps, unrobustify
+from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
 
 if TYPE_CHECKING:
-    from resolute.places import Where
+    from resolute.noise.sites import Where
 
 
 @pytest.mark.parametrize("eps", [1.0, -0.1, float("nan")])

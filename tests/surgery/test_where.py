@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from networks import small, strengths
-from resolute.places import Site, sites
-from resolute.surgery import is_robust, robustify
+from resolute.noise.robustify import is_robust, robustify
+from resolute.noise.sites import Site, sites
 
 if TYPE_CHECKING:
-    from resolute.places import Where
+    from resolute.noise.sites import Where
 
 
 class Normalize(nn.Module):

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from networks import small, strengths
-from resolute.places import sites
-from resolute.surgery import is_robust, robustify, set_eps, unrobustify
+from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
+from resolute.noise.sites import sites
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

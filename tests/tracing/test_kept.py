@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.surgery import robustify
-from resolute.tracing import unreached
+from resolute.noise.robustify import robustify
+from resolute.noise.unreached import unreached
 from tracing.functional import X
 
 WRONG = torch.rand(2, 7, 3)

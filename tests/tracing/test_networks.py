@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.places import sites
-from resolute.surgery import robustify
-from resolute.tracing import unreached
+from resolute.noise.robustify import robustify
+from resolute.noise.sites import sites
+from resolute.noise.unreached import unreached
 from tracing.functional import BasicConv, X, layers
 
 if TYPE_CHECKING:
-    from resolute.places import Where
+    from resolute.noise.sites import Where
 
 
 def test_the_fused_path_of_evaluation_does_not_hide_what_training_computes() -> None:

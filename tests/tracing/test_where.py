@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.op import Perturb, perturb
-from resolute.surgery import attach, is_robust, robustify
-from resolute.tracing import Unreached, unreached
+from resolute.noise.perturb import Perturb, perturb
+from resolute.noise.robustify import attach, is_robust, robustify
+from resolute.noise.unreached import Unreached, unreached
 from tracing.functional import BasicConv, Between, ByName, Ends, SharedDropout, Spent, SquaredReLU, X, layers
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from cases import tiny_convolution, tiny_images
-from resolute import train
-from resolute.training import TrainConfig
+from resolute.training.config import TrainConfig
+from resolute.training.loop import train
 
 
 def main(out: Path, epochs: int, devices: int = 1) -> None:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from resolute.errors import InputError
-from resolute.training import TrainConfig, learning_rate
+from resolute.training.config import TrainConfig, learning_rate
 
 STEPS = 7
 """Steps in an epoch."""

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import counter, train
 from resolute.attacks import evaluating
-from resolute.data import Augment, Images, augment, augment_generator, epoch_order
+from resolute.data.augment import Augment, augment
+from resolute.data.dataset import Images, augment_generator, epoch_order
 from resolute.errors import InputError
 from resolute.methods import Settings
-from resolute.training import TrainConfig, learning_rate
+from resolute.noise import signs
+from resolute.training.config import TrainConfig, learning_rate
+from resolute.training.loop import train
 from training.watching import CONFIG, PLAIN, changed, same, watcher, weights
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def by_hand(
     log = []
     for epoch in range(config.epochs):
         model.train()
-        torch.manual_seed(counter.key(seed, "epoch", epoch, 0))
+        torch.manual_seed(signs.key(seed, "epoch", epoch, 0))
         rows = []
         order = epoch_order(len(x), seed, epoch)
         for start in range(0, len(x) - config.batch_size + 1, config.batch_size):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cases import TINY
-from resolute import comparison
 from resolute.errors import InputError
-from resolute.training import TrainConfig, rank
-from resolute.training.launching import joins, make_fabric
+from resolute.experiment import grid
+from resolute.training.config import TrainConfig
+from resolute.training.distributed import joins, make_fabric, rank
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +47,9 @@ def test_a_task_goes_its_own_way_where_one_device_trains(tmp_path: Path) -> None
     assert rank(ONE) == 0
     assert make_fabric(ONE).world_size == 1
     recipe = replace(TINY, methods=("base",), seeds=(0,))
-    assert comparison.compare(recipe, tmp_path / "run").missing == ()
+    assert grid.compare(recipe, tmp_path / "run").missing == ()
     with pytest.raises(InputError, match="2 processes were started, and each would train the whole network"):
-        comparison.train_one(recipe, tmp_path / "one")
+        grid.train_one(recipe, tmp_path / "one")
 
 
 @pytest.mark.usefixtures("task")
@@ -76,7 +76,7 @@ def test_fabric_does_not_load_what_it_asks_the_version_of() -> None:
     code = """
 import sys
 from resolute.training import TrainConfig
-from resolute.training.launching import make_fabric
+from resolute.training.distributed import make_fabric
 make_fabric(TrainConfig(device="cpu"))
 from lightning_fabric.utilities import imports
 print("torchmetrics" in sys.modules, imports._TORCHMETRICS_GREATER_EQUAL_1_0_0)

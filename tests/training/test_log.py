@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from resolute.errors import InputError
-from resolute.training import Epoch
-from resolute.training import log as files
+from resolute.training import checkpoint as files
+from resolute.training.config import Epoch
 
 CPU = torch.device("cpu")
 ROWS = [Epoch(1, 0.1, 2.0, 0.5, None, 3.25, 1.0), Epoch(2, 0.05, 1.0, 0.25, 0.125, 3.0, 1.5)]

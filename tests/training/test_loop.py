@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from cases import tiny_images, tiny_network
-from resolute import is_robust, sites, train
-from resolute.data import Augment
+from resolute.data.augment import Augment
 from resolute.methods import METHODS, Settings
+from resolute.noise.robustify import is_robust
+from resolute.noise.sites import sites
+from resolute.training.loop import train
 from training.watching import CONFIG, changed, same, watcher, weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolute.training import Epoch
+    from resolute.training.config import Epoch
 
 
 def untimed(log: list[Epoch]) -> list[Epoch]:

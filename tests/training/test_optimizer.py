@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from cases import tiny_images, tiny_network
-from resolute import train
-from resolute.training import TrainConfig
-from resolute.training.optimizer import make_optimizer
+from resolute.training.config import TrainConfig, make_optimizer
+from resolute.training.loop import train
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

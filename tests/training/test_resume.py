@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from cases import tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import train
-from resolute.data import Augment
+from resolute.data.augment import Augment
 from resolute.errors import InputError
-from resolute.training import Epoch, TrainConfig, loop
+from resolute.training import loop
+from resolute.training.config import Epoch, TrainConfig
+from resolute.training.loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path

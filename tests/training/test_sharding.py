@@ -11,17 +11,18 @@ from torch import nn
 
 from cases import tiny_convolution, tiny_images
 from ranks import stopped
-from resolute import train
 from resolute.errors import InputError
 from resolute.methods import Settings
 from resolute.models import build
-from resolute.training import TrainConfig, sharding
+from resolute.training import distributed
+from resolute.training.config import TrainConfig
+from resolute.training.loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolute.methods import Method
-    from resolute.training import Epoch
+    from resolute.training.config import Epoch
 
 DDP = TrainConfig(epochs=3, batch_size=16, lr=0.05, clip_norm=1.0, device="cpu", devices=2)
 FSDP = dataclasses.replace(DDP, strategy="fsdp")
@@ -67,9 +68,9 @@ def test_sharded_weights_are_trained_as_whole_ones_and_gone_on_with(tmp_path: Pa
 
 
 def test_units_are_blocks_that_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharding, "UNIT", 10_000)
+    monkeypatch.setattr(distributed, "UNIT", 10_000)
     model = build("wrn-16-2", classes=10)
-    found = sharding.units(model)
+    found = distributed.units(model)
     taken = [parameter for unit in found for parameter in unit.parameters()]
     assert len(found) > 4
     for unit in found:
@@ -80,14 +81,14 @@ def test_units_are_blocks_that_share_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_lists_of_modules_are_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharding, "UNIT", 1)
+    monkeypatch.setattr(distributed, "UNIT", 1)
     model = nn.ModuleDict({"all": nn.ModuleList([nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2)])})
-    assert sharding.units(model) == [model["all"][0]]  # type: ignore[index]
+    assert distributed.units(model) == [model["all"][0]]  # type: ignore[index]
 
 
 def test_a_network_that_prunes_itself_is_refused() -> None:
     with pytest.raises(InputError, match="prunes its own weights in training: use 'ddp'"):
-        sharding.shard(build("condensenet-g8", classes=10, shape=(3, 16, 16)), torch.device("cpu"), 2)
+        distributed.shard(build("condensenet-g8", classes=10, shape=(3, 16, 16)), torch.device("cpu"), 2)
 
 
 @pytest.mark.parametrize("wrong", [{"devices": 1}, {"ema": 0.9}])

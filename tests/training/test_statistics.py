@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images
-from resolute import is_robust, train
-from resolute.data import epoch_order
+from resolute.data.dataset import epoch_order
 from resolute.methods import Settings
+from resolute.noise.robustify import is_robust
+from resolute.training.loop import train
 from training.watching import CONFIG, changed
 
 

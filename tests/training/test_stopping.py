@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from cases import tiny_convolution, tiny_images
-from resolute import train
 from resolute.errors import InputError
-from resolute.training import TrainConfig, loop
-from resolute.training import log as files
-from resolute.training.stopping import Stopped, held
+from resolute.training import checkpoint as files
+from resolute.training import loop
+from resolute.training.config import TrainConfig
+from resolute.training.loop import train
+from resolute.training.preemption import Stopped, held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def test_a_second_signal_takes_effect_at_once() -> None:
 
 
 def test_a_step_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resolute.training.stopping.GRACE", 0.1)
+    monkeypatch.setattr("resolute.training.preemption.GRACE", 0.1)
     begin = time.monotonic()
 
     def work() -> None:
@@ -140,7 +141,7 @@ def test_a_loss_that_is_no_number_never_reaches_the_disk(tmp_path: Path, monkeyp
             on_step=lambda done: signal.raise_signal(signal.SIGINT) if done > 1.3 else None,
         )  # fmt: skip
     before = (tmp_path / files.CHECKPOINT).read_bytes()
-    monkeypatch.setattr("resolute.training.epoch.objective.loss", lambda *a: a[3].sum() * float("nan"))
+    monkeypatch.setattr("resolute.training.loop.losses.loss", lambda *a: a[3].sum() * float("nan"))
     monkeypatch.setattr(loop, "_SECONDS_WITHIN_EPOCH", -1)
     with pytest.raises(InputError, match=r"the loss became nan in epoch 2 .*The last checkpoint before it is kept"):
         train(tiny_convolution(), tiny_images(), config=config, out=tmp_path)

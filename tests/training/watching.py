@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resolute.methods import METHODS, Method, Settings
-from resolute.training import TrainConfig
+from resolute.training.config import TrainConfig
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.1, device="cpu")
 PLAIN = dataclasses.replace(CONFIG, schedule="step")

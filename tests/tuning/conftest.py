@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolute import report
-from resolute.tuning import search, tune
+from resolute.experiment.tune import tune
 from tuning.made_up import PLAN, helps_at_input, made_up, quiet
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolute.methods import Settings
-    from resolute.report.tuned import Tuned
+    from resolute.report.tuning import Tuned
 
     Found = tuple[Tuned, Path, list[tuple[str, int]]]
 

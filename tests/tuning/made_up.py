@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from resolute import evaluation, recipes
+from resolute.evaluation.measure import records
+from resolute.experiment import recipe
+from resolute.experiment.tune import Plan
 from resolute.methods import Settings, settings_of
-from resolute.records import cell_name, write_bits, write_records
-from resolute.training import TrainConfig
-from resolute.tuning import Plan
+from resolute.run_folder import cell_name, write_bits, write_records
+from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TINY = recipes.Recipe(
+TINY = recipe.Recipe(
     name="tiny",
     data="digits",
     model="lenet",
@@ -47,7 +48,7 @@ def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> 
             rng, luck = np.random.default_rng(seed), np.random.default_rng([seed, len(method)]).normal(0, 1e-3)
             right = rng.random(N) >= mean + luck
             write_bits(cell / "bits.npz", {KEY: right})
-            rows = evaluation.records({KEY: right}, data="digits", model="lenet", method=method, seed=seed)
+            rows = records({KEY: right}, data="digits", model="lenet", method=method, seed=seed)
             write_records(cell / "records.jsonl", rows)
 
     return fill

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from resolute import methods, recipes
+from resolute import methods
 from resolute.errors import InputError
+from resolute.experiment import recipes
+from resolute.experiment.tune import METHODS, Plan, default_folder, variant
 from resolute.methods import Settings
-from resolute.tuning import Plan, default_folder
-from resolute.tuning.plan import METHODS, variant
 
 PLAN = Plan(recipes.digits())
 

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from resolute import comparison, data
+from resolute import data
 from resolute.errors import InputError
+from resolute.experiment import cell as one_cell
+from resolute.experiment import grid
+from resolute.experiment import tune as search
+from resolute.experiment.tune import tune
 from resolute.methods import Settings
-from resolute.records import cell_name, read_records, write_bits
-from resolute.report import load_run
-from resolute.sharing import locked
-from resolute.tuning import search, tune
+from resolute.report.numbers import load_run
+from resolute.run_folder import cell_name, locked, read_records, write_bits
 from tuning.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from resolute.data import dataset
     from tuning.conftest import Found
 
 optuna = pytest.importorskip("optuna")
@@ -88,7 +91,7 @@ def test_bad_settings_do_not_keep_it_from_stopping(tmp_path: Path, trained: Call
             (cell / "diverged.json").write_text("{}")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "fill", fill)
+        patch.setattr(tune, "fill", fill)
         tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
     assert tuned.stopped.startswith("stopped early")
 
@@ -107,7 +110,7 @@ def test_the_least_gain_follows_the_baselines_error(tmp_path: Path, trained: Cal
             write_bits(cell / "bits.npz", {KEY: right})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "fill", fill)
+        patch.setattr(tune, "fill", fill)
         tuned = tune(replace(PLAN, trials=7), tmp_path / "low", console=quiet())
     assert tuned.stopped.endswith("a gain of 0.25 points")
 
@@ -182,10 +185,10 @@ def test_a_study_that_was_killed_goes_on(
         calls[0] += 1
         fill(*args, **given)
 
-    monkeypatch.setattr(search, "fill", dies)
+    monkeypatch.setattr(tune, "fill", dies)
     with pytest.raises(Killed):
         tune(PLAN, tmp_path / "killed", console=quiet())
-    monkeypatch.setattr(search, "fill", fill)
+    monkeypatch.setattr(tune, "fill", fill)
     again, whole = tune(PLAN, tmp_path / "killed", console=quiet()), found[0]
     assert {Settings(eps, 0.5, place) for eps, place in PLAN.grid} <= {each.settings for each in again.tried}
     assert again.stopped == whole.stopped
@@ -247,16 +250,16 @@ def test_real_networks_of_a_method_without_p(tmp_path: Path, monkeypatch: pytest
     """The test images are not loaded, and the records are those of a comparison on the validation images."""
     splits = []
 
-    def spy(name: str, root: Any, split: str, size: Any) -> data.Images:
+    def spy(name: str, root: Any, split: str, size: Any) -> dataset.Images:
         splits.append(split)
         return data.load(name, root, split, size)
 
-    monkeypatch.setattr(comparison.cell, "load", spy)
+    monkeypatch.setattr(one_cell, "load", spy)
     plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), places=("input",), trials=1)
     tuned = tune(plan, tmp_path / "run", console=quiet())
     assert set(splits) == {"train", "validation"}
     direct = replace(plan.held_out, methods=("base", "gaussian"), settings=Settings(0.3, 0.5, "input"))
-    comparison.compare(direct, tmp_path / "direct")
+    grid.compare(direct, tmp_path / "direct")
     ours, theirs = (read_records(tmp_path / name / "records.jsonl") for name in ("run", "direct"))
     assert [row.correct for row in ours] == [row.correct for row in theirs]
     assert {row.n for row in ours} == {tuned.n} == {89}

@@ -47,7 +47,7 @@ def main() -> None:
     except InputError as error:
         _refuse(error)
     except (RuntimeError, MemoryError) as error:
-        from resolute.data.streaming import is_loss, lost
+        from resolute.data.dataset import is_loss, lost
 
         told = lost(error) if is_loss(error) else out_of_memory(error)
         if told is None:

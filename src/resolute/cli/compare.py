@@ -30,7 +30,7 @@ from resolute.cli.flags import (
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from resolute.recipes import Recipe
+    from resolute.experiment.recipe import Recipe
 
 
 def compare(
@@ -97,13 +97,13 @@ def compare(
     given = {
         name: value for name, value in locals().items() if name not in ("recipe", "jobs", "on") and value is not None
     }
-    from resolute import comparison
-    from resolute.report import console_table
+    from resolute.experiment import grid
+    from resolute.report.page import console_table
 
     made = make_recipe(recipe, given)
-    folder = out or comparison.default_folder(made)
+    folder = out or grid.default_folder(made)
     try:
-        summary = comparison.compare(made, folder, jobs=jobs, on=on, command=command_line())
+        summary = grid.compare(made, folder, jobs=jobs, on=on, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
@@ -134,11 +134,12 @@ def make_recipe(name: str | None, flags: dict[str, Any]) -> Recipe:
     """
     from dataclasses import replace
 
-    from resolute import recipes
     from resolute.attacks import parse_radius
-    from resolute.data import Augment
+    from resolute.data.augment import Augment
+    from resolute.experiment import recipes
+    from resolute.paper.rows import named_recipe
 
-    start = recipes.named(name) if name else recipes.customary(flags.get("data", "digits"))
+    start = named_recipe(name) if name else recipes.customary(flags.get("data", "digits"))
 
     def chosen(**names: str) -> dict[str, Any]:
         return {field: flags[flag] for field, flag in names.items() if flag in flags}

@@ -48,22 +48,23 @@ def curvature(
     the leading directions. The same command goes on with the next network where a killed one stopped, and shares the
     networks with its like in other terminals.
     """  # noqa: DOC501 the docstring is the command's help
-    from resolute import assessment
+    from resolute.curvature import survey
+    from resolute.curvature.report import console_curvature
     from resolute.data import load
-    from resolute.report.curvature_page import console_curvature
+    from resolute.experiment import evaluation
 
-    plan = assessment.Survey(
+    plan = survey.Survey(
         images, top, steps, probes, surface, surface_images, eps, where, draws, batch_size, double, seed, command_line()
     )
-    place = assessment.device(device)
+    place = evaluation.device(device)
     loaded = load(data, data_dir, split, size)
     subjects = load_subjects(checkpoints or [], model, weights, factory, loaded)
     for subject in subjects:
         subject.model.to(place)
-    folder = out or assessment.survey_folder(subjects, loaded, plan)
-    errors = assessment.errors_beside(checkpoints or [])
+    folder = out or survey.survey_folder(subjects, loaded, plan)
+    errors = survey.errors_beside(checkpoints or [])
     try:
-        result = assessment.survey(subjects, loaded, plan, folder, errors=errors)
+        result = survey.survey(subjects, loaded, plan, folder, errors=errors)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

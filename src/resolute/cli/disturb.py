@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from resolute.data import Images
-    from resolute.suites import Shift
+    from resolute.data.dataset import Images
+    from resolute.shifts.shift import Shift
 
 FORMATS = (".png", ".svg", ".pdf")
 DRAWABLE = ("noise", "disturbances", "disturbance-variants", "everyday", "corruptions", "corruptions-held-out")
@@ -55,7 +55,7 @@ def disturb(
     An image is disturbed exactly as an evaluation with the same seed disturbs it.
     """  # noqa: DOC501 the docstring is the command's help
     from resolute.data import load
-    from resolute.records import write_atomic
+    from resolute.run_folder import write_atomic
 
     if out.suffix.lower() not in FORMATS:
         raise InputError(f"--out is {str(out)!r}; it must end in {', '.join(FORMATS)}.")
@@ -90,11 +90,11 @@ def picture_rows(
     """
     import torch
 
-    from resolute.data import take
-    from resolute.suites import find
+    from resolute.data.dataset import take
+    from resolute.shifts import find_shifts
 
     shifts: dict[str, list[Shift]] = {}
-    for shift in find(suites, images.info):
+    for shift in find_shifts(suites, images.info):
         shifts.setdefault(shift.name, []).append(shift)
     several = levels is not None and len(levels) > 1
     rows = []
@@ -120,10 +120,10 @@ def _tile(pixels: Tensor, y: Tensor, index: int, shift: Shift, seed: int) -> Til
     import torch
     from torch import nn
 
-    from resolute import counter
-    from resolute.report.formats import severity
+    from resolute.noise import signs
+    from resolute.report.numbers import severity
 
-    seeds = counter.fold(counter.key(seed, *shift.key), torch.tensor([index]))
+    seeds = signs.fold(signs.key(seed, *shift.key), torch.tensor([index]))
     x = shift.apply(nn.Identity(), pixels, y[None], seeds)
     name = shift.name.replace("-", " ").replace("_", " ").replace("five crop", "five-crop")
     return Tile(x[0], name, f"severity {severity(shift.severity)}")

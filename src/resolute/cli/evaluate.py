@@ -13,8 +13,8 @@ from resolute.cli.flags import Data, DataDir, DeviceName, DisturbanceSeed, Facto
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from resolute.assessment import Subject
-    from resolute.data import Images
+    from resolute.data.dataset import Images
+    from resolute.evaluation.networks import Subject
 
 
 def evaluate(
@@ -41,20 +41,20 @@ def evaluate(
 
     The same command goes on where a killed one stopped. Images are in [0, 1]; a network normalises them itself.
     """  # noqa: DOC501 the docstring is the command's help
-    from resolute import assessment
     from resolute.data import load
-    from resolute.report.judged_table import console_judged
+    from resolute.experiment import evaluation
+    from resolute.report.evaluation import console_judged
 
-    place = assessment.device(device)
+    place = evaluation.device(device)
     images = load(data, data_dir, "test", size)
-    plan = assessment.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, command_line())
+    plan = evaluation.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, command_line())
     _ = plan.shifts  # an unknown suite is told before a network is loaded
     subjects = load_subjects(checkpoints or [], model, weights, factory, images)
     for subject in subjects:
         subject.model.to(place)
-    folder = out or assessment.default_folder(subjects, plan)
+    folder = out or evaluation.default_folder(subjects, plan)
     try:
-        judged = assessment.assess(subjects, plan, folder)
+        judged = evaluation.assess(subjects, plan, folder)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
@@ -81,7 +81,7 @@ def load_subjects(
     Raises:
         InputError: If none is named, or one cannot be loaded.
     """
-    from resolute.assessment import from_checkpoint, from_factory, from_name
+    from resolute.evaluation.networks import from_checkpoint, from_factory, from_name
 
     if (model is None) != (weights is None):
         raise InputError("--model NAME and --weights FILE belong together.")

@@ -12,7 +12,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolute.recipes import RowRecipe
+    from resolute.paper.rows import RowRecipe
 
 
 class What(StrEnum):
@@ -49,7 +49,7 @@ def _print_deviations(console: Console) -> None:
     """Say where each recipe of a source is from, and in what it differs."""
     from rich.table import Table
 
-    from resolute.recipes import SOURCES
+    from resolute.paper.sources import SOURCES
 
     notes = Table(title="sources and deviations", title_justify="left", box=None, pad_edge=False, show_header=False)
     notes.add_column(no_wrap=True)
@@ -61,7 +61,9 @@ def _print_deviations(console: Console) -> None:
 
 
 def _entries(kind: What) -> Iterator[tuple[str, str]]:
-    from resolute import data, methods, models, recipes, suites
+    from resolute import data, methods, models, shifts
+    from resolute.experiment import recipes
+    from resolute.paper import rows, sources
 
     match kind:
         case What.models:
@@ -74,14 +76,14 @@ def _entries(kind: What) -> Iterator[tuple[str, str]]:
             yield from ((name, _first_line(load)) for name, load in data.DATASETS.items())
             yield "PATH", "a folder of images (class/file.jpg) or of Hugging Face parquet files"
         case What.suites:
-            yield from ((name, _first_line(suite)) for name, suite in suites.SUITES.items())
+            yield from ((name, _first_line(suite)) for name, suite in shifts.SUITES.items())
         case What.recipes:
             yield from ((name, _first_line(recipe)) for name, recipe in recipes.RECIPES.items())
-            for name, source in recipes.SOURCES.items():
+            for name, source in sources.SOURCES.items():
                 error = "no published error" if source.error is None else f"published error {source.error:.2f} %"
                 yield name, f"{source.recipe.model} as at its source: {error}"
-            yield from ((name, _of_row(row)) for name, row in recipes.TRAINED.items())
-            yield from ((name, f"quoted: {why}") for name, why in recipes.QUOTED.items())
+            yield from ((name, _of_row(row)) for name, row in rows.TRAINED.items())
+            yield from ((name, f"quoted: {why}") for name, why in rows.QUOTED.items())
 
 
 def _of_row(row: RowRecipe) -> str:
@@ -94,8 +96,7 @@ def _print_sizes(console: Console) -> None:
     """Count every network of the paper's tables beside what is printed and published, with the deviation."""
     from rich.table import Table
 
-    from resolute.models.counts import count_named
-    from resolute.models.facts import SIZES
+    from resolute.paper.sizes import SIZES, count_named
 
     table = Table(title="sizes", title_justify="left", box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)

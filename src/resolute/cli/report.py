@@ -15,19 +15,19 @@ def report(
     """Rebuild the report of a comparison, an evaluation or a survey of curvature from its other files alone."""
     console = Console()
     if (folder / "evaluation.json").exists():
-        from resolute.report.judged import load_judged
-        from resolute.report.judged_page import write_judged
-        from resolute.report.judged_table import console_judged
+        from resolute.report.evaluation import console_judged, load_judged, write_judged
 
         path = write_judged(folder)
         console.print(*console_judged(load_judged(folder)), sep="\n")
     elif (folder / "survey.json").exists():
-        from resolute.report.curvature_page import console_curvature, write_curvature
+        from resolute.curvature.report import console_curvature, write_curvature
 
         console.print(*console_curvature(write_curvature(folder)), sep="\n")
         path = folder / "report.html"
     else:
-        from resolute.report import console_table, load_run, summarise, write_report
+        from resolute.report.comparison import summarise
+        from resolute.report.numbers import load_run
+        from resolute.report.page import console_table, write_report
 
         path = write_report(folder)
         summary = summarise(load_run(folder))

@@ -13,7 +13,7 @@ from resolute.cli.flags import Compile, DataDir, Device, Precision
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from resolute.paper import Row
+    from resolute.paper.tables import Row
 
 WIDTH = 110
 """Columns of the ledger where the output is no terminal."""
@@ -49,28 +49,28 @@ def reproduce(
 
     Without arguments: the ledger. The same command goes on where a killed run stopped.
     """
-    from resolute import paper, reproduction
-    from resolute.records import write_atomic
+    from resolute.paper import ledger, page, tables
+    from resolute.run_folder import write_atomic
 
     train = {"device": device, "precision": precision, "compile": compile}
     given = {name: value for name, value in train.items() if value is not None}
     _check(row, pretrained, {"scale": scale, "seeds": seeds, "data-dir": data_dir, **train})
     if row is not None:
         _refuse({"results": results, "write": write}, "shows the ledger: leave it out, or leave --row out.")
-        _run(paper.find(row, table), scale, pretrained, out, data_dir, seeds, given)
+        _run(tables.find(row, table), scale, pretrained, out, data_dir, seeds, given)
         return
-    paper.of_table(table)
-    entries = reproduction.ledger(reproduction.read_pools(reproduction.results_folder(results)))
+    tables.of_table(table)
+    entries = ledger.ledger(ledger.read_pools(ledger.results_folder(results)))
     console = Console()
     if write is not None:
         _refuse({"table": table}, "does not go with --write, which writes all five.")
-        write_atomic(write, reproduction.markdown(entries))
+        write_atomic(write, page.markdown(entries))
         console.print(f"written: {write}", soft_wrap=True, highlight=False)
         return
     if not console.is_terminal:
         console = Console(width=max(console.width, WIDTH))
     shown = [entry for entry in entries if table in (None, entry.row.table)]
-    for part in reproduction.console_ledger(shown):
+    for part in page.console_ledger(shown):
         console.print(part, highlight=False)
 
 
@@ -98,9 +98,9 @@ def _run(
     seeds: int | None,
     train: dict[str, Any],
 ) -> None:
-    from resolute.recipes import TRAINED, WEIGHTS
-    from resolute.report import console_table
-    from resolute.reproduction.run import judge_weights, recipe_of, train_row
+    from resolute.paper.rows import TRAINED, WEIGHTS
+    from resolute.paper.run import judge_weights, recipe_of, train_row
+    from resolute.report.page import console_table
 
     console = Console()
     if pretrained or (scale is None and row.id not in TRAINED and row.id in WEIGHTS):

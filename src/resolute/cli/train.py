@@ -45,14 +45,14 @@ def train(
     from dataclasses import replace
 
     given = {name: value for name, value in locals().items() if name not in ("seed", "out") and value is not None}
-    from resolute import comparison
+    from resolute.experiment import grid
 
     if "," in methods:
         raise InputError(f"--method got {methods!r}; it takes one method. Several are trained by `resolute compare`.")
     recipe = replace(make_recipe(None, given | {"seeds": 1, "baseline": methods}), seeds=(seed,))
-    folder = out or comparison.default_folder(recipe)
+    folder = out or grid.default_folder(recipe)
     try:
-        records = comparison.train_one(recipe, folder, command=command_line())
+        records = grid.train_one(recipe, folder, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

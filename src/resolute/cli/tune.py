@@ -72,18 +72,18 @@ def tune(
     stopped.
     """  # noqa: DOC501 the docstring is the command's help
     flags = {name: value for name, value in locals().items() if name in PASSED_ON and value is not None}
-    from resolute import tuning
-    from resolute.report.tuned import console_tuned
+    from resolute.experiment import tune
+    from resolute.report.tuning import console_tuned
 
-    tuning.load_optuna()
+    tune.load_optuna()
     grid: dict[str, Any] = {"eps": tuple(map(_number, eps.split(",")))} if eps else {}
     grid |= {"places": tuple(where.split(","))} if where else {}
     made = make_recipe(recipe, flags | {"seeds": seeds})
     least = None if margin is None else margin / 100
-    plan = tuning.Plan(made, method, trials=trials, margin=least, timeout=timeout, jobs=jobs, **grid)
-    folder = out or tuning.default_folder(plan)
+    plan = tune.Plan(made, method, trials=trials, margin=least, timeout=timeout, jobs=jobs, **grid)
+    folder = out or tune.default_folder(plan)
     try:
-        tuned = tuning.tune(plan, folder, command=command_line())
+        tuned = tune.tune(plan, folder, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

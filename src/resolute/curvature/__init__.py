@@ -6,21 +6,21 @@ them, and which of it holds.
 
 from __future__ import annotations
 
-from resolute.curvature.hessian import Hessian, cross_entropy
-from resolute.curvature.inputs import InputHessians, input_hessians
-from resolute.curvature.jacobian import jacobian_norms
-from resolute.curvature.spectrum import (
+from resolute.curvature.hessian import (
     Eigenpairs,
     Estimate,
+    Hessian,
     Spectrum,
+    cross_entropy,
     eigenvalues,
+    loss_along,
     over_batches,
     over_subsets,
     sketch,
     spectrum,
     trace,
 )
-from resolute.curvature.surface import loss_along
+from resolute.curvature.inputs import InputHessians, input_hessians, jacobian_norms
 
 __all__ = [
     "Eigenpairs",

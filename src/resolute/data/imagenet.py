@@ -5,18 +5,17 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from resolute.data.augmentation import Augment
-from resolute.data.encoded import check_classes, listed, stream
-from resolute.data.folder import open_folder
-from resolute.data.info import DataInfo
+from resolute.data.augment import Augment
+from resolute.data.dataset import DataInfo
+from resolute.data.folders import check_classes, listed, open_folder, stream
 from resolute.data.parquet import open_parquet, parquet_files
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolute.data.encoded import Encoded
-    from resolute.data.info import Images
+    from resolute.data.dataset import Images
+    from resolute.data.folders import Encoded
 
 SIDE = 224
 CENTRE = 0.875

@@ -26,11 +26,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from resolute.data.augmentation import Augment
-from resolute.data.info import DataInfo, Images
-from resolute.data.splits import last_of_each_class, of_training
+from resolute.data.augment import Augment
+from resolute.data.dataset import DataInfo, Images, last_of_each_class, of_training
 from resolute.errors import InputError
-from resolute.untrusted import read_stream
+from resolute.safe_io import read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +55,7 @@ class Published:
             and int64 [n], after a download if its files are not there.
         training: The parts that make up the official training images, in order.
         held_out: Images of each class that are for validation, the last ones of each part; None for the rule of
-            :func:`~resolute.data.splits.of_training`.
+            :func:`~resolute.data.dataset.of_training`.
     """
 
     about: str

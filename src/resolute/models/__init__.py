@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import nn
 
 from resolute.errors import InputError, unknown
-from resolute.models import external
+from resolute.models import zoo
 from resolute.models.capsnet import CapsNet
 from resolute.models.condensenet import CondenseNet, condense
-from resolute.models.facts import ABSENT
 from resolute.models.inception_cifar import InceptionCifar
 from resolute.models.layers import Normalize
 from resolute.models.lenet import LeNet
@@ -22,6 +21,7 @@ from resolute.models.wrn import WideResNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
 
 __all__ = ["ABSENT", "MODELS", "Entry", "build", "condense"]
 
@@ -46,7 +46,7 @@ def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Sha
 
 
 def _timm(name: str, shape: Shape, about: str) -> Entry:
-    return Entry(partial(external.from_timm, name), shape, f"{about} (timm/{name})", has_weights=True)
+    return Entry(partial(zoo.from_timm, name), shape, f"{about} (timm/{name})", has_weights=True)
 
 
 _CONDENSED = "what models.condense makes of it, for inference"
@@ -69,7 +69,7 @@ MODELS: dict[str, Entry] = {
     "shufflenet-v1-2x": Entry(ShuffleNetV1, _COLOUR_224, "ShuffleNet V1 of double width with 3 groups"),
     "mobilenet-v1": _timm("mobilenetv1_100", _COLOUR_224, "MobileNet V1"),
     "inception-v1": Entry(
-        partial(external.from_torchvision, "googlenet"),
+        partial(zoo.from_torchvision, "googlenet"),
         _COLOUR_224,
         "Inception V1 with BN (torchvision/googlenet)",
         has_weights=True,
@@ -77,12 +77,17 @@ MODELS: dict[str, Entry] = {
     "inception-v3": _timm("inception_v3", (3, 299, 299), "Inception V3"),
     "nasnet-a-large": _timm("nasnetalarge", (3, 331, 331), "NASNet-A 6@4032"),
     "senet-154": _timm("legacy_senet154", _COLOUR_224, "SENet-154"),
-    "timm/NAME": Entry(external.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", has_weights=True),
-    "torchvision/NAME": Entry(
-        external.from_torchvision, _COLOUR_224, "any classifier of torchvision", has_weights=True
-    ),
+    "timm/NAME": Entry(zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", has_weights=True),
+    "torchvision/NAME": Entry(zoo.from_torchvision, _COLOUR_224, "any classifier of torchvision", has_weights=True),
 }
 """Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
+
+
+ABSENT: dict[str, str] = {
+    "nasnet-b": "the operations of its cell are in Figure 8 of arXiv:1707.07012 and in no text or code that was found",
+    "nasnet-c": "the operations of its cell are in Figure 9 of arXiv:1707.07012 and in no text or code that was found",
+}
+"""Networks of the paper's tables that are not built, and why; their rows are quoted."""
 
 
 def build(

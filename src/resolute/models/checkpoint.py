@@ -9,7 +9,7 @@ import torch
 
 from resolute import models
 from resolute.errors import InputError
-from resolute.records import read_json, write_atomic, write_json
+from resolute.run_folder import read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from resolute.report.html import write_report
-from resolute.report.run import Run, load_run
-from resolute.report.summary import Summary, summarise
-from resolute.report.tables import console_table, markdown_table
+from resolute.report.comparison import Summary, summarise
+from resolute.report.numbers import Run, load_run
+from resolute.report.page import console_table, markdown_table, write_report
 
 __all__ = ["Run", "Summary", "console_table", "load_run", "markdown_table", "summarise", "write_report"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resolute.training.config import Epoch, TrainConfig, learning_rate
-from resolute.training.launching import check_alone, rank
+from resolute.training.distributed import check_alone, rank
 from resolute.training.loop import train
 
 __all__ = ["Epoch", "TrainConfig", "check_alone", "learning_rate", "rank", "train"]

@@ -1,0 +1,381 @@
+"""A network as attacks and evaluations ask it: in evaluation mode, in its own precision, answers in float32."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def answer(model: nn.Module, x: Tensor) -> Any:
+    """Ask a network in the precision of its weights, so that images can stay in float32.
+
+    Args:
+        model: Images in [0, 1] in, logits out.
+        x: float32 [n, C, H, W].
+
+    Returns:
+        Logits in float32; what is no tensor is passed on as it came.
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    outputs = model(x.to(dtype))
+    return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype.itemsize < 4 else outputs
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold a network in evaluation mode and give each module its own mode back.
+
+    Args:
+        model: The network.
+
+    Yields:
+        Nothing; the network is in evaluation mode meanwhile.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def parse_radius(radius: float | str, largest: float = 1.0) -> float:
+    """Read a radius given as a number or as a fraction in text.
+
+    Args:
+        radius: 0.03 or ``"0.03"`` or ``"8/255"``, in pixel units.
+        largest: The largest that makes sense: 1 for the change of a pixel.
+
+    Returns:
+        The radius as a float in [0, largest].
+
+    Raises:
+        InputError: If it is not a number in [0, largest].
+
+    Example:
+        >>> parse_radius("51/255")
+        0.2
+    """
+    over, _, under = str(radius).partition("/")
+    try:
+        value = float(over) / (float(under) if under else 1.0)
+    except (ValueError, ZeroDivisionError):
+        value = float("nan")
+    if not 0 <= value <= largest:
+        raise InputError(
+            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
+        )
+    return value
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
+    """Take one step of the fast gradient sign method (Goodfellow et al. 2014).
+
+    x' = clip(x + radius * sgn(dL/dx), 0, 1) with the cross-entropy loss L. The network is in evaluation mode while
+    the gradient is taken (running BatchNorm statistics, no dropout, no noise): the network that will be deployed is
+    the one attacked. Its modes, buffers, parameters and their gradients are left as they were.
+
+    Args:
+        model: Images in [0, 1] in, logits out; any normalisation is inside it.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int64 [n].
+        radius: Largest change of a pixel, in pixel units: 0.1 or ``"8/255"``.
+
+    Returns:
+        The attacked images, detached, in [0, 1], within ``radius`` of ``x``.
+
+    Raises:
+        InputError: If the radius is not a number in [0, 1].
+    """
+    size, at = parse_radius(radius), x.float()
+    return (at + size * input_gradient(model, at, y).sign()).clamp(0, 1).to(x.dtype)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    radius: float | str,
+    step: float | str,
+    steps: int,
+    restarts: int = 1,
+    norm: Literal["linf", "l2"] = "linf",
+    *,
+    starts: Callable[[int], Tensor] | None = None,
+    early_stop: bool = False,
+) -> Tensor:
+    """Ascend the loss by projected gradient steps from random starts (Madry et al. 2018).
+
+    ``x' <- clip(x + P(x' + step * d - x), 0, 1)``: d is the sign of the gradient for linf, the gradient over its
+    length for l2, P the projection onto the ball. Computed in float32 whatever the precision of images and network,
+    and rounded once at the end: near 1 two neighbours in bfloat16 are 1/256 apart, as far as a small radius.
+
+    Args:
+        model: As in `fgsm`, and treated the same way.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int64 [n].
+        radius: Size of the ball around each image, in pixel units.
+        step: Length of a step, in pixel units.
+        steps: Number of steps, at least 1.
+        restarts: Random starts; for each image the result with the highest loss is kept.
+        norm: ``"linf"`` bounds every pixel, ``"l2"`` the Euclidean norm of an image's change; its radius and step may
+            then be above 1.
+        starts: For each restart, from 0, the change [n, C, H, W] to begin with, within the ball; by default uniform
+            in the ball, from torch's generator.
+        early_stop: Leave an image alone as soon as the network is wrong about it: right answers are the same, at a
+            fraction of the cost, the loss is not the highest.
+
+    Returns:
+        The attacked images, detached, in [0, 1], within ``radius`` of ``x``.
+
+    Raises:
+        InputError: If a number is out of range or the norm unknown.
+    """
+    largest = 1.0 if norm == "linf" else max(1.0, x[0].numel() ** 0.5)
+    size, length = parse_radius(radius, largest), parse_radius(step, largest)
+    if steps < 1 or restarts < 1:
+        raise InputError(f"pgd got steps={steps}, restarts={restarts}; both must be at least 1.")
+    if norm not in _BALLS:
+        raise InputError(f"pgd got norm={norm!r}; it is one of {', '.join(_BALLS)}.")
+    ball, at = _BALLS[norm], x.float()
+    best, highest = at.clone(), torch.full((len(x),), -torch.inf, device=x.device)
+    todo = torch.arange(len(x), device=x.device)
+    for restart in range(restarts):
+        begin = starts(restart) if starts else ball.start(at, size)
+        attacked = _ascend(model, at[todo], y[todo], begin[todo], ball, (size, length, steps), early_stop)
+        if restarts == 1:
+            return attacked.to(x.dtype)
+        loss, right = _judge(model, attacked, y[todo])
+        higher = loss > highest[todo]
+        best[todo[higher]], highest[todo[higher]] = attacked[higher], loss[higher]
+        todo = todo[right] if early_stop else todo
+        if not len(todo):
+            break
+    return best.to(x.dtype)
+
+
+def _ascend(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    begin: Tensor,
+    ball: _Ball,
+    settings: tuple[float, float, int],
+    early_stop: bool,
+) -> Tensor:
+    size, length, steps = settings
+    attacked = (x + begin).clamp(0, 1)
+    active = torch.arange(len(x), device=x.device)
+    for _ in range(steps):
+        grad, logits = _differentiate(model, attacked[active], y[active])
+        if early_stop:
+            going = logits.argmax(1) == y[active]
+            active, grad = active[going], grad[going]
+            if not len(active):
+                break
+        moved = attacked[active] + length * ball.direct(grad) - x[active]
+        attacked[active] = (x[active] + ball.project(moved, size)).clamp(0, 1)
+    return attacked
+
+
+def _judge(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's loss, and whether the network is right about it."""
+    with evaluating(model), torch.no_grad():
+        logits = answer(model, x)
+    return F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Differentiate the cross-entropy loss with respect to the images.
+
+    Args:
+        model: As in `fgsm`, and treated the same way.
+        x: Images, float [n, C, H, W].
+        y: Labels, int64 [n].
+
+    Returns:
+        The gradient of each image's own loss, of the shape and dtype of ``x``.
+    """
+    return _differentiate(model, x, y)[0]
+
+
+def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Compute each image's cross-entropy loss in evaluation mode.
+
+    Args:
+        model: As in `fgsm`, and treated the same way.
+        x: Images, float [n, C, H, W].
+        y: Labels, int64 [n].
+
+    Returns:
+        float32 [n].
+    """
+    return _judge(model, x, y)[0]
+
+
+def _differentiate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient and the logits that it was taken at."""
+    with evaluating(model), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = answer(model, x)
+        (grad,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+    return grad, logits.detach()
+
+
+class _Ball(NamedTuple):
+    """A random point of it, the direction of steepest ascent, the projection onto it."""
+
+    start: Callable[[Tensor, float], Tensor]
+    direct: Callable[[Tensor], Tensor]
+    project: Callable[[Tensor, float], Tensor]
+
+
+def _norm(x: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return length.clamp_min(1e-12).view(-1, 1, 1, 1)
+
+
+def _l2_start(x: Tensor, radius: float) -> Tensor:
+    direction = torch.randn_like(x)
+    share = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype) ** (1 / x[0].numel())
+    return radius * share * direction / _norm(direction)
+
+
+_BALLS: dict[str, _Ball] = {
+    "linf": _Ball(
+        start=lambda x, radius: torch.empty_like(x).uniform_(-radius, radius),
+        direct=torch.sign,
+        project=lambda delta, radius: delta.clamp(-radius, radius),
+    ),
+    "l2": _Ball(
+        start=_l2_start,
+        direct=lambda grad: grad / _norm(grad),
+        project=lambda delta, radius: delta * (radius / _norm(delta)).clamp_max(1),
+    ),
+}
+
+DLR_CLASSES = 4
+"""The targeted difference-of-logits-ratio loss divides by the third and fourth largest logits."""
+
+
+def square(
+    model: nn.Module, x: Tensor, y: Tensor, radius: float | str, queries: int = 5000, *, seed: int = 0
+) -> Tensor:
+    """Search at random for squares that fool a network, without its gradient (linf).
+
+    Args:
+        model: Images in [0, 1] in, logits out.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int64 [n].
+        radius: Largest change of a pixel, in pixel units.
+        queries: Forward passes for an image at most; the authors' number.
+        seed: Seed of the search. The squares of an image depend on the other images of its batch too; the suite
+            ``attacks`` gives it the same images together whatever the batch size.
+
+    Returns:
+        The attacked images, detached, in [0, 1]; those that were wrong already are left as they are.
+
+    Raises:
+        InputError: If torchattacks is not installed, or the radius is not a number in [0, 1].
+    """
+    size = parse_radius(radius)
+
+    def make(library: Any, network: nn.Module) -> Any:
+        return library.Square(network, norm="Linf", eps=size, n_queries=queries, seed=seed)
+
+    return _run(model, x, y, size, make)
+
+
+def autoattack(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, seed: int = 0) -> Tensor:
+    """Attack by the standard ensemble: APGD on cross-entropy, targeted APGD on DLR, targeted FAB, Square (linf).
+
+    With fewer than four classes the targeted DLR loss is not defined: that member is left out.
+
+    Args:
+        model: Images in [0, 1] in, logits out.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int64 [n].
+        radius: Largest change of a pixel, in pixel units.
+        seed: Seed of the random starts, which depend on the other images of the batch too, as with `square`.
+
+    Returns:
+        The attacked images, detached, in [0, 1].
+
+    Raises:
+        InputError: If torchattacks is not installed, or the radius is not a number in [0, 1].
+    """
+    size = parse_radius(radius)
+    with evaluating(model), torch.no_grad():
+        classes = answer(model, x[:1]).shape[1]
+
+    def make(library: Any, network: nn.Module) -> Any:
+        shared = {"norm": "Linf", "eps": size, "seed": seed, "n_restarts": 1}
+        many = {"n_classes": classes}
+        members = [library.APGD(network, loss="ce", **shared)]
+        if classes >= DLR_CLASSES:
+            members.append(library.APGDT(network, **shared, **many))
+        members.append(library.FAB(network, multi_targeted=True, **shared, **many))
+        members.append(library.Square(network, n_queries=5000, **shared))
+        return library.MultiAttack(members)
+
+    return _run(model, x, y, size, make)
+
+
+class _Asked(nn.Module):
+    """The network as a module of its own, whose modes a library may set."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = answer(self.model, x)
+        return logits
+
+
+def _run(model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[Any, nn.Module], Any]) -> Tensor:
+    """Attack the images that the network is right about, within [0, 1], and leave torch's generators as they were."""
+    library = torchattacks()
+    at = x.float()
+    if size == 0:
+        return x
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    with evaluating(model), torch.random.fork_rng(range(torch.cuda.device_count())):
+        with torch.no_grad():
+            todo = (answer(model, at).argmax(1) == y).nonzero()[:, 0]
+        if len(todo):
+            with torch.enable_grad():
+                found = make(library, _Asked(model))(at[todo], y[todo]).detach()
+            near = at[todo]
+            at = at.index_copy(0, todo, torch.minimum(torch.maximum(found, near - size), near + size).clamp(0, 1))
+    for parameter, flag in flags:
+        parameter.requires_grad_(flag)
+    return at.to(x.dtype)
+
+
+def torchattacks() -> Any:
+    """Import the library, so that its absence is told before anything is computed.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("torchattacks")
+    except ImportError as error:
+        raise InputError(
+            "Square and AutoAttack come from torchattacks, which is not installed: pip install 'resolute[attacks]'."
+        ) from error

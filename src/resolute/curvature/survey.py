@@ -1,0 +1,380 @@
+"""Everything that a survey of curvature measures of one network."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import Timeout
+
+from resolute.curvature.hessian import (
+    Estimate,
+    Hessian,
+    cross_entropy,
+    eigenvalues,
+    loss_along,
+    over_batches,
+    over_subsets,
+    spectrum,
+    trace,
+)
+from resolute.curvature.inputs import input_hessians, jacobian_norms
+from resolute.curvature.report import ERRORS, write_curvature
+from resolute.data.dataset import Images, batches, epoch_order
+from resolute.errors import InputError, differences
+from resolute.evaluation.measure import check_network
+from resolute.noise import robustify
+from resolute.progress import progress
+from resolute.run_folder import cell_name, environment, go_through, locked, read_json, read_records, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rich.console import Console
+    from torch import Tensor
+
+    from resolute.evaluation.networks import Subject
+
+
+BATCHES = 16
+"""Micro-batches at least: how they differ is the sampling error of the largest eigenvalue."""
+PARTS = 4
+"""Parts of the images on which the largest eigenvalue is found again."""
+TRACE_PROBES = 16
+RADII_LOSS = 1.0
+"""The surface reaches as far as a loss that went on bending as at the network's own place would rise by this much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is measured.
+
+    Attributes:
+        images: Number of images, drawn at random from the split by ``seed``.
+        top: Eigenvalues by the parameters that are found.
+        steps: Lanczos steps of the density and of each image.
+        probes: Random vectors of the density.
+        surface: Points along each of the two leading directions; 0 for no surface.
+        surface_images: Images of the surface.
+        eps: Strength of sign noise that sounds during the measurement; 0 for none.
+        where: Its places.
+        draws: Draws of it that are averaged.
+        batch_size: Images in a micro-batch, which bounds the memory and changes no number.
+        double: Measure in float64.
+        seed: Seed of images, vectors and draws.
+        command: The command line to quote.
+    """
+
+    images: int = 1000
+    top: int = 5
+    steps: int = 30
+    probes: int = 4
+    surface: int = 15
+    surface_images: int = 200
+    eps: float = 0.0
+    where: str = "hidden"
+    draws: int = 4
+    batch_size: int = 250
+    double: bool = False
+    seed: int = 0
+    command: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "top", "steps", "draws", "batch_size", "probes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if not 0 <= self.surface <= 101:
+            raise InputError(f"surface is {self.surface}; it is a number of points from 0 (none) to 101.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Micro:
+    """The images again and again, as micro-batches; decoded anew each time where they stream from the disk."""
+
+    images: Images
+    order: Tensor
+    size: int
+    device: torch.device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return batches(self.images, self.size, order=self.order, device=self.device)
+
+
+def measure_network(
+    subject: Subject,
+    images: Images,
+    order: Tensor,
+    plan: Survey,
+    tell: Callable[[int], None],
+    finish: Callable[[str, str], None],
+) -> dict[str, Any]:
+    """Measure one network.
+
+    Args:
+        subject: The network, on its device.
+        images: What the loss is taken over.
+        order: int64, which of them.
+        plan: What to measure.
+        tell: Called after each micro-batch with images times vectors.
+        finish: Called after each part with the network's name and the part's.
+
+    Returns:
+        What ``networks/NAME.json`` holds.
+    """
+    model = subject.model.double() if plan.double else subject.model
+    draws = plan.draws if plan.eps else 0
+    if plan.eps:
+        robustify.robustify(model, plan.eps, where=plan.where)
+    size = min(plan.batch_size, math.ceil(len(order) / BATCHES))
+    data = _Micro(images, order, size, next(model.parameters()).device)
+    noise: dict[str, Any] = {"draws": draws, "seed": plan.seed}
+    norms = jacobian_norms(model, data, on_batch=tell, **noise)
+    finish(subject.name, "input Jacobian")
+    by_input = input_hessians(model, cross_entropy, data, steps=plan.steps, on_batch=tell, **noise)
+    finish(subject.name, "input Hessian")
+    hessian = Hessian(model, cross_entropy, data, on_batch=tell, **noise)
+    seed = plan.seed
+    tol = 1e-8 if plan.double else 1e-3
+    top = eigenvalues(hessian, plan.top, tol=tol, seed=seed)
+    sampled = over_batches(hessian, top.vectors[0])
+    parts = over_subsets(hessian, min(PARTS, math.ceil(len(order) / size)), tol=10 * tol, seed=seed)
+    finish(subject.name, "largest eigenvalues")
+    lowest = _lowest(hessian, seed)
+    finish(subject.name, "most negative eigenvalue")
+    whole = trace(hessian, TRACE_PROBES, basis=top.vectors, seed=seed)
+    finish(subject.name, "trace")
+    density = spectrum(hessian, plan.steps, plan.probes, seed=seed)
+    finish(subject.name, "spectral density")
+    found = {
+        "input-jacobian": _over_images(norms),
+        "input-top": _over_images(by_input.top),
+        "input-trace": _over_images(by_input.trace),
+        "parameter-top": dataclasses.replace(sampled, value=float(top.values[0])),
+        "parameter-lowest": lowest,
+        "parameter-trace": whole,
+        "parameter-top-of-a-part": _over_images(torch.tensor(parts, dtype=torch.float64)),
+    }
+    return {
+        "name": subject.name,
+        "architecture": subject.architecture,
+        "sha256": subject.sha256,
+        "parameters": hessian.size,
+        "quantities": {key: _json(estimate) for key, estimate in found.items() if estimate is not None},
+        "top": top.values.tolist(),
+        "top_errors": top.errors.tolist(),
+        "nodes": density.nodes.tolist(),
+        "weights": density.weights.tolist(),
+        "jacobian_norms": [round(value, 6) for value in norms.tolist()],
+        "surface": _surface(hessian, top.vectors[:2], top.values, plan),
+    }
+
+
+def _lowest(hessian: Hessian, seed: int) -> Estimate | None:
+    """Find the most negative eigenvalue, which lies so near others that it may not settle; then there is none."""
+    try:
+        found = eigenvalues(hessian, which="smallest", tol=0.05, restarts=15, seed=seed)
+    except InputError:
+        return None
+    return Estimate(float(found.values[0]), float(found.errors[0]), 1)
+
+
+def _over_images(values: Tensor) -> Estimate:
+    n = len(values)
+    return Estimate(float(values.mean()), float(values.std() / n**0.5) if n > 1 else math.nan, n)
+
+
+def _json(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "se": None if math.isnan(estimate.se) else estimate.se, "n": estimate.n}
+
+
+def _surface(hessian: Hessian, directions: Tensor, values: Tensor, plan: Survey) -> dict[str, Any] | None:
+    if plan.surface < 2 or len(directions) < 2 or float(values[0]) <= 0:
+        return None
+    reach = math.sqrt(2 * RADII_LOSS / float(values[0]))
+    radii = torch.linspace(-reach, reach, plan.surface, dtype=torch.float64)
+    data = hessian.data
+    if isinstance(data, _Micro):
+        data = dataclasses.replace(data, order=data.order[: plan.surface_images])
+    losses = loss_along(dataclasses.replace(hessian, data=data), directions, radii)
+    return {"radii": radii.tolist(), "loss": [[_finite(v) for v in row] for row in losses.tolist()]}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+_Tell = tuple["Callable[[int], None]", "Callable[[str, str], None]"]
+
+
+def survey(
+    subjects: Sequence[Subject],
+    images: Images,
+    plan: Survey,
+    out: Path,
+    *,
+    errors: Mapping[str, Mapping[str, float]] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Measure networks and write ``networks/NAME.json``, ``curvature.json`` and ``report.html``.
+
+    Args:
+        subjects: The networks, on their device. Cells METHOD-seedN of one seed are a pair.
+        images: What the loss is taken over.
+        plan: What to measure.
+        out: The folder. Kill it at any moment: the same call goes on with the next network. Other processes, started
+            by hand, may work in the same folder: each takes the next network that none is at. Networks may be added to
+            those that a folder has.
+        errors: Network name to suite to error, to be correlated with the curvature.
+        console: Where progress is shown; standard error by default.
+
+    Returns:
+        What the report shows: a row for each network, and the paired comparisons.
+
+    Raises:
+        InputError: If a network does not fit the images, or the folder holds another survey.
+    """
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        subjects = [dataclasses.replace(s, name=f"{s.name}-{i}") for i, s in enumerate(subjects, start=1)]
+    order = epoch_order(len(images), plan.seed, 0)[: plan.images]
+    for subject in subjects:
+        place = next(subject.model.parameters()).device
+        x, _ = next(batches(images, 16, order=order[:16], device=place))
+        check_network(subject.model, x, images.info)
+    _claim(out, subjects, images, plan)
+    files = {subject.name: out / "networks" / f"{_folder(subject)}.json" for subject in subjects}
+    found = {name for name, path in files.items() if path.exists()}
+    with _progress(subjects, found, plan, len(order), console) as (tell, finish):
+
+        def measured(subject: Subject) -> bool:
+            path = files[subject.name]
+            with contextlib.suppress(Timeout), locked(out / ".locks", path.stem):
+                if not path.exists():
+                    write_json(path, measure_network(subject, images, order, plan, tell, finish))
+            if path.exists():
+                finish(subject.name, "all")
+            return path.exists()
+
+        go_through(subjects, measured)
+    if errors:
+        path = out / ERRORS
+        write_json(path, (read_json(path) if path.exists() else {}) | dict(errors))
+    return write_curvature(out)
+
+
+def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
+    """Read what `resolute compare` found of its cells: the mean error under each suite.
+
+    Args:
+        checkpoints: Folders cells/METHOD-seedN.
+
+    Returns:
+        Name of the network to suite to error; without the cells that hold no records.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for folder in checkpoints:
+        if (folder / "records.jsonl").exists():
+            rows = read_records(folder / "records.jsonl")
+            by_suite = {suite: [row.error for row in rows if row.suite == suite] for suite in {r.suite for r in rows}}
+            name = cell_name(rows[0].method, rows[0].seed)
+            found[name] = {suite: sum(own) / len(own) for suite, own in sorted(by_suite.items())}
+    return found
+
+
+def survey_folder(subjects: Sequence[Subject], images: Images, plan: Survey) -> Path:
+    """Name the folder of a survey: the same one goes on where it stopped, another gets another folder.
+
+    Args:
+        subjects: The networks.
+        images: The images.
+        plan: What to measure.
+
+    Returns:
+        ``runs/curvature-HASH`` below the current folder.
+    """
+    digest = hashlib.sha256(json.dumps(_identity(subjects, images, plan)).encode()).hexdigest()
+    return Path("runs") / f"curvature-{digest[:8]}"
+
+
+def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict[str, Any]:
+    return {
+        "data": images.info.name,
+        "split": images.split,
+        "n": min(plan.images, len(images)),
+        "labels_sha256": hashlib.sha256(images.y.numpy().tobytes()).hexdigest(),
+        "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key != "command"},
+        "networks": [{"name": s.name, "file": _folder(s), "sha256": s.sha256} for s in subjects],
+    }
+
+
+def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: Survey) -> None:
+    path, ours = out / "survey.json", _identity(subjects, images, plan)
+    if path.exists():
+        stored = read_json(path)
+        theirs = stored if isinstance(stored, dict) else {}
+        same = {**theirs, "networks": ours["networks"]} if _grown(theirs.get("networks"), ours["networks"]) else theirs
+        if told := differences(same, ours):
+            raise InputError(
+                f"{out} holds another survey: {told}. Networks can be added to a survey, nothing else changed. Choose "
+                "another folder with --out."
+            )
+        if same != theirs:
+            write_json(path, ours | {"command": plan.command})
+        return
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no survey. Choose another folder with --out.")
+    write_json(path, ours | {"command": plan.command})
+    write_json(out / "environment.json", environment())
+
+
+def _grown(theirs: object, ours: list[dict[str, Any]]) -> bool:
+    return isinstance(theirs, list) and all(network in ours for network in theirs)
+
+
+def _folder(subject: Subject) -> str:
+    return re.sub(r"[^\w.+-]", "_", subject.name)
+
+
+@contextlib.contextmanager
+def _progress(
+    subjects: Sequence[Subject], found: set[str], plan: Survey, n: int, console: Console | None
+) -> Iterator[_Tell]:
+    """Count images times products with a vector."""
+    costs = {
+        "input Jacobian": 10,  # one for each class, of which there are ten or, by random vectors, eight
+        "input Hessian": plan.steps,
+        "largest eigenvalues": 20 + 3 * plan.top + 30,
+        "most negative eigenvalue": 60,
+        "trace": TRACE_PROBES + plan.top,
+        "spectral density": plan.steps * plan.probes,
+        "all": math.ceil(plan.surface**2 * min(1, plan.surface_images / n)),
+    }
+    parts, each = list(costs), n * sum(costs.values())
+    with progress(each * len(subjects), console, found=each * len(found)) as meter:
+        measured, before, here, now = set(found), 0, 0, ""
+
+        def show(what: str, *, part: bool = False) -> None:
+            meter.tell(min(len(measured) * each + before + here, each * len(subjects)), what, part=part)
+
+        def tell(images: int) -> None:
+            nonlocal here
+            here += images
+            show(now)
+
+        def finish(name: str, what: str) -> None:
+            nonlocal before, here, now
+            if what == "all":
+                measured.add(name)
+            before = n * sum(costs[key] for key in parts[: (parts.index(what) + 1) % len(parts)])
+            here, now = 0, f"{name}: {what} done"
+            show(now, part=True)
+
+        yield tell, finish

@@ -1,0 +1,401 @@
+"""Sets of compressed images, wherever they lie: held in memory if they fit, and streamed from the disk if not."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import torch
+
+from resolute.data.dataset import Images, Stream, members, photographs, worker_count
+from resolute.data.decode import Decoded, decode_all, keep, moments, peek_all, recall, stamp
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from resolute.data.dataset import Blobs, DataInfo
+    from resolute.data.decode import Blob, Header
+
+
+CHUNK = 256
+"""Compressed images in memory at a time."""
+MEMORY_LIMIT = 4 * 2**30
+"""Largest set in bytes that is held in memory; larger ones stay on the disk."""
+SAMPLE = 512
+"""Images, evenly spaced over a set that stays on the disk, that its shape, mean and std are taken from."""
+SIDES = (32, 64, 128, 224)
+"""Sides to choose from where the images' sizes differ and none was asked for."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Labelled images that are still compressed.
+
+    Attributes:
+        place: The folder, for messages.
+        counts: Images in each part (``"train"``, ``"validation"``, ``"test"``), in the order in which they lie.
+        y: int64 [n], all labels in that order.
+        class_names: One name a class.
+        blobs: The images.
+    """
+
+    place: str
+    counts: dict[str, int]
+    y: Tensor
+    class_names: tuple[str, ...]
+    blobs: Blobs
+
+
+def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cache: Path) -> Images:
+    """Load a split of a set: into memory if the whole set fits, else as a stream.
+
+    What is decoded is kept below ``cache``, so that another split, or another run, reads plain arrays.
+
+    Args:
+        encoded: The compressed set.
+        name: What the set is called.
+        split: One of ``SPLITS``.
+        size: Side of the square that images are brought to, or None: see :func:`common_shape`.
+        cache: Where decoded sets are kept.
+
+    Returns:
+        The split.
+
+    Raises:
+        InputError: If the split is empty or holds images that cannot be read.
+    """
+    check_classes(encoded)
+    wanted = _wanted(encoded, split)
+    sample, shape = _sample(encoded, size)
+    if _too_large(encoded, shape):
+        return _streamed(encoded, sample, shape, name, split)
+    kept_as = stamp(encoded.blobs.files(), encoded.counts, size)
+    decoded = recall(cache, kept_as)
+    if decoded is None:
+        headers, bad = peek_all(encoded.blobs.chunks())
+        if not headers:
+            _refuse_unreadable(encoded, bad)
+        shape = common_shape(headers, size)
+        if _too_large(encoded, shape):
+            return _streamed(encoded, sample, shape, name, split)
+        decoded = _decode(encoded, shape, bad)
+        keep(cache, kept_as, decoded)
+    _, channels, height, width = decoded.x.shape
+    info = photographs(name, (channels, height, width), decoded.mean, decoded.std, encoded.class_names)
+    return Images(info, torch.from_numpy(decoded.x[wanted.numpy()]), encoded.y[wanted], split)
+
+
+def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
+    """Load a split of a set as a stream: nothing is decoded before a batch needs it.
+
+    Args:
+        encoded: The compressed set.
+        info: Its description.
+        split: One of ``SPLITS``.
+        resize: What the shorter side is resized to before the centre is cut out.
+
+    Returns:
+        The split.
+
+    Raises:
+        InputError: If the split is empty.
+    """
+    wanted = _wanted(encoded, split)
+    pixels = Stream(encoded.blobs, wanted.numpy(), info.shape, resize, worker_count(), encoded.place)
+    return Images(info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels)
+
+
+def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int, int]:
+    """Choose the shape that all images of a set are brought to.
+
+    One channel if every image has one, else three. A size that was asked for gives a square. Otherwise images that
+    all have one size keep it; if sizes differ, the side is the largest of 32, 64, 128 and 224 that the median image's
+    shorter side reaches (32 if it reaches none).
+
+    Args:
+        headers: The headers of all images of the set, of whatever split, so that the splits agree.
+        size: Side in pixels, or None.
+
+    Returns:
+        ``(C, H, W)``.
+
+    Examples:
+        >>> from resolute.data.decode import Header
+        >>> common_shape([Header(True, 20, 30), Header(True, 20, 30)], size=None)
+        (1, 20, 30)
+        >>> common_shape([Header(True, 160, 120), Header(False, 200, 300)], size=None)
+        (3, 128, 128)
+    """
+    channels = 1 if all(header.grey for header in headers) else 3
+    sizes = {(header.height, header.width) for header in headers}
+    if size is None and len(sizes) == 1:
+        return (channels, *sizes.pop())
+    if size is None:
+        typical = median(min(header.height, header.width) for header in headers)
+        size = max((side for side in SIDES if side <= typical), default=SIDES[0])
+    return (channels, size, size)
+
+
+def _wanted(encoded: Encoded, split: str) -> Tensor:
+    wanted = members(encoded.counts, split)
+    if not len(wanted):
+        raise InputError(
+            f"the split {split!r} of {encoded.place} is empty: {len(encoded.y)} images are too few to be split"
+        )
+    return wanted
+
+
+def _sample(encoded: Encoded, size: int | None) -> tuple[list[int], tuple[int, int, int]]:
+    """Choose some official training images, and the shape that they would be brought to."""
+    training = members(encoded.counts, "train+validation")
+    chosen = training[:: max(1, len(training) // SAMPLE)].tolist()
+    largest = math.isqrt(MEMORY_LIMIT // (3 * SAMPLE))
+    if size is not None and size > largest:
+        raise InputError(f"size is {size}: it is a number of pixels, {largest:,} at most")
+    headers, bad = peek_all(_few(encoded, chosen))
+    if not headers:
+        _refuse_unreadable(encoded, {chosen[k]: reason for k, reason in bad.items()})
+    return chosen, common_shape(headers, size)
+
+
+def _few(encoded: Encoded, positions: Sequence[int]) -> Iterator[list[Blob]]:
+    for start in range(0, len(positions), CHUNK):
+        yield [encoded.blobs.read(i) for i in positions[start : start + CHUNK]]
+
+
+def _too_large(encoded: Encoded, shape: tuple[int, int, int]) -> bool:
+    return len(encoded.y) * math.prod(shape) > MEMORY_LIMIT
+
+
+def _streamed(encoded: Encoded, sample: Sequence[int], shape: tuple[int, int, int], name: str, split: str) -> Images:
+    x, bad = decode_all(_few(encoded, sample), len(sample), shape)
+    if bad:
+        _refuse_unreadable(encoded, {sample[k]: reason for k, reason in bad.items()})
+    info = photographs(name, shape, *moments(x, range(len(x))), encoded.class_names)
+    return stream(encoded, info, split, min(shape[1:]))
+
+
+def _decode(encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str]) -> Decoded:
+    x, broken = decode_all(encoded.blobs.chunks(), len(encoded.y), shape)
+    if bad or broken:
+        _refuse_unreadable(encoded, broken | bad)
+    return Decoded(x, *moments(x, members(encoded.counts, "train+validation").tolist()))
+
+
+def check_classes(encoded: Encoded) -> None:
+    """Refuse a set that no classifier can be trained and tested on.
+
+    Args:
+        encoded: The set.
+
+    Raises:
+        InputError: If there is one class, or the parts do not have the same classes.
+    """
+    if len(encoded.class_names) < 2:
+        raise InputError(
+            f"{encoded.place} has one class, {encoded.class_names[0]!r}: a classifier needs two or more. A folder of "
+            "images has a sub-folder for each class"
+        )
+    if len(encoded.counts) == 1:
+        return
+    present: dict[str, frozenset[int]] = {}
+    start = 0
+    for part, count in encoded.counts.items():
+        present[part] = frozenset(encoded.y[start : start + count].tolist())
+        start += count
+    test = "test" if "test" in present else "validation"
+    for part, found in present.items():
+        _complain(encoded, f"in {part} but not in train", found - present["train"])
+    _complain(encoded, f"in train but not in {test}", present["train"] - present[test])
+
+
+def _complain(encoded: Encoded, where: str, labels: frozenset[int]) -> None:
+    if labels:
+        names = listed([repr(encoded.class_names[k]) for k in sorted(labels)])
+        raise InputError(f"{encoded.place} has classes {where}: {names}. Every part needs images of the same classes")
+
+
+def _refuse_unreadable(encoded: Encoded, bad: dict[int, str]) -> NoReturn:
+    named = listed([f"{encoded.blobs.describe(i)} ({bad[i]})" for i in sorted(bad)])
+    raise InputError(
+        f"{len(bad)} of {len(encoded.y)} images in {encoded.place} cannot be read: {named}. Delete or replace them"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write the first five of some names, and how many more there are.
+
+    Args:
+        names: The names.
+
+    Returns:
+        One line.
+
+    Examples:
+        >>> listed(["a", "b", "c", "d", "e", "f", "g"])
+        'a, b, c, d, e and 2 more'
+    """
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif"}
+)
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of sub-folders (and beginnings of parquet files' names) that stand for a part of the set."""
+ORDER = ("train", "validation", "test")
+
+
+def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
+    """Find the images of a folder ``class/file.jpg``, or ``train/class/file.jpg`` with ``test`` or ``val`` beside it.
+
+    Sub-folders are parts if all their names are names of parts; otherwise they are classes. Classes, and the files of
+    a class, are sorted by name (files at any depth, by their path). Hidden files and files without an image's suffix
+    are passed over.
+
+    Args:
+        path: The folder.
+        parts: The parts to open.
+
+    Returns:
+        The images, still compressed.
+
+    Raises:
+        InputError: If there are no images, images outside class folders, a class folder without images, two folders
+            for one part, or parts without ``train``.
+    """
+    classes = {part: _classes(folder) for part, folder in _parts(path).items() if part in parts}
+    names = tuple(sorted({name for found in classes.values() for name in found}))
+    number = {name: k for k, name in enumerate(names)}
+    files = [file for found in classes.values() for of_class in found.values() for file in of_class]
+    labels = [number[name] for found in classes.values() for name, of_class in found.items() for _ in of_class]
+    return Encoded(
+        place=str(path),
+        counts={part: sum(map(len, found.values())) for part, found in classes.items()},
+        y=torch.tensor(labels),
+        class_names=names,
+        blobs=Files(path, np.array([os.fsencode(os.path.relpath(file, path)) for file in files])),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Files:
+    """Compressed images that are files of their own; see :class:`~resolute.data.folders.Blobs`.
+
+    Attributes:
+        folder: The folder that they are below.
+        names: Their paths below it, as bytes in one array: a million paths as objects would be copied into every
+            worker process as their reference counts change.
+    """
+
+    folder: Path
+    names: NDArray[np.bytes_]
+
+    def read(self, i: int) -> Path:
+        """Give the path of an image.
+
+        Args:
+            i: Its position.
+
+        Returns:
+            The path.
+        """
+        return self.folder / os.fsdecode(self.names[i])
+
+    def chunks(self) -> Iterator[list[Blob]]:
+        """Go through all images in order.
+
+        Yields:
+            At most ``CHUNK`` at a time.
+        """
+        for start in range(0, len(self.names), CHUNK):
+            yield [self.read(i) for i in range(start, min(start + CHUNK, len(self.names)))]
+
+    def describe(self, i: int) -> str:
+        """Name an image, for messages.
+
+        Args:
+            i: Its position.
+
+        Returns:
+            Its path below the folder.
+        """
+        return self.read(i).relative_to(self.folder).as_posix()
+
+    def files(self) -> Iterator[Path]:
+        """List the files that the images are in.
+
+        Yields:
+            Each once.
+        """
+        yield from map(self.read, range(len(self.names)))
+
+
+def check_parts(place: Path, parts: Sequence[str]) -> None:
+    """Refuse a set that has a test part but nothing to train on.
+
+    Args:
+        place: Where the set is.
+        parts: The parts that it has.
+
+    Raises:
+        InputError: If there are several parts and none is ``"train"``.
+    """
+    if len(parts) > 1 and "train" not in parts:
+        raise InputError(f"{place} has {' and '.join(parts)} but no train: add it, or give the path of one part alone")
+
+
+def _parts(path: Path) -> dict[str, Path]:
+    folders = _folders(path)
+    if not folders or any(folder.name.lower() not in PARTS for folder in folders):
+        return {"train": path}
+    found: dict[str, Path] = {}
+    for folder in folders:
+        part = PARTS[folder.name.lower()]
+        if part in found:
+            raise InputError(f"{path} has two folders for {part}: {found[part].name} and {folder.name}. Keep one")
+        found[part] = folder
+    check_parts(path, list(found))
+    return {part: found[part] for part in ORDER if part in found}
+
+
+def _classes(path: Path) -> dict[str, list[str]]:
+    classes = {folder.name: _images(folder) for folder in _folders(path)}
+    empty = [name for name, files in classes.items() if not files]
+    if any(classes.values()) and empty:
+        raise InputError(f"{path} has class folders without images: {listed(empty)}. Fill or delete them")
+    if classes and not empty:
+        return classes
+    loose = any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    found = "its images are in no class folder" if loose else "there are no images in it"
+    raise InputError(f"{path}: {found}. Wanted is a sub-folder for each class, with images inside: class/file.png")
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+
+
+def _images(folder: Path) -> list[str]:
+    # Text, not Path objects: ImageNet has a million of them.
+    found = (f"{place}{os.sep}{name}" for place, _, names in os.walk(folder) for name in names if name[0] != ".")
+    images = (file for file in found if file[file.rfind(".") :].lower() in SUFFIXES)
+    return sorted(images, key=lambda file: file.replace(os.sep, "\0"))

@@ -1,0 +1,268 @@
+"""The networks to judge: a checkpoint of ours, a named network with weights, or whatever a function returns."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+import io
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resolute import models
+from resolute.errors import InputError
+from resolute.evaluation.measure import predict, shown_to, stored
+from resolute.models import checkpoint
+from resolute.safe_io import check_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from resolute.data.dataset import DataInfo, Images
+    from resolute.run_folder import Key
+    from resolute.shifts.shift import Shift
+
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What wrappers (DDP, torch.compile) put before the names of weights."""
+NESTED = ("state_dict_ema", "state_dict", "model_ema", "model")
+"""Where training scripts keep the weights in their files; a moving average goes first, as with timm."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """A network to judge.
+
+    Attributes:
+        name: What tables call it.
+        model: Images in [0, 1] in, logits out; in evaluation mode.
+        architecture: Name of the network, for records.
+        sha256: Hash of all weights and of the printed architecture.
+    """
+
+    name: str
+    model: nn.Module
+    architecture: str
+    sha256: str
+
+
+def from_checkpoint(folder: Path, info: DataInfo) -> Subject:
+    """Load a checkpoint that `resolute compare` wrote. Nothing in it is executed.
+
+    Args:
+        folder: ``cells/METHOD-seedN`` of a run, with model.json and weights.safetensors.
+        info: Description of the data that it shall be judged on.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: If there is no checkpoint, or its images or classes are not those of the data.
+    """
+    if not (folder / checkpoint.SPEC).exists():
+        cells = sorted(path.parent for path in folder.glob(f"cells/*/{checkpoint.SPEC}"))
+        hint = f" This is a run: give one of its cells, such as {cells[0]}." if cells else ""
+        raise InputError(f"{folder} holds no {checkpoint.SPEC}: a checkpoint is a folder cells/METHOD-seedN.{hint}")
+    spec = checkpoint.read_spec(folder)
+    _check_spec(folder, spec, info)
+    name = f"{spec['method']}-seed{spec['seed']}" if {"method", "seed"} <= spec.keys() else folder.resolve().name
+    return _subject(name, checkpoint.load(folder), str(spec["name"]))
+
+
+def _check_spec(folder: Path, spec: dict[str, Any], info: DataInfo) -> None:
+    if spec["classes"] != info.classes or tuple(spec["shape"]) != info.shape:
+        raise InputError(
+            f"{folder} was trained on {spec['classes']} classes of {_times(spec['shape'])} pixels, and {info.name} has "
+            f"{info.classes} of {_times(info.shape)}: give the data that it was trained for (--data, --size)."
+        )
+    names = spec.get("class_names")
+    if names and tuple(names) != info.class_names:
+        at = next(i for i, (ours, theirs) in enumerate(zip(names, info.class_names, strict=True)) if ours != theirs)
+        raise InputError(
+            f"{folder} calls class {at} {names[at]!r}, and {info.name} calls it {info.class_names[at]!r}: give the "
+            "data that it was trained for (--data)."
+        )
+
+
+def _times(shape: Any) -> str:
+    return "x".join(map(str, shape))
+
+
+def from_name(name: str, weights: Path, info: DataInfo) -> Subject:
+    """Build a named network and load a file of weights into it.
+
+    Args:
+        name: As for `models.build`: ``"timm/resnet18"``.
+        weights: A ``.safetensors`` file, or a ``.pth`` or ``.pt`` file, which is read as tensors only: no code of it
+            runs.
+        info: Description of the data.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: If the name is unknown, or the file cannot be read or does not fit.
+    """
+    model = models.build(name, classes=info.classes, shape=info.shape)
+    tensors = _read_weights(weights)
+    whole = any(key.startswith("network.") for key in tensors)
+    try:
+        (model if whole else model.get_submodule("network")).load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"the weights in {weights} are not those of {name} for {info.classes} classes: {reason}"
+        ) from (error)
+    return _subject(weights.stem, model, name)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        check_tensors(path)
+        stored: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:  # a broken file raises whatever its bytes happen to lead to
+        raise _unreadable(path, error) from error
+    for key in NESTED:
+        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
+            stored = stored[key]
+            break
+    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise InputError(f"{path} holds no weights by name; wanted is what torch.save(model.state_dict()) writes.")
+    return {_bare(name): tensor for name, tensor in stored.items()}
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    reason = reason.partition("Re-running `torch.load`")[0].rstrip(" .")  # it would run what the file says
+    return InputError(f"cannot read weights from {path}: {reason}. Give a .safetensors file, or one of tensors alone.")
+
+
+def _bare(name: str) -> str:
+    while (found := next((p for p in PREFIXES if name.startswith(p)), None)) is not None:
+        name = name.removeprefix(found)
+    return name
+
+
+def from_factory(target: str) -> Subject:
+    """Call a function of the user's own, which runs their code.
+
+    Args:
+        target: ``"package.module:function"``, importable from the current folder; called without arguments, it
+            returns an `nn.Module` with its weights: images in [0, 1] in, logits out.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: If there is no such function or it returns no module.
+    """
+    module, _, function = target.partition(":")
+    if not module or not function:
+        raise InputError(f"--factory got {target!r}; it is package.module:function.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--factory {target}: {error}. It must be importable from here.") from error
+    model = make()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"--factory {target} returned a {type(model).__name__}; wanted is a torch.nn.Module.")
+    return _subject(function, model, target)
+
+
+def _subject(name: str, model: nn.Module, architecture: str) -> Subject:
+    digest = hashlib.sha256(str(model).encode())
+    for key, tensor in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return Subject(name, model.eval(), architecture, digest.hexdigest())
+
+
+EACH = 4
+"""Images shown of each shift."""
+SHIFTS = 24
+"""Shifts shown at most."""
+SIDE = 112
+"""Longest side of an example in pixels; smaller images are enlarged by whole factors."""
+
+
+def examples(
+    subjects: Sequence[Subject],
+    images: Images,
+    shifts: Sequence[Shift],
+    seed: int,
+    bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]],
+) -> list[dict[str, Any]]:
+    """Show the first images that the first network got wrong, at the strongest severity of each shift.
+
+    Args:
+        subjects: The networks; the pictures are what the first one saw.
+        images: The test images.
+        shifts: All shifts.
+        seed: Seed of the disturbances.
+        bits: For each network and key a boolean array [n], True where the answer is right.
+
+    Returns:
+        For each shift its key and its images: index, PNG in base 64, the true class, and each network's answer to
+        this very image.
+    """
+    strongest = {(shift.suite, shift.name): shift for shift in shifts}
+    first = subjects[0]
+    found = []
+    for shift in list(strongest.values())[:SHIFTS]:
+        wrong = np.flatnonzero(~bits[first.name][shift.key])[:EACH]
+        if len(wrong):
+            found.append(_of_shift(subjects, images, shift, seed, torch.from_numpy(wrong)))
+    return found
+
+
+def _of_shift(subjects: Sequence[Subject], images: Images, shift: Shift, seed: int, index: Tensor) -> dict[str, Any]:
+    x, y = shown_to(subjects[0].model, stored(images, shift), shift, seed, index)
+    said = {subject.name: predict(subject.model, x).argmax(1).tolist() for subject in subjects}
+    names = images.info.class_names
+    shown = [
+        {
+            "index": int(at),
+            "png": png(picture),
+            "truth": names[int(label)],
+            "said": {name: names[answers[row]] for name, answers in said.items()},
+        }
+        for row, (at, picture, label) in enumerate(zip(index, x, y, strict=True))
+    ]
+    return {"suite": shift.suite, "shift": shift.name, "severity": shift.severity, "images": shown}
+
+
+def png(x: Tensor) -> str:
+    """Write an image as PNG in base 64.
+
+    Args:
+        x: float [C, H, W] in [0, 1], one channel or three.
+
+    Returns:
+        ASCII text.
+    """
+    from PIL import Image
+
+    pixels = (x.detach().cpu() * 255).round().to(torch.uint8).movedim(0, -1).numpy()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    longest = max(image.size)
+    factor = max(1, SIDE // longest) if longest <= SIDE else SIDE / longest
+    method = Image.Resampling.NEAREST if longest <= SIDE else Image.Resampling.BOX
+    stream = io.BytesIO()
+    image.resize((round(image.width * factor), round(image.height * factor)), method).save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""Experiments: recipes, cells, the grid, tuning, and the evaluation of finished networks."""

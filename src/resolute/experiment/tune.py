@@ -1,0 +1,390 @@
+"""What is tuned: the method, the settings to try, and how much may be spent."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import Timeout
+
+from resolute.errors import InputError, differences, unknown
+from resolute.experiment.cell import check, load_splits
+from resolute.experiment.grid import fill, settle
+from resolute.experiment.recipe import identity
+from resolute.methods import Settings
+from resolute.progress import clock
+from resolute.report import page
+from resolute.report.figures import draw_tuned
+from resolute.report.tuning import markdown_tuned, sum_up
+from resolute.run_folder import DIVERGED, cell_name, environment, locked, read_bits, read_json, write_atomic, write_json
+from resolute.stats import paired_t
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from resolute.data.dataset import DataInfo
+    from resolute.experiment.cell import Splits
+    from resolute.experiment.recipe import Recipe
+    from resolute.report.tuning import Tuned
+
+
+METHODS = ("r", "gaussian", "additive", "dropout")
+"""Methods that have an eps and a place; only ``r`` has a p."""
+EPS = (0.1, 0.3, 0.05, 0.6, 0.2)
+"""Strengths that each place is tried with first; the ends of what the curve shows are among them."""
+PLACES = ("hidden", "input", "both")
+MARGIN = 0.005
+"""Half a percentage point, chosen here: what a search is worth at least."""
+SCREEN = 3
+"""Seeds that each setting is tried with: the fewest whose t interval (factor 4.3) still says something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to try, on validation images only.
+
+    Attributes:
+        recipe: Data, network, training, suites and seeds; its split becomes ``"validation"``.
+        method: What is tuned, one of `METHODS`.
+        eps: Strengths that each place is tried with, before the search goes on by itself.
+        places: Places of the noise.
+        trials: Settings that are tried at most.
+        margin: A gain below this, as a share of the images, is none: see `tune`. None is half of the baseline's error,
+            at most `MARGIN`.
+        timeout: Seconds after which no further setting is tried; None for no limit.
+        jobs: Processes that share the networks of a setting.
+    """
+
+    recipe: Recipe
+    method: str = "r"
+    eps: tuple[float, ...] = EPS
+    places: tuple[str, ...] = PLACES
+    trials: int = 20
+    margin: float | None = None
+    timeout: float | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"{unknown('method', self.method, METHODS)} Those have an eps and a place to be tuned.")
+        for eps in self.eps:
+            Settings(eps=eps)
+        wanted = {
+            "eps": (bool(self.eps), "at least one strength"),
+            "places": (bool(self.places), "at least one place"),
+            "trials": (self.trials >= 1, "at least 1"),
+            "margin": (
+                self.margin is None or 0 < self.margin < 1,
+                "above 0 and below 1, as a share of the images (--margin has points: 0.5 is 0.005)",
+            ),
+            "timeout": (self.timeout is None or self.timeout > 0, "a number of seconds above 0"),
+            "jobs": (self.jobs >= 1, "at least 1"),
+        }
+        for name, (good, want) in wanted.items():
+            if not good:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be {want}.")
+
+    @property
+    def held_out(self) -> Recipe:
+        """The recipe as tuning runs it: judged on the validation images, which are kept out of training."""
+        methods = (self.recipe.baseline, self.method)
+        return replace(self.recipe, methods=methods, split="validation", hold_out=True)
+
+    @property
+    def grid(self) -> list[tuple[float, str]]:
+        """The settings that are tried first, as (eps, place), places alternating."""
+        return [(eps, place) for eps in self.eps for place in self.places]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a folder must agree in to be gone on with: not where the data lies, nor how much may be spent."""
+        stored = identity(self.held_out)
+        del stored["settings"]
+        return {"recipe": stored, "method": self.method, "eps": list(self.eps), "places": list(self.places)}
+
+
+def variant(method: str, settings: Settings) -> str:
+    """Name a setting as `resolute.methods.find` reads it.
+
+    Args:
+        method: Name of the method.
+        settings: Its eps, place and p; p is left out where it is 0.5.
+
+    Returns:
+        ``r@eps=0.3@where=input``.
+
+    >>> variant("r", Settings(eps=0.3, p=0.4, where="input"))
+    'r@eps=0.3@where=input@p=0.4'
+    """
+    p = "" if settings.p == 0.5 else f"@p={settings.p:g}"
+    return f"{method}@eps={settings.eps:g}@where={settings.where}{p}"
+
+
+def default_folder(plan: Plan) -> Path:
+    """Name the folder of a study: the same one goes on where it stopped, another gets another folder.
+
+    Args:
+        plan: What is tuned.
+
+    Returns:
+        ``runs/tune-NAME-HASH`` below the current folder.
+    """
+    digest = hashlib.sha256(json.dumps(plan.identity).encode()).hexdigest()
+    return Path("runs") / f"tune-{plan.recipe.name}-{digest[:8]}"
+
+
+WARM_UP = 4
+"""Settings that get every seed before any is dropped against their median."""
+NOTHING = "stopped early: at no setting that got every seed does the 95 % interval reach a gain of {:.2g} points"
+SPENT = "stopped after {} settings"
+LATE = "stopped after {:.0f} s, as asked"
+
+
+def tune(plan: Plan, out: str | Path, *, command: str = "", console: Console | None = None) -> Tuned:
+    """Choose eps, p and place on the validation images; the test images are not even loaded.
+
+    Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. Once there
+    are 4 finalists, a setting whose mean difference to the baseline is above the finalists' median (with these seeds)
+    is dropped; any other is trained with every seed and becomes a finalist. First come all places at each eps, then
+    what Optuna's TPE proposes.
+
+    It stops when ``trials`` settings were tried, when time is up, or once all places were tried at each eps and the
+    lower ends of all finalists' paired 95 % intervals lie above ``-margin``: then none of them gains as much as that.
+
+    Args:
+        plan: What to try.
+        out: The folder: ``study.db``, one cell a network, ``curve.svg``, ``curve.png``, ``tuned.md`` and a report of
+            the finalists. The same call goes on where a killed one stopped and trains no network twice.
+        command: The command line to quote in the report.
+        console: Where progress is shown; standard error by default.
+
+    Returns:
+        Every setting with its interval, and the one to take.
+
+    Raises:
+        InputError: If Optuna is missing, the folder holds something else or another process is at it, or the
+            baseline's training diverges.
+    """
+    from rich.console import Console
+
+    optuna, out, start = load_optuna(), Path(out), time.monotonic()
+    console = console or Console(stderr=True)
+    splits = load_splits(plan.held_out)
+    info = splits.test.info
+    recipe = plan.held_out.resolved(info.augment, info.radius)
+    for place in plan.places:
+        name = variant(plan.method, Settings(eps=plan.eps[0], where=place))
+        check(replace(recipe, methods=(recipe.baseline, name)), splits)
+    _claim(out, plan, info)
+    lab = _Lab(plan, recipe, splits, out)
+    with _alone(out):
+        study = _study(optuna, plan, out)
+        found = _done(study)
+        while not (stopped := _reason(study, plan, lab, time.monotonic() - start)):
+            study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # a resumed study goes the same way
+            told = _try(study, plan, lab, console)
+            spent, done = time.monotonic() - start, _done(study)
+            left = clock(spent * (plan.trials - done) / (done - found))
+            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True)
+        return _conclude(lab, dict(_settings(study, plan)), stopped, command)
+
+
+def load_optuna() -> Any:
+    """Import Optuna, or say how to get it.
+
+    Returns:
+        The module, silent but for warnings.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        optuna = importlib.import_module("optuna")
+    except ImportError as error:
+        raise InputError(
+            "resolute tune searches by Optuna, which is not installed: pip install 'resolute[tune]'."
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lab:
+    """Trains what is asked for and remembers where it erred."""
+
+    plan: Plan
+    recipe: Recipe
+    splits: Splits
+    out: Path
+    known: dict[tuple[str, int], NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.recipe.seeds
+
+    @property
+    def screen(self) -> tuple[int, ...]:
+        return self.seeds[:SCREEN]
+
+    def train(self, names: list[str], seeds: tuple[int, ...], console: Console) -> None:
+        recipe = replace(self.recipe, methods=(self.recipe.baseline, *dict.fromkeys(names)), seeds=seeds)
+        fill(recipe, self.splits, self.out, jobs=self.plan.jobs, console=console)
+
+    def wrong(self, name: str) -> NDArray[np.bool_]:
+        """Where a variant erred, bool [seeds, shifts, n], for the first finished seeds: everywhere if one diverged."""
+        rows = []
+        for seed in self.seeds:
+            if (name, seed) not in self.known:
+                path = self.out / "cells" / cell_name(name, seed)
+                if (path / DIVERGED).exists():
+                    self.known[name, seed] = np.ones_like(self.wrong(self.recipe.baseline)[0])
+                elif (path / "records.jsonl").exists():
+                    self.known[name, seed] = np.array([~right for right in read_bits(path / "bits.npz").values()])
+                else:
+                    break
+            rows.append(self.known[name, seed])
+        return np.array(rows)
+
+    def is_finalist(self, name: str) -> bool:
+        """Whether a variant was trained with every seed, and none of them diverged."""
+        cells = [self.out / "cells" / cell_name(name, seed) for seed in self.seeds]
+        return len(self.wrong(name)) == len(self.seeds) and not any((cell / DIVERGED).exists() for cell in cells)
+
+    def differences(self, name: str) -> NDArray[np.float64]:
+        """A variant's error minus the baseline's, for each finished seed."""
+        own, base = self.wrong(name), self.wrong(self.recipe.baseline)
+        each: NDArray[np.float64] = own.mean(axis=(1, 2)) - base[: len(own)].mean(axis=(1, 2))
+        return each
+
+
+def _alone(out: Path) -> AbstractContextManager[object]:
+    """Keep other processes out: a study that two go on with would hold trials of neither."""
+    try:
+        return locked(out / ".locks", "tune")
+    except Timeout:
+        raise InputError(f"another `resolute tune` is at work in {out}. Let it end, or choose another --out.") from None
+
+
+def _claim(out: Path, plan: Plan, info: DataInfo) -> None:
+    path = out / "tuning.json"
+    looks = {key: value for key, value in dataclasses.asdict(info).items() if key != "name"}
+    identity = plan.identity | {"data_info": json.loads(json.dumps(looks))}
+    if path.exists():
+        stored = read_json(path)
+        if told := differences({"data_info": identity["data_info"]} | stored, identity):
+            raise InputError(f"{out} holds another tuning: {told}. Choose another folder with --out.")
+        return
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no tuning. Choose another folder with --out.")
+    write_json(path, identity)
+    write_json(out / "environment.json", environment())
+
+
+def _study(optuna: Any, plan: Plan, out: Path) -> Any:
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=WARM_UP)
+    study = optuna.create_study(
+        storage=f"sqlite:///{out / 'study.db'}", study_name="tune", pruner=pruner, load_if_exists=True
+    )
+    for eps, place in plan.grid:
+        given = {"where": place, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {})
+        study.enqueue_trial(given, skip_if_exists=True)
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a process that was killed
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(_given(trial))
+    return study
+
+
+def _given(trial: Any) -> dict[str, Any]:
+    """What a trial was queued with, and what was drawn for it so far."""
+    given: dict[str, Any] = trial.system_attrs.get("fixed_params", {}) | trial.params
+    return given
+
+
+def _as_settings(plan: Plan, given: dict[str, Any]) -> Settings:
+    """Round what was drawn, so that names stay short; what the plan names is taken as it is."""
+    eps, p = given["eps"], given.get("p", 0.5)
+    return Settings(eps=eps if eps in plan.eps else round(eps, 2), p=round(p, 1), where=given["where"])
+
+
+def _settings(study: Any, plan: Plan, *, queued: bool = False) -> list[tuple[str, Settings]]:
+    """What was tried, or waits to be, each once."""
+    found = {}
+    for trial in study.trials:
+        if trial.state.name in (("WAITING",) if queued else ("COMPLETE", "PRUNED")):
+            own = _as_settings(plan, _given(trial))
+            found[variant(plan.method, own)] = own
+    return list(found.items())
+
+
+def _reason(study: Any, plan: Plan, lab: _Lab, spent: float) -> str:
+    """Why to stop now, or nothing."""
+    done = _done(study)
+    if done and not _settings(study, plan, queued=True):
+        finalists = [name for name, _ in _settings(study, plan) if lab.is_finalist(name)]
+        least = [paired_t(lab.differences(name))[0].low for name in finalists]
+        margin = plan.margin or min(MARGIN, float(lab.wrong(lab.recipe.baseline).mean()) / 2)
+        if least and min(least) > -margin:  # never with one seed, whose bounds are NaN
+            return NOTHING.format(100 * margin)
+    if done >= plan.trials:
+        return SPENT.format(done)
+    return LATE.format(spent) if done and plan.timeout and spent > plan.timeout else ""
+
+
+def _done(study: Any) -> int:
+    return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials)
+
+
+def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> str:
+    """Train a setting and say what it gave."""
+    queued = [name for name, _ in _settings(study, plan, queued=True)]
+    if plan.jobs > 1 and queued:  # networks of several settings, so that no process waits for the last of three seeds
+        lab.train(queued[: min(plan.jobs, plan.trials - _done(study))], lab.screen, console)
+    trial = study.ask()
+    trial.suggest_categorical("where", list(plan.places))
+    trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps))
+    if plan.method == "r":
+        trial.suggest_float("p", 0.2, 0.8)
+    name = variant(plan.method, _as_settings(plan, trial.params))
+    lab.train([name], lab.screen, console)
+    screened = float(lab.differences(name)[: len(lab.screen)].mean())
+    trial.report(screened, step=len(lab.screen))
+    dropped = trial.should_prune()
+    if not dropped:
+        lab.train([name], lab.seeds, console)
+    mean = screened if dropped else float(lab.differences(name).mean())
+    study.tell(trial, *(() if dropped else (mean,)), **({"state": _pruned()} if dropped else {}))
+    seeds = len(lab.screen if dropped else lab.seeds)
+    end = ", dropped" if dropped else ""
+    return f"{trial.number + 1}: {name}: {100 * mean:+.2f} points to {lab.recipe.baseline}, {seeds} seeds{end}"
+
+
+def _pruned() -> Any:
+    return importlib.import_module("optuna").trial.TrialState.PRUNED
+
+
+def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: str) -> Tuned:
+    """Write the curve, the page, and the finalists' report, whose p values are those of a comparison."""
+    from rich.console import Console
+
+    baseline, out = lab.recipe.baseline, lab.out
+    wrong = {name: lab.wrong(name) for name in (baseline, *settings)}
+    tuned = sum_up(lab.plan.method, wrong, settings, baseline=baseline, stopped=stopped)
+    for kind in ("svg", "png"):
+        write_atomic(out / f"curve.{kind}", draw_tuned(tuned, kind))
+    write_atomic(out / "tuned.md", markdown_tuned(tuned))
+    chosen = (tuned.best or tuned.nearest).name  # comes first, as the report's sentence speaks of the first
+    finalists = sorted((each.name for each in tuned.tried if each.finalist), key=lambda name: name != chosen)
+    lab.train(finalists, lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
+    settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits.test, command)
+    page.write_report(out)
+    return tuned

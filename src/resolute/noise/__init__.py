@@ -1,0 +1,1 @@
+"""The method: noise on inputs and activations. It needs torch and numpy alone."""

@@ -1,0 +1,76 @@
+"""The kernel where none can be built: NumPy draws the words, PyTorch multiplies, in place on pieces that stay cached.
+
+A word of NumPy's is hashed in 32 bits and a call of it costs a fourth of one of PyTorch's, which has no unsigned words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resolute.noise.signs import mix, mix_in_place
+
+DTYPES = {torch.float32}
+_PIECE = 2**17
+_LANES = 32
+_WORD = 0xFFFFFFFF
+_ODD = 0x9E3779B9
+_ROWS = torch.arange(_LANES, dtype=torch.int32).view(-1, 1)
+
+
+def multiply(
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
+) -> None:
+    """Run the kernel on tensors that lie in memory in the same way, without gaps.
+
+    Args:
+        src: What is multiplied, float32.
+        ref: What the signs belong to.
+        out: Where the product goes; it may be ``src``.
+        seed: int64, 0-d.
+        eps: Strength.
+        level: Probability of the sign +1, times 2**16.
+        slope: Factor of ``src`` where ``ref`` is not above 0.
+        start: Position of the first element, a multiple of 1024.
+    """
+    n, less, key = ref.numel(), int(np.float32(-eps).view(np.int32)), int(seed)
+    flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
+    for begin in range(0, n, _PIECE):
+        part = slice(begin, begin + _PIECE)
+        y, x = flat_src[part], flat_ref[part]
+        bits = _words(key, len(x), level, start + begin)
+        if slope != 0:
+            bits = bits.bitwise_xor_(x.view(torch.int32))
+        factor = bits.bitwise_and_(-(2**31)).bitwise_xor_(less).view(torch.float32)
+        if slope != 0 and (src is not ref or slope != 1):
+            factor.mul_(x != 0)
+        torch.mul(_through(y, x, slope), factor.add_(1), out=flat_out[part])
+
+
+def _through(y: Tensor, x: Tensor, slope: float) -> Tensor:
+    if slope == 0:
+        return torch.ops.aten.threshold_backward(y, x, 0)  # type: ignore[no-any-return]
+    return y if slope == 1 else torch.where(x <= 0, y * slope, y)
+
+
+def _words(seed: int, n: int, level: int, start: int) -> Tensor:
+    """Draw what `signs.words` draws."""
+    if level in {0, 1 << 16}:
+        return torch.full((n,), -int(level > 0), dtype=torch.int32)
+    high = mix((seed >> 32 & _WORD) ^ mix(seed + _ODD))
+    low = mix(seed & _WORD ^ high)
+    blocks, lane = -(-n // _LANES**2), start // _LANES
+    first = mix_in_place((np.arange(lane, lane + blocks * _LANES).astype(np.uint32) ^ low) + _ODD)
+    keyed, drawn, undecided = first ^ high, np.zeros_like(first), np.full_like(first, _WORD)
+    for plane in range(16 - ((level & -level).bit_length() - 1)):
+        bits = mix_in_place(keyed + (mix(plane) + _ODD & _WORD)) + first
+        if level >> 15 - plane & 1:
+            drawn |= undecided & bits
+            undecided &= ~bits
+        else:
+            undecided &= bits
+        if not undecided.any():
+            break
+    lanes = torch.from_numpy(drawn.view(np.int32)).view(blocks, 1, _LANES)
+    return (lanes << _ROWS).view(-1)[:n]

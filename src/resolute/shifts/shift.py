@@ -1,0 +1,116 @@
+"""The one protocol of everything that is done to test images."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from resolute.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from resolute.data import Images
+    from resolute.run_folder import Key
+
+PART = {"cpu": 2**20}
+"""Numbers that are worked on at once on a device: what lies between takes several times the memory of a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One change of the test images at one strength.
+
+    Attributes:
+        suite: Name of its suite.
+        name: What is done: ``"gaussian-noise"``.
+        severity: How strongly, in its own unit; 0 for clean.
+        apply: ``(model, x, y, seeds) -> x'``. x is float [n, C, H, W] in [0, 1], y int64 [n]; ``seeds`` is int64 [n],
+            one for each image, derived from (seed, shift, severity, index of the image in its data set), so that an
+            image meets the same disturbance whatever the batch, the order or the network. x' is like x, in [0, 1].
+        stored: For released files: the images on disk that take the place of the test images, in their order;
+            ``apply`` then leaves them as they are. None where images are made by ``apply`` alone.
+        block: Where ``apply`` draws for a whole batch, how many consecutive images of the set, from the first on, are
+            always given to it together, whatever the batch size: their results depend on each other. None where each
+            image stands for itself.
+        top: An answer is right if the image's class is among so many of the highest logits.
+        cost: About how many forward passes an image takes, its judgement included; tells the time left, nothing else.
+    """
+
+    suite: str
+    name: str
+    severity: float
+    apply: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+    stored: Callable[[Images], Images] | None = None
+    block: int | None = None
+    top: int = 1
+    cost: float = 1.0
+
+    @property
+    def key(self) -> Key:
+        """The column of the evaluation that this shift fills."""
+        return (self.suite, self.name, self.severity)
+
+
+def drawn(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
+    """Make what a `Shift` applies from a change that looks at neither network nor labels.
+
+    Args:
+        change: ``(x, seeds) -> x'`` for float32 [n, C, H, W] in [0, 1]; each image for itself.
+
+    Returns:
+        ``(model, x, y, seeds) -> x'`` of the dtype of x, clipped to [0, 1], in parts of bounded memory.
+    """
+    return functools.partial(_apply, change=change)
+
+
+def _apply(
+    model: nn.Module,  # noqa: ARG001
+    x: Tensor,
+    y: Tensor,  # noqa: ARG001
+    seeds: Tensor,
+    *,
+    change: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    check(x, seeds)
+    size = max(1, PART.get(x.device.type, 2**26) // x[0].numel())
+    with torch.no_grad():
+        out = torch.empty_like(x)
+        for part, own, to in zip(x.split(size), seeds.split(size), out.split(size), strict=True):
+            changed = change(part.to(torch.float32), own)
+            if to.dtype == changed.dtype:
+                torch.clamp(changed, 0, 1, out=to)
+            else:
+                to.copy_(changed.clamp(0, 1))
+        return out
+
+
+def check(x: Tensor, seeds: Tensor) -> None:
+    """Refuse what is no batch of images.
+
+    Args:
+        x: Wanted is float [n, 1 or 3, H, W] in [0, 1].
+        seeds: Wanted is int64 [n].
+
+    Raises:
+        InputError: If it is something else.
+    """
+    what = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+    if x.ndim != 4 or x.shape[1] not in {1, 3}:
+        hint = ": move the channels with x.movedim(-1, 1)" if x.ndim == 4 and x.shape[-1] in {1, 3} else ""
+        raise InputError(f"the images are {what}; wanted is [n, 1 or 3, height, width]{hint}.")
+    if not x.is_floating_point():
+        raise InputError(f"the images are {what}; wanted are floats in [0, 1]: x.float() / 255.")
+    low, high = (value.item() for value in x.aminmax()) if x.numel() else (0.0, 0.0)
+    if not 0 <= low <= high <= 1:
+        raise InputError(
+            f"the images reach from {low:.4g} to {high:.4g}; wanted is [0, 1]: pixels divided by 255, before any "
+            "normalisation, which belongs into the network."
+        )
+    if seeds.dtype != torch.int64 or seeds.shape != x.shape[:1]:
+        raise InputError(f"the seeds are {seeds.dtype} {tuple(seeds.shape)}; wanted is torch.int64 of ({len(x)},).")
