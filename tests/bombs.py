@@ -113,9 +113,9 @@ def model(folder: Path, **changes: Any) -> None:
     checkpoint.save_network(models.build("lenet", classes=4, shape=(1, 8, 8)), folder, spec | changes)
 
 
-def archive_of(folder: Path, name: str, size: int) -> None:
+def archive_of(path: Path, name: str, size: int) -> None:
     """A gzipped tar archive with one member of zeros."""
-    with tarfile.open(folder / "x.tar.gz", "w:gz", compresslevel=1) as archive:
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         member = tarfile.TarInfo(name)
         member.size = size
         archive.addfile(member, ZeroFile(size))

@@ -6,10 +6,8 @@ import contextlib
 import gzip
 import io
 import json
-import pickle
 import struct
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from scipy.io import savemat
 
 from resolute import models
+from resolute.data import published
 from resolute.data.dataset import photographs
 from resolute.data.decode import decode, peek
-from resolute.data.formats import read_idx, read_mat, read_pickle, unpacked
 from resolute.data.parquet import open_parquet
 from resolute.evaluation.networks import from_name
 from resolute.models import checkpoint
@@ -79,11 +76,10 @@ def _decode(path: Path) -> None:
         raise ValueError(error) from error
 
 
-def _zipped() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("m.gz", gzip.compress(bytes(64)))
-    return stream.getvalue()
+def _read_idx(path: Path) -> None:
+    labels = path.with_name("labels")
+    labels.write_bytes(IDX[1])
+    published._read_idx([path, labels], classes=10)
 
 
 def _parquet(path: Path) -> None:
@@ -117,20 +113,14 @@ def _recipe(path: Path) -> None:
 
 
 RECORD = Record("digits", "lenet", "base", 0, "clean", "clean", 0.0, 9, 9)
-IDX = struct.pack(">iiii", 0x803, 2, 3, 3) + bytes(18), struct.pack(">ii", 0x801, 2) + bytes(2)
+IDX = struct.pack(">iiii", 0x803, 2, 28, 28) + bytes(2 * 784), struct.pack(">ii", 0x801, 2) + bytes(2)
 LENET = models.build("lenet", classes=4, shape=SHAPE)
 WEIGHTS = _made(lambda p: checkpoint.save_network(LENET, p.parent, {}), "weights.safetensors")()
 RECIPE = {"methods": ["base"], "seeds": [0], "baseline": "base", "data": "digits", "train": {"epochs": 1}}
-MAT = {"X": PIXELS.transpose(1, 2, 3, 0), "y": np.array([[1], [2], [3], [10]], dtype=np.uint8)}
-CIFAR = {"data": PIXELS.reshape(4, -1), "labels": [0, 1, 2, 3]}
 
 READERS: dict[str, Reader] = {
-    "idx": Reader(lambda p: read_idx(p.read_bytes(), IDX[1]), lambda: IDX[0]),
-    "gzip": Reader(unpacked, lambda: gzip.compress(IDX[0]), "x.gz"),
-    "zip": Reader(lambda p: unpacked(p, "m.gz"), _zipped),
-    "mat": Reader(read_mat, _made(lambda p: savemat(p, MAT, do_compression=True), "x.mat"), "x.mat"),
-    "mat-plain": Reader(read_mat, _made(lambda p: savemat(p, MAT), "x.mat"), "x.mat"),
-    "pickle": Reader(read_pickle, lambda: pickle.dumps(CIFAR, 4)),
+    "idx": Reader(_read_idx, lambda: IDX[0]),
+    "gzip": Reader(_read_idx, lambda: gzip.compress(IDX[0]), "x.gz"),
     "npy": Reader(read_array, _made(lambda p: np.save(p, PIXELS), "x.npy"), "x.npy"),
     "npz": Reader(read_bits, _made(lambda p: write_bits(p, {("a", "b", 0.1): np.ones(99, bool)})), "bits.npz"),
     "records": Reader(read_records, _made(lambda p: write_records(p, [RECORD] * 3))),

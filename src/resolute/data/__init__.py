@@ -18,7 +18,6 @@ from resolute.data.dataset import (
     take,
     training_batches,
 )
-from resolute.data.digits import INFO, load_digits
 from resolute.data.folders import load_encoded, open_folder
 from resolute.data.imagenet import AUGMENT, RADIUS, load_imagenet
 from resolute.data.parquet import open_parquet, parquet_files
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 
 DATASETS: dict[str, Callable[[Path, str], Images]] = {
-    "digits": load_digits,
     **{name: loader(published) for name, published in PUBLISHED.items()},
     "imagenet": load_imagenet,
 }
@@ -43,7 +41,7 @@ def customs(name: str) -> tuple[Augment, float]:
         raise InputError(unknown("data set", name, DATASETS))
     if name == "imagenet":
         return AUGMENT, RADIUS
-    info = INFO if name == "digits" else PUBLISHED[name].info
+    info = PUBLISHED[name].info
     return info.augment, info.radius
 
 
