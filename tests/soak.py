@@ -22,7 +22,7 @@ from statistics import median
 
 from resolute.experiment import grid
 
-KILLED = runpy.run_path(str(Path(__file__).with_name("comparison") / "killed.py"))
+KILLED = runpy.run_path(str(Path(__file__).with_name("experiment") / "killed.py"))
 WARM = 3
 GROWTH_MB = 32
 

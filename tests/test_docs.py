@@ -49,20 +49,20 @@ def test_the_readme_shows_commands() -> None:
 
 
 def test_the_file_tree_of_the_readme_is_the_real_one() -> None:
-    (tree,) = blocks(ROOT / "README.md", "text")
+    (tree,) = blocks(ROOT / "CONTRIBUTING.md", "text")
     folder, named = ROOT, set()
     for line in tree.splitlines():
         indent, entry = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
         folder = {0: ROOT, 2: ROOT / "src/resolute"}[len(indent)]
         path = folder / entry
-        assert path.exists(), f"{entry} is in the README and not in the tree"
+        assert path.exists(), f"{entry} is in CONTRIBUTING.md and not in the tree"
         if folder == ROOT / "src/resolute":
             named.add(path.name)
     assert named == {path.name for path in (ROOT / "src/resolute").iterdir()} - {"__pycache__"}
 
 
 def test_every_line_of_the_file_tree_takes_eight_words_at_most() -> None:
-    (tree,) = blocks(ROOT / "README.md", "text")
+    (tree,) = blocks(ROOT / "CONTRIBUTING.md", "text")
     assert [line for line in tree.splitlines() if len(line.split()) > 9] == []
 
 

@@ -25,6 +25,9 @@ _HOME = {
     "train": "training", "evaluate": "evaluation", "compare": "experiment.grid",
 }  # fmt: skip
 
+_MODULES = {"recipes": "experiment.recipes", "suites": "shifts"}
+"""Modules by other names: recipes is short for experiment.recipes, suites is what shifts was called before."""
+
 __all__ = [
     "Perturb", "Site", "Unreached", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models",
     "perturb", "recipes", "robustify", "set_eps", "shifts", "sites", "train", "unreached", "unrobustify",
@@ -33,8 +36,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for, so that `resolute --help` need not wait for torch."""
-    if name == "recipes":
-        return importlib.import_module("resolute.experiment.recipes")
+    if name in _MODULES:
+        return importlib.import_module(f"resolute.{_MODULES[name]}")
     if name in _HOME:
         return getattr(importlib.import_module(f"resolute.{_HOME[name]}"), name)
     if name in __all__:

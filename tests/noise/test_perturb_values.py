@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import reference
-from op.samples import DTYPES, SIGMA, drawn
+from noise.samples import DTYPES, SIGMA, drawn
 from resolute.noise.perturb import perturb
 
 HALVES = (torch.float16, torch.bfloat16)

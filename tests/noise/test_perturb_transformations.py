@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from op.samples import SIGMA, correlation, drawn
+from noise.samples import SIGMA, correlation, drawn
 from resolute.noise.perturb import Perturb, perturb
 
 if TYPE_CHECKING:

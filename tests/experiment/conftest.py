@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from experiment.made_up import PLAN, helps_at_input, made_up, quiet
 from resolute import report
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
-from tuning.made_up import PLAN, helps_at_input, made_up, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

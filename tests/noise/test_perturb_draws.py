@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import reference
-from op.samples import LAYOUTS, SIGMA, correlation, drawn
+from noise.samples import LAYOUTS, SIGMA, correlation, drawn
 from resolute.noise import signs
 from resolute.noise.perturb import perturb
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noise.functional import BasicConv, Between, ByName, Ends, SharedDropout, Spent, SquaredReLU, X, layers
 from resolute.noise.perturb import Perturb, perturb
 from resolute.noise.robustify import attach, is_robust, robustify
 from resolute.noise.unreached import Unreached, unreached
-from tracing.functional import BasicConv, Between, ByName, Ends, SharedDropout, Spent, SquaredReLU, X, layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from op.samples import LAYOUTS
+from noise.samples import LAYOUTS
 from resolute.noise import kernels, signs
 from resolute.noise.kernels import cpu, plain, reference
 from resolute.noise.perturb import perturb

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noise.functional import X
 from resolute.noise.robustify import robustify
 from resolute.noise.unreached import unreached
-from tracing.functional import X
 
 WRONG = torch.rand(2, 7, 3)
 

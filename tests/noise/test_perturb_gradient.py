@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from op.samples import DTYPES, LAYOUTS, drawn
+from noise.samples import DTYPES, LAYOUTS, drawn
 from resolute.noise.perturb import Perturb, perturb
 from resolute.noise.robustify import robustify
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from experiment.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
 from resolute import data
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
@@ -21,14 +22,13 @@ from resolute.experiment.tune import tune
 from resolute.methods import Settings
 from resolute.report.numbers import load_run
 from resolute.run_folder import cell_name, locked, read_records, write_bits
-from tuning.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from experiment.conftest import Found
     from resolute.data import dataset
-    from tuning.conftest import Found
 
 optuna = pytest.importorskip("optuna")
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noise.functional import BasicConv, X, layers
 from resolute.noise.robustify import robustify
 from resolute.noise.sites import sites
 from resolute.noise.unreached import unreached
-from tracing.functional import BasicConv, X, layers
 
 if TYPE_CHECKING:
     from resolute.noise.sites import Where
