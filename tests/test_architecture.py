@@ -50,9 +50,8 @@ def test_every_frozen_name_is_there() -> None:
     import resolute
 
     functions = "perturb Perturb robustify unrobustify is_robust set_eps sites Site train evaluate compare"
-    packages = (
-        "models.build models.MODELS data.DATASETS data.load methods.METHODS shifts.SUITES suites.SUITES attacks.fgsm attacks.pgd"
-    )
+    packages = "models.build models.MODELS data.DATASETS data.load methods.METHODS shifts.SUITES suites.SUITES "
+    packages += "attacks.fgsm attacks.pgd"
     for name in functions.split():
         assert callable(getattr(resolute, name))
     for name in packages.split():
