@@ -9,32 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resolute.noise.kernels.reference import PIECE, Kernel, pieces
 from resolute.noise.signs import mix, mix_in_place
 
-DTYPES = {torch.float32}
-_PIECE = 2**17
 _LANES = 32
 _WORD = 0xFFFFFFFF
 _ODD = 0x9E3779B9
 _ROWS = torch.arange(_LANES, dtype=torch.int32).view(-1, 1)
 
 
-def multiply(
-    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
+def _multiply(
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
 ) -> None:
-    """Run the kernel on tensors that lie in memory in the same way, without gaps."""
-    n, less, key = ref.numel(), int(np.float32(-eps).view(np.int32)), int(seed)
-    flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
-    for begin in range(0, n, _PIECE):
-        part = slice(begin, begin + _PIECE)
-        y, x = flat_src[part], flat_ref[part]
+    less, key = int(np.float32(-eps).view(np.int32)), int(seed)
+    for begin, y, x, to in pieces(src, ref, out, PIECE):
         bits = _words(key, len(x), level, start + begin)
         if slope != 0:
             bits = bits.bitwise_xor_(x.view(torch.int32))
         factor = bits.bitwise_and_(-(2**31)).bitwise_xor_(less).view(torch.float32)
         if slope != 0 and (src is not ref or slope != 1):
             factor.mul_(x != 0)
-        torch.mul(_through(y, x, slope), factor.add_(1), out=flat_out[part])
+        torch.mul(_through(y, x, slope), factor.add_(1), out=to)
 
 
 def _through(y: Tensor, x: Tensor, slope: float) -> Tensor:
@@ -63,3 +58,6 @@ def _words(seed: int, n: int, level: int, start: int) -> Tensor:
             break
     lanes = torch.from_numpy(drawn.view(np.int32)).view(blocks, 1, _LANES)
     return (lanes << _ROWS).view(-1)[:n]
+
+
+NUMPY = Kernel("NumPy", frozenset({torch.float32}), _multiply)
