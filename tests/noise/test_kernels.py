@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,6 @@ from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -77,17 +74,6 @@ def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (reference, plain):
         monkeypatch.setattr(module, "pieces", never)
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Let the kernel be built anew, in an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for cached in (cpu.compiled, kernels._fastest):
-        cached.cache_clear()
-    yield tmp_path
-    for cached in (cpu.compiled, kernels._fastest):
-        cached.cache_clear()
 
 
 def built() -> Kernel:
@@ -249,40 +235,3 @@ def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
 @pytest.mark.parametrize("slope", SLOPES)
 def test_pieces_are_the_truth_bit_for_bit(dtype: torch.dtype, slope: float) -> None:
     check_kernel(reference.PYTORCH, reference.PIECE + 1025, dtype, 0.3, slope, start=1024)
-
-
-@pytest.mark.usefixtures("fresh")
-def test_without_a_compiler_it_works_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.delenv("CXX", raising=False)
-    x = torch.randn(100, requires_grad=True)
-    with pytest.warns(RuntimeWarning, match=r"No kernel could be built .* Install g\+\+, or name a C\+\+ compiler"):
-        g = perturb(x, 0.25)
-    again = perturb(x, 0.25)
-    for out in (g, again):
-        torch.testing.assert_close((out - x).abs(), 0.25 * x.abs())
-        (grad,) = torch.autograd.grad(out.sum(), x)
-        torch.testing.assert_close(grad * x, out)
-
-
-@has_build
-def test_a_build_is_made_once_and_kept(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cpu.compiled() is not None
-    (build,) = (fresh / "resolute").iterdir()
-    made = build.stat().st_mtime_ns
-    monkeypatch.setenv("PATH", "/nowhere")
-    cpu.compiled.cache_clear()
-    assert cpu.compiled() is not None
-    assert build.stat().st_mtime_ns == made
-
-
-@has_build
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the maps of the process")
-def test_there_is_one_pool_of_threads() -> None:
-    script = (
-        "import torch, pathlib; from resolute.noise.kernels import cpu; cpu.compiled();"
-        "lines = pathlib.Path('/proc/self/maps').read_text().splitlines();"
-        "print(len({l.split()[-1] for l in lines if 'omp' in l.rpartition('/')[2] and '.so' in l}))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == 1
