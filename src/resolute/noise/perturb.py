@@ -106,9 +106,11 @@ def _apply(kernel: Kernel | None, x: Tensor, *how: Any, start: int = 0) -> Tenso
 class Perturb(nn.Module):
     """`perturb` as a layer: g(x) in training mode, the identity in evaluation mode.
 
+    It has no parameter and no buffer. eps and p are attributes that may be changed at any time.
+
     Args:
-        eps: Strength, 0 <= eps < 1.
-        p: Probability of the sign +1, in [0, 1].
+        eps: Strength, 0 <= eps < 1. The default is that of `perturb`.
+        p: Probability of the sign +1, in [0, 1]. The default is the paper's.
 
     Raises:
         InputError: If eps or p is out of its range.
@@ -132,7 +134,11 @@ class Perturb(nn.Module):
             x: Floating point, any shape.
 
         Returns:
-            A tensor like ``x``.
+            g(x), with the shape, dtype, device and memory format of ``x``.
+
+        Raises:
+            InputError: If eps or p has been set out of its range.
+            TypeError: If x is not a tensor of a floating-point type.
         """
         return perturb(x, self.eps, self.p) if self.training else x
 

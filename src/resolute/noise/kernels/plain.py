@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from resolute.noise.kernels.reference import PIECE, Kernel, pieces
-from resolute.noise.signs import mix, mix_in_place
+from resolute.noise.signs import BLOCK, LANES, ODD, WORD, mix, mix_in_place
 
-_LANES = 32
-_WORD = 0xFFFFFFFF
-_ODD = 0x9E3779B9
-_ROWS = torch.arange(_LANES, dtype=torch.int32).view(-1, 1)
+_ROWS = torch.arange(LANES, dtype=torch.int32).view(-1, 1)
 
 
 def _multiply(
@@ -42,13 +39,13 @@ def _words(seed: int, n: int, level: int, start: int) -> Tensor:
     """Draw what `signs.words` draws."""
     if level in {0, 1 << 16}:
         return torch.full((n,), -int(level > 0), dtype=torch.int32)
-    high = mix((seed >> 32 & _WORD) ^ mix(seed + _ODD))
-    low = mix(seed & _WORD ^ high)
-    blocks, lane = -(-n // _LANES**2), start // _LANES
-    first = mix_in_place((np.arange(lane, lane + blocks * _LANES).astype(np.uint32) ^ low) + _ODD)
-    keyed, drawn, undecided = first ^ high, np.zeros_like(first), np.full_like(first, _WORD)
+    high = mix((seed >> 32 & WORD) ^ mix(seed + ODD))
+    low = mix(seed & WORD ^ high)
+    blocks, lane = -(-n // BLOCK), start // LANES
+    first = mix_in_place((np.arange(lane, lane + blocks * LANES).astype(np.uint32) ^ low) + ODD)
+    keyed, drawn, undecided = first ^ high, np.zeros_like(first), np.full_like(first, WORD)
     for plane in range(16 - ((level & -level).bit_length() - 1)):
-        bits = mix_in_place(keyed + (mix(plane) + _ODD & _WORD)) + first
+        bits = mix_in_place(keyed + (mix(plane) + ODD & WORD)) + first
         if level >> 15 - plane & 1:
             drawn |= undecided & bits
             undecided &= ~bits
@@ -56,7 +53,7 @@ def _words(seed: int, n: int, level: int, start: int) -> Tensor:
             undecided &= bits
         if not undecided.any():
             break
-    lanes = torch.from_numpy(drawn.view(np.int32)).view(blocks, 1, _LANES)
+    lanes = torch.from_numpy(drawn.view(np.int32)).view(blocks, 1, LANES)
     return (lanes << _ROWS).view(-1)[:n]
 
 
