@@ -91,7 +91,8 @@ path.unlink()  # what is loaded keeps its file
 for at in range(0, len(good), len(good) // 50):
     path.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
     assert not cpu._is_intact(path, path.name.split("-")[1]), at
-damaged = {"truncated": good[:5000], "zeroed": bytes(len(good)), "a byte": good[:2000] + bytes([good[2000] ^ 1]) + good[2001:]}
+flipped = good[:2000] + bytes([good[2000] ^ 1]) + good[2001:]
+damaged = {"truncated": good[:5000], "zeroed": bytes(len(good)), "flipped": flipped}
 for name, content in damaged.items():
     path.unlink(missing_ok=True)
     path.write_bytes(content)

@@ -270,9 +270,9 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     if slope >= 0:
         return noisy(x, eps, level, slope, inplace)
     known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    plain = inplace or known is None or signs.group_rank() is not None
-    kernel = None if plain else kernels.choose(x)
-    if kernel is None:
+    in_one_pass = known is not None and not inplace and signs.group_rank() is None
+    kernel = kernels.choose(x) if in_one_pass else None
+    if kernel is None or known is None:
         return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
     value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
     out: Tensor = _Activated.apply(kernel, x, signs.draw_seed(x), eps, level, value, gradient)

@@ -6,7 +6,7 @@ It is what runs where there is no kernel, and where torch.compile, functorch or 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -77,12 +77,12 @@ def pieces(src: Tensor, ref: Tensor, out: Tensor, size: int) -> Iterator[tuple[i
         yield begin, y, x, to
 
 
-def _in_pieces(src: Tensor, ref: Tensor, out: Tensor, *args: Any) -> None:
+def _in_pieces(
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
+) -> None:
     """Compute `product`; on a CPU in pieces, whose intermediate results stay in its caches."""
-    *how, start = args
-    size = PIECE if ref.is_cpu else ref.numel()
-    for begin, y, x, to in pieces(src, ref, out, size):
-        to.copy_(product(y, x, *how, start + begin))
+    for begin, y, x, to in pieces(src, ref, out, PIECE if ref.is_cpu else ref.numel()):
+        to.copy_(product(y, x, seed, eps, level, slope, start + begin))
 
 
 PYTORCH = Kernel("PyTorch's operations", frozenset(), _in_pieces)
