@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resolute.errors import InputError
+from resolute.models.layers import shuffle, start_as_he
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +61,7 @@ class CondensedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Select, convolve and shuffle."""
-        x = self.conv(self.relu(self.norm(x.index_select(1, self.index))))
-        shuffled: Tensor = x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
-        return shuffled
+        return shuffle(self.conv(self.relu(self.norm(x.index_select(1, self.index)))), self.groups)
 
 
 class IndexedLinear(nn.Module):
@@ -129,9 +128,7 @@ class CondenseNet(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.fc = IndexedLinear(channels, round(channels * classifier) if condensed else channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        start_as_he(self, "fan_out")
         nn.init.zeros_(self.fc.linear.bias)
         self.register_load_state_dict_post_hook(_forget_stage)  # type: ignore[no-untyped-call]
 

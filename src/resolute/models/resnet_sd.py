@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resolute.errors import InputError
+from resolute.models.layers import start_as_he
 
 
 class ResNetSD(nn.Module):
@@ -34,10 +35,7 @@ class ResNetSD(nn.Module):
             )
         )
         self.fc = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        start_as_he(self)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
