@@ -18,7 +18,7 @@ from resolute.report.figures import UNITS, Picture, label_ends, line, margin, ma
 from resolute.report.numbers import bounds, fraction, percent, points, severity
 from resolute.report.page import VERDICT_COLOURS
 from resolute.run_folder import read_bits, read_json, write_atomic, write_json
-from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN
+from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from resolute.run_folder import Key
 
-
-SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 Z_OLD = 1.96
 
