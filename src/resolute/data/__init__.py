@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolute.data.augment import Augment, augment
-from resolute.data.dataset import (
-    SPLITS,
-    DataInfo,
-    Images,
-    augment_generator,
-    balanced_part,
-    batches,
-    epoch_order,
-    take,
-    training_batches,
-)
+from resolute.data.dataset import SPLITS, DataInfo, Images, batches
 from resolute.data.folders import load_encoded, open_folder
 from resolute.data.imagenet import AUGMENT, RADIUS, load_imagenet
 from resolute.data.parquet import open_parquet, parquet_files
@@ -27,6 +17,8 @@ from resolute.errors import InputError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+__all__ = ["DATASETS", "SPLITS", "Augment", "DataInfo", "Images", "augment", "batches", "data_root", "load"]
 
 DATASETS: dict[str, Callable[[Path, str], Images]] = {
     **{name: loader(published) for name, published in PUBLISHED.items()},
@@ -46,7 +38,18 @@ def customs(name: str) -> tuple[Augment, float]:
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Say where downloaded data sets lie."""
+    """Say where downloaded data sets lie.
+
+    Args:
+        root: A folder that is wanted instead; wins over everything else.
+
+    Returns:
+        ``root``, else the variable RESOLUTE_DATA, else ``resolute`` below XDG_CACHE_HOME or ``~/.cache``.
+
+    Example:
+        >>> data_root("/data").name
+        'data'
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute").expanduser()
 
@@ -104,22 +107,3 @@ def _check(name: str, split: str, size: int | None) -> None:
         raise InputError(f"{name} is a file: give the path of the folder that it is in")
     if not path.is_dir():
         raise InputError(f"{unknown('data set', name, DATASETS)} There is no folder {path} either")
-
-
-__all__ = [
-    "DATASETS",
-    "SPLITS",
-    "Augment",
-    "DataInfo",
-    "Images",
-    "augment",
-    "augment_generator",
-    "balanced_part",
-    "batches",
-    "customs",
-    "data_root",
-    "epoch_order",
-    "load",
-    "take",
-    "training_batches",
-]

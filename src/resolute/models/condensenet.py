@@ -179,6 +179,12 @@ def condense(model: nn.Module, classifier: float = 1.0) -> nn.Module:
 
     Raises:
         InputError: If the network is no CondenseNet or is not condensed to the end.
+
+    Example:
+        >>> model = CondenseNet(2, classes=3, shape=(3, 8, 8), layers=(2,), growth=(4,))
+        >>> model.on_progress(1)  # as the training loop does
+        >>> type(condense(model).blocks[0].squeeze).__name__
+        'CondensedConv'
     """
     own = getattr(model, "network", model)
     if not isinstance(own, CondenseNet):
