@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolute.data.augment import Augment, augment
-from resolute.data.dataset import SPLITS, DataInfo, Images, batches
+from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
 from resolute.data.folders import load_encoded, open_folder
 from resolute.data.imagenet import AUGMENT, RADIUS, load_imagenet
 from resolute.data.parquet import open_parquet, parquet_files
@@ -35,23 +34,6 @@ def customs(name: str) -> tuple[Augment, float]:
         return AUGMENT, RADIUS
     info = PUBLISHED[name].info
     return info.augment, info.radius
-
-
-def data_root(root: str | Path | None = None) -> Path:
-    """Say where downloaded data sets lie.
-
-    Args:
-        root: A folder that is wanted instead; wins over everything else.
-
-    Returns:
-        ``root``, else the variable RESOLUTE_DATA, else ``resolute`` below XDG_CACHE_HOME or ``~/.cache``.
-
-    Example:
-        >>> data_root("/data").name
-        'data'
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute").expanduser()
 
 
 def load(
