@@ -140,7 +140,7 @@ def missing_of_class(kind: type) -> Iterator[str]:
     if dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(kind)]
     else:
-        names = list(getattr(kind, "_fields", [])) or list(parameters(kind.__init__))
+        names = list(getattr(kind, "_fields", [])) or list(parameters(kind))
     yield from (f"Attributes lack {name}" for name in names if name not in described)
     for name in ("__init__", "__post_init__"):
         if inspect.isfunction(start := vars(kind).get(name)) and start.__code__.co_filename != "<string>":

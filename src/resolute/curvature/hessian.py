@@ -36,10 +36,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @contextmanager
 def listening(model: nn.Module, noise: bool) -> Iterator[None]:
-    """Hold a network in evaluation mode, but for its noise where that is asked for."""
+    """Hold a network in evaluation mode, but for its noise where that is wanted."""
     loud = carriers(model) if noise else []
     if noise and not loud:
-        raise InputError("draws of the noise are asked for and the network carries none: robustify it, or use draws=0.")
+        raise InputError("draws of the noise are wanted, and the network carries none: robustify it, or use draws=0.")
     with evaluating(model):
         for module in loud:
             module.training = True
@@ -268,7 +268,7 @@ class Eigenpairs:
     """Some eigenvalues with their eigenvectors.
 
     Attributes:
-        values: float64 [k], the largest first, or the smallest first where those were asked for.
+        values: float64 [k], the largest first, or the smallest first with ``which="smallest"``.
         vectors: [k, P], orthonormal.
         errors: float64 [k], |Hv - λv|: an eigenvalue of H lies no further than this from λ.
         products: Vectors that H was multiplied with.

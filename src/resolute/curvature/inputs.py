@@ -137,7 +137,7 @@ def input_hessians(
     its gradient.
 
     Args:
-        model: Images in, logits out; no image's answer may hang on another's (BatchNorm is in evaluation mode).
+        model: Images in, logits out; no image's answer may depend on another's (BatchNorm is in evaluation mode).
         loss: ``(model, x, y) -> mean loss``.
         data: Micro-batches.
         steps: Lanczos steps, at most the number of pixels.

@@ -27,7 +27,7 @@ ERASE_TRIES = 16
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What is done to training images. The default is nothing.
+    """How training images are augmented. By default they are not.
 
     Attributes:
         shift: Largest shift in pixels, up, down, left and right: a crop of the image's own size after padding with
@@ -151,7 +151,7 @@ def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
         A tensor of the shape, dtype and device of ``x``; ``x`` itself if the policy does nothing.
 
     Raises:
-        InputError: If reflection is asked for and the shift is not below the image's height and width.
+        InputError: If ``padding`` is reflect and the shift is not below the image's height and width.
 
     Examples:
         >>> x = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3)

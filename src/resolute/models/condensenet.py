@@ -1,4 +1,4 @@
-"""The layers of CondenseNet: pointwise convolutions that learn their groups, and what they become."""
+"""CondenseNet (Huang et al. 2017, arXiv:1711.09224): convolutions learn their groups and are then condensed."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class DroppedBlock(nn.Module):
 
     # Where channels double, the block has stride 2, and the shortcut is a 2x2 average pool with zeros for new channels.
     # The residual of a dead block is computed and masked: every parameter has a gradient at each step, which
-    # DistributedDataParallel needs, momentum and weight decay go on as in the authors' code, and the graph is one whole
+    # DistributedDataParallel needs, momentum and weight decay continue as in the authors' code, and the graph is whole
     # for torch.compile. The time that skipping would save is not saved.
 
     def __init__(self, before: int, after: int, survival: float) -> None:

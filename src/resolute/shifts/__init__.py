@@ -1,4 +1,4 @@
-"""What is done to test images before a network sees them.
+"""Shifts of the test images, in suites.
 
 A suite is a function from the description of a data set to its shifts, so that radii and sizes can follow the data.
 """
