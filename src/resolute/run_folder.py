@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from resolute.errors import InputError
-from resolute.safe_io import MOST_JSON, check_stored, parse_json, read_file
+from resolute.safe_io import MOST_JSON, check_schema, check_stored, parse_json, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -163,16 +163,17 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run directory."""
+def read_json(path: Path, schema: Any = Any) -> Any:
+    """Read a JSON file of a run directory, and refuse one that is not as its schema says."""
     try:
-        return parse_json(read_file(path, MOST_JSON))
+        value = parse_json(read_file(path, MOST_JSON))
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
         ) from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). Restore it, or run again into an empty folder.") from error
+    return check_schema(value, schema, path)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -191,7 +192,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(_record(parse_json(line)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}, line {number} is not a record ({error}). Delete the cell and run again."
             ) from error

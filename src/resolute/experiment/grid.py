@@ -20,7 +20,7 @@ from resolute.experiment.recipe import completed, identity, set_name, to_json
 from resolute.experiment.workers import check_place, run_cells, run_in_processes, run_on_ray
 from resolute.methods import find_method
 from resolute.progress import progress
-from resolute.report import comparison, numbers, page
+from resolute.report.page import write_report
 from resolute.run_folder import cell_name, environment, read_json, read_records, write_json, write_records
 from resolute.training.distributed import check_alone, rank
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from resolute.data.dataset import Images
     from resolute.experiment.recipe import Recipe
+    from resolute.report.comparison import Summary
     from resolute.run_folder import Record
 
 
@@ -48,7 +49,7 @@ def compare(
     on: str = "local",
     command: str = "",
     console: Console | None = None,
-) -> comparison.Summary:
+) -> Summary:
     """Train and judge every cell of a recipe that has no finished record, then write the report.
 
     Args:
@@ -79,8 +80,7 @@ def compare(
     check_recipe(recipe, splits)
     _claim(out, recipe, splits.test, command)
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
-    page.write_report(out)
-    return comparison.summarise(numbers.load_run(out))
+    return write_report(out).built
 
 
 def fill(
