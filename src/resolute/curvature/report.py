@@ -112,14 +112,18 @@ def load_curvature(folder: Path) -> Curvature:
         whole = read_json(path, WHOLE)
         environment = whole.get("environment") or read_json(folder / "environment.json", dict)
         return _compared(path, whole["stamp"], environment, whole["networks"], whole["correlations"])
-    stamp = read_json(folder / "survey.json", STAMP)
+    stamp = _without_identity(read_json(folder / "survey.json", STAMP))
     files = [inside(folder / "networks", f"{network['file']}.json") for network in stamp["networks"]]
-    networks = [read_json(file, NETWORK) for file in files if file.exists()]
+    networks = [_without_identity(read_json(file, NETWORK)) for file in files if file.exists()]
     if not networks:
         raise InputError(f"{folder} holds no measured network yet. Run its `resolute curvature` again.")
     path = folder / ERRORS
     related = relate(networks, read_json(path, {str: {str: SHARE}}) if path.exists() else {})
     return _compared(folder, stamp, read_json(folder / "environment.json", dict), networks, related)
+
+
+def _without_identity(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stored.items() if key != "identity"}
 
 
 def _compared(

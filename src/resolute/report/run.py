@@ -13,7 +13,16 @@ import numpy as np
 
 from resolute.errors import InputError
 from resolute.report.numbers import flat
-from resolute.run_folder import DIVERGED, cell_name, read_bits, read_json, read_records
+from resolute.run_folder import (
+    CHECKSUMS,
+    DIVERGED,
+    cell_identity,
+    cell_name,
+    is_sealed,
+    read_bits,
+    read_json,
+    read_records,
+)
 from resolute.safe_io import COUNT, NAME, POSITIVE, Maybe, Within, inside, read_file
 
 if TYPE_CHECKING:
@@ -34,7 +43,7 @@ CURVE_COLUMNS = ("lr", "loss", "train_error", "validation_error")
 
 RECIPE = {
     "methods": Within([NAME], 1), "seeds": Within([COUNT], 1), "baseline?": NAME, "data?": str, "model?": str,
-    "split?": str, "command?": Maybe(str),
+    "split?": str, "command?": Maybe(str), "identity?": dict,
 }  # fmt: skip
 """What the report reads of recipe.json; it lists the rest as it stands."""
 COST = {"step_ms?": POSITIVE, "passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
@@ -149,7 +158,7 @@ def load_run(folder: Path) -> Run:
     if len({*methods}) < len(methods) or len({*seeds}) < len(seeds) or baseline not in methods:
         raise InputError(f"{path} names a method or a seed twice, or its baseline {baseline!r} is not in its methods.")
     grid = [(method, seed) for method in methods for seed in seeds]
-    cells = _read_cells(folder, grid)
+    cells = _read_cells(folder, grid, recipe.get("identity"))
     if not cells:
         raise InputError(
             f"nothing is finished in {folder} yet: none of {len(grid)} cells. Run its `resolute compare` again."
@@ -171,13 +180,14 @@ def load_run(folder: Path) -> Run:
     )
 
 
-def _read_cells(folder: Path, grid: list[Place]) -> dict[Place, Cell]:
+def _read_cells(folder: Path, grid: list[Place], identity: Mapping[str, Any] | None) -> dict[Place, Cell]:
     """Read the cells' folders; without them the folder as the one cell that it is; else the records alone."""
     if (folder / "cells").is_dir():
         places = {place: inside(folder / "cells", cell_name(*place)) for place in grid}
-        return {place: _read_cell(own, *place) for place, own in places.items() if (own / "records.jsonl").is_file()}
+        whole = {place: own for place, own in places.items() if (own / "records.jsonl").is_file()}
+        return {place: _read_cell(own, *place, identity) for place, own in whole.items()}
     if len(grid) == 1 and (folder / "bits.npz").is_file():
-        return {grid[0]: _read_cell(folder, *grid[0])}
+        return {grid[0]: _read_cell(folder, *grid[0], identity)}
     path, rows = folder / "records.jsonl", dict[Any, list[Any]]()
     for row in read_records(path) if path.is_file() else []:
         rows.setdefault((row.method, row.seed), []).append(row)
@@ -186,7 +196,9 @@ def _read_cells(folder: Path, grid: list[Place]) -> dict[Place, Cell]:
     return {place: Cell(*place, *_counted(path, rows[place]), {}, _curves(path, [])) for place in grid if place in rows}
 
 
-def _read_cell(folder: Path, method: str, seed: int) -> Cell:
+def _read_cell(folder: Path, method: str, seed: int, identity: Mapping[str, Any] | None) -> Cell:
+    if identity is not None and not is_sealed(folder, cell_identity(identity, method, seed)):
+        raise InputError(f"{folder / CHECKSUMS} is missing. Delete this cell and run again.")
     path = folder / "records.jsonl"
     records, bits = read_records(path), read_bits(folder / "bits.npz")
     errors, n = _counted(path, records)
@@ -254,7 +266,9 @@ TITLES = {"train": "Training", "data_info": "Data"}
 
 def facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     """List the recipe, the machine and the hash of the records."""
-    recipe = {key: value for key, value in run.recipe.items() if key != "command"}
+    recipe = {key: value for key, value in run.recipe.items() if key not in ("command", "identity")}
+    images = (run.recipe.get("identity") or {}).get("images")
+    pixels = {f"{split} images, SHA-256": value for split, value in images.items()} if isinstance(images, dict) else {}
     sections = {key: recipe.pop(key) for key in TITLES if isinstance(recipe.get(key), dict)}
     cells = run.cells.values()
     sizes = sorted({cell.parameters for cell in cells if cell.parameters})
@@ -265,5 +279,5 @@ def facts(run: Run) -> dict[str, list[tuple[str, str]]]:
         **{TITLES[key]: list(flat(value)) for key, value in sections.items()},
         "Network": list(network.items()),
         "Machine and versions": list(flat(run.environment)),
-        "Files": [("records.jsonl, SHA-256", run.sha256 or "not written yet")],
+        "Files": [*flat(pixels), ("records.jsonl, SHA-256", run.sha256 or "not written yet")],
     }
