@@ -370,7 +370,7 @@ def draw_density(networks: Sequence[Mapping[str, Any]]) -> Picture:
     top = max(max(curve.y) for curve in curves)
     note = f"share per unit, smoothed by {significant(width)}"
     how = {"xlabel": "eigenvalue", "limits": (top * 1e-8, top * 3), "log": "y"}
-    return _draw(curves, "density", "Spectral density by the parameters", note, "; ".join(told), **how)
+    return _draw(curves, "density", "Spectral density, parameter Hessian", note, "; ".join(told), **how)
 
 
 def _density(network: Mapping[str, Any], grid: NDArray[np.float64], width: float) -> NDArray[np.float64]:
@@ -384,7 +384,7 @@ def draw_eigenvalues(networks: Sequence[Mapping[str, Any]]) -> Picture:
     """Draw the largest eigenvalues in order."""
     curves = [Curve(n["name"], at, range(1, len(n["top"]) + 1), n["top"]) for at, n in enumerate(networks)]
     told = "; ".join(curve.told for curve in curves)
-    title = "Largest eigenvalues by the parameters"
+    title = "Largest eigenvalues, parameter Hessian"
     return _draw(curves, "eigenvalues", title, "of the mean loss", told, xlabel="rank", limits=(0, None))
 
 
@@ -392,7 +392,8 @@ def draw_norms(networks: Sequence[Mapping[str, Any]]) -> Picture:
     """Draw how the images' Jacobian norms are spread, one outline for each network."""
     everything = np.concatenate([network["jacobian_norms"] for network in networks])
     low, high = (float(np.quantile(everything, q)) for q in (0, 0.995))
-    edges = np.linspace(low, high if high > low else low + 1, 41)
+    bins = min(40, max(8, len(everything) // (5 * len(networks))))
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     centres, curves = ((edges[1:] + edges[:-1]) / 2).tolist(), []
     for at, network in enumerate(networks):
         shares = np.histogram(network["jacobian_norms"], edges)[0] / (len(network["jacobian_norms"]) * np.diff(edges))

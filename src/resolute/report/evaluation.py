@@ -363,10 +363,10 @@ def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
 def _table(evaluation: Evaluation) -> RenderableType:
     first, *others = evaluation.networks
     columns = {"": "left", "network": "left", "error": "right", "interval": "left"}
-    columns |= {"difference": "right", "verdict": "left"} if others else {}
-    caption = f"difference to {first} in points, paired by image, Holm-corrected" if others else ""
-    table = terminal_table(columns, caption)
-    table.columns[0].min_width = 20
+    columns |= {"points": "right", "verdict": "left"} if others else {}
+    caption = f"points: difference to {first} in percentage points; verdicts paired by image, Holm-corrected"
+    table = terminal_table(columns, caption if others else "")
+    table.columns[0].min_width = 22
     for column in table.columns[2:]:
         column.no_wrap = True
     for row, following in zip(evaluation.rows, [*evaluation.rows[1:], None], strict=True):

@@ -311,10 +311,11 @@ def _scale_logarithmically(axes: Axes, curves: Sequence[Curve]) -> None:
     """Give the vertical axis a logarithmic scale with plain numbers, if no value is zero."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    if min(min(line) for curve in curves for line in (curve.y, *curve.each)) <= 0:
+    values = [value for curve in curves for line in (curve.y, *curve.each) for value in line]
+    if min(values) <= 0:
         return
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 100 * min(values) else (1,)))
     axes.yaxis.set_major_formatter(_tick)
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -174,7 +174,7 @@ def console_table(summary: Summary) -> Table:
     from rich.text import Text
 
     run = summary.run
-    caption = "95 % intervals; p values are paired by seed and Holm-corrected"
+    caption = f"95 % intervals, of {run.baseline} that of its error; p values are paired by seed and Holm-corrected"
     if any(entry.best for entry in summary.table.values()):
         caption = f"* lowest, and significantly different from every other method\n{caption}"
     columns = {"": "left", "method": "left", "error, %": "right", f"difference to {run.baseline}, points": "right"}
