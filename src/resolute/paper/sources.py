@@ -111,7 +111,7 @@ _INCEPTION_CIFAR = TrainConfig(
     augment=replace(_PAD_4, rotation=15),
     channels_last=True,
 )
-_BEST = "The network of the last epoch is judged; the source reports {}."
+_BEST = "The network of the last epoch is evaluated; the source reports {}."
 _SVHN = "Pixels in [0, 1] as they are; the source subtracts a mean image and divides by one deviation."
 
 _SMALL_IMAGES = (
@@ -354,7 +354,7 @@ _IMAGENET_SOURCES = (
         "No rotation of up to 10 degrees and no jitter of pixel values.",
         "BatchNorm is not frozen for the last epochs.",
         "Momentum 0.9 and weight decay 1e-4 were chosen here.",
-        "Judged at 224 pixels (18.68 at the source), not at 320.",
+        "Evaluated at 224 pixels (18.68 at the source), not at 320.",
         loss=_SMOOTHED,
         size=224,
     ),
