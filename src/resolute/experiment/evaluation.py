@@ -19,7 +19,7 @@ from resolute.evaluation import sanity
 from resolute.evaluation.measure import check_network, measure_shift, records, shown_to
 from resolute.evaluation.networks import Subject, examples
 from resolute.progress import progress
-from resolute.report.evaluation import Judged, load_judged, write_judged
+from resolute.report.evaluation import Evaluation, write_evaluation
 from resolute.run_folder import environment, read_bits, read_json, write_bits, write_json
 from resolute.shifts import find_shifts
 
@@ -89,7 +89,7 @@ def device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Console | None = None) -> Judged:
+def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Console | None = None) -> Evaluation:
     """Judge networks on the same images and write what was found."""
     shifts = plan.shifts
     names = [subject.name for subject in subjects]
@@ -111,8 +111,7 @@ def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Conso
         if checked:
             _check_attacks(subjects, plan, out, bits, finish)
     write_json(out / "examples.json", examples(subjects, plan.images, shifts, plan.seed, bits))
-    write_judged(out)
-    return load_judged(out)
+    return write_evaluation(out).built
 
 
 def default_folder(subjects: Sequence[Subject], plan: Plan) -> Path:
