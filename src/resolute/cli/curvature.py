@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from resolute.cli.compare import command_line
-from resolute.cli.evaluate import load_subjects
+from resolute.cli.evaluate import load_networks
 from resolute.cli.flags import Data, DataDir, DeviceName, Factory, FolderSize, NamedModel, Weights
 
 
@@ -58,7 +58,7 @@ def curvature(
     )
     place = evaluation.device(device)
     loaded = load(data, data_dir, split, size)
-    subjects = load_subjects(checkpoints or [], model, weights, factory, loaded)
+    subjects = load_networks(checkpoints or [], model, weights, factory, loaded)
     for subject in subjects:
         subject.model.to(place)
     folder = out or survey.survey_folder(subjects, loaded, plan)

@@ -14,7 +14,7 @@ from resolute.errors import InputError
 
 if TYPE_CHECKING:
     from resolute.data.dataset import Images
-    from resolute.evaluation.networks import Subject
+    from resolute.evaluation.networks import Network
 
 
 def evaluate(
@@ -33,39 +33,39 @@ def evaluate(
     factory: Factory = None,
     seed: DisturbanceSeed = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images in a batch.")] = 500,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many test images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many test images, each class in proportion.")] = None,
     device: DeviceName = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/evaluate-HASH.")] = None,
 ) -> None:
-    """Judge trained networks on clean, disturbed, corrupted and attacked test images.
+    """Evaluate trained networks on clean, disturbed, corrupted and attacked test images.
 
     The same command goes on where a killed one stopped. Images are in [0, 1]; a network normalises them itself.
     """  # noqa: DOC501 the docstring is the command's help
     from resolute.data import load
     from resolute.experiment import evaluation
-    from resolute.report.evaluation import console_judged
+    from resolute.report.evaluation import console_judged, load_judged
 
     place = evaluation.device(device)
     images = load(data, data_dir, "test", size)
     plan = evaluation.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, command_line())
     _ = plan.shifts  # an unknown suite is told before a network is loaded
-    subjects = load_subjects(checkpoints or [], model, weights, factory, images)
-    for subject in subjects:
-        subject.model.to(place)
-    folder = out or evaluation.default_folder(subjects, plan)
+    networks = load_networks(checkpoints or [], model, weights, factory, images)
+    for network in networks:
+        network.model.to(place)
+    folder = out or evaluation.default_folder(networks, plan)
     try:
-        judged = evaluation.assess(subjects, plan, folder)
+        evaluation.evaluate_networks(networks, plan, folder)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
     console = Console()
-    console.print(*console_judged(judged), sep="\n")
+    console.print(*console_judged(load_judged(folder)), sep="\n")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def load_subjects(
+def load_networks(
     checkpoints: list[Path], model: str | None, weights: Path | None, factory: str | None, images: Images
-) -> list[Subject]:
+) -> list[Network]:
     """Load every network that the flags name.
 
     Args:
@@ -91,5 +91,5 @@ def load_subjects(
     if factory is not None:
         found.append(from_factory(factory))
     if not found:
-        raise InputError("nothing to judge: give a CHECKPOINT, or --model NAME --weights FILE, or --factory.")
+        raise InputError("nothing to evaluate: give a CHECKPOINT, or --model NAME --weights FILE, or --factory.")
     return found

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from resolute.evaluation.networks import Subject
+    from resolute.evaluation.networks import Network
 
 
 BATCHES = 16
@@ -109,7 +109,7 @@ class _Micro:
 
 
 def measure_network(
-    subject: Subject,
+    subject: Network,
     images: Images,
     order: Tensor,
     plan: Survey,
@@ -203,7 +203,7 @@ _Tell = tuple["Callable[[int], None]", "Callable[[str, str], None]"]
 
 
 def survey(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Network],
     images: Images,
     plan: Survey,
     out: Path,
@@ -225,7 +225,7 @@ def survey(
     found = {name for name, path in files.items() if path.exists()}
     with _progress(subjects, found, plan, len(order), console) as (tell, finish):
 
-        def measured(subject: Subject) -> bool:
+        def measured(subject: Network) -> bool:
             path = files[subject.name]
             with contextlib.suppress(Timeout), locked(out / ".locks", path.stem):
                 if not path.exists():
@@ -253,13 +253,13 @@ def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
     return found
 
 
-def survey_folder(subjects: Sequence[Subject], images: Images, plan: Survey) -> Path:
+def survey_folder(subjects: Sequence[Network], images: Images, plan: Survey) -> Path:
     """Name the folder of a survey: the same one goes on where it stopped, another gets another folder."""
     digest = hashlib.sha256(json.dumps(_identity(subjects, images, plan)).encode()).hexdigest()
     return Path("runs") / f"curvature-{digest[:8]}"
 
 
-def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict[str, Any]:
+def _identity(subjects: Sequence[Network], images: Images, plan: Survey) -> dict[str, Any]:
     return {
         "data": images.info.name,
         "split": images.split,
@@ -270,7 +270,7 @@ def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict
     }
 
 
-def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: Survey) -> None:
+def _claim(out: Path, subjects: Sequence[Network], images: Images, plan: Survey) -> None:
     path, ours = out / "survey.json", _identity(subjects, images, plan)
     if path.exists():
         stored = read_json(path)
@@ -294,13 +294,13 @@ def _grown(theirs: object, ours: list[dict[str, Any]]) -> bool:
     return isinstance(theirs, list) and all(network in ours for network in theirs)
 
 
-def _folder(subject: Subject) -> str:
+def _folder(subject: Network) -> str:
     return re.sub(r"[^\w.+-]", "_", subject.name)
 
 
 @contextlib.contextmanager
 def _progress(
-    subjects: Sequence[Subject], found: set[str], plan: Survey, n: int, console: Console | None
+    subjects: Sequence[Network], found: set[str], plan: Survey, n: int, console: Console | None
 ) -> Iterator[_Tell]:
     """Count images times products with a vector."""
     costs = {

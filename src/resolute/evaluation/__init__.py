@@ -5,18 +5,21 @@ from __future__ import annotations
 from resolute.evaluation import sanity
 from resolute.evaluation.measure import (
     Floats,
+    PartFile,
+    Store,
     check_network,
     collect,
-    evaluate,
     measure,
-    measure_shift,
+    measure_shifts,
+    not_finite,
     predict,
     records,
+    sample,
     shown_to,
     stored_images,
 )
 
 __all__ = [
-    "Floats", "check_network", "collect", "evaluate", "measure", "measure_shift", "predict", "records",
-    "sanity", "shown_to", "stored_images",
+    "Floats", "PartFile", "Store", "check_network", "collect", "measure", "measure_shifts", "not_finite", "predict",
+    "records", "sample", "sanity", "shown_to", "stored_images",
 ]  # fmt: skip

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resolute.errors import InputError
+from resolute.evaluation.measure import RIGHT, not_finite, part_file
 from resolute.report import figures, numbers, page
 from resolute.report.figures import UNITS, Picture, label_ends, line, margin, mark, panel
 from resolute.report.numbers import bounds, fraction, percent, points, severity
 from resolute.report.page import VERDICT_COLOURS
-from resolute.run_folder import read_bits, read_json, write_atomic, write_json
+from resolute.run_folder import file_name, read_sealed, write_atomic, write_json
 from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN
 from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
 
@@ -149,6 +150,7 @@ class Judged:
         benchmarks: The figures of each suite of 15 corruptions at 5 severities.
         checks: What the sanity checks found; see `resolute.evaluation.sanity`.
         examples: Images that were got wrong.
+        warnings: What a reader has to know before the figures: answers that are no numbers.
     """
 
     stamp: dict[str, Any]
@@ -159,36 +161,43 @@ class Judged:
     benchmarks: tuple[Benchmark, ...]
     checks: dict[str, Any]
     examples: list[dict[str, Any]]
+    warnings: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
         """How many images were shown."""
         return int(self.stamp["n"])
 
+    @property
+    def shown(self) -> str:
+        """Which images were shown."""
+        if self.n == self.stamp["total"]:
+            return f"{self.n:,} images of {self.stamp['data']}"
+        return f"{self.n:,} of {self.stamp['total']:,} images of {self.stamp['data']}, balanced by class"
+
 
 def load_judged(folder: Path) -> Judged:
     """Read the folder of an evaluation."""
-    stamp = read_json(folder / "evaluation.json")
-    bits = {network["name"]: _bits(folder / "networks" / network["folder"]) for network in stamp["networks"]}
+    stored = read_sealed(folder / "evaluation.json")
+    stamp = {**stored["identity"], "command": stored["command"], "info": stored["info"]}
     keys: list[Key] = [(suite, shift, float(severity)) for suite, shift, severity in stamp["keys"]]
-    missing = [key for key in keys for found in bits.values() if key not in found]
+    names = [network["name"] for network in stamp["networks"]]
+    answers = {name: part_file(folder, name, stored["identity"]).load() for name in names}
+    missing = sum(len(own.get(key, ())) != stamp["n"] for own in answers.values() for key in keys)
     if missing:
-        raise InputError(f"{folder} lacks {len(missing)} shifts: the evaluation is not finished. Run it again.")
-    checks = folder / "checks.json"
+        raise InputError(f"{folder} lacks {missing} shifts: the evaluation is not finished. Run it again.")
+    bits = {name: {key: own[key] == RIGHT for key in keys} for name, own in answers.items()}
     return Judged(
         stamp=stamp,
-        environment=read_json(folder / "environment.json"),
+        environment=read_sealed(folder / "environment.json"),
         networks=tuple(bits),
         rows=_compared(bits, _grouped(keys)),
         details=_compared(bits, [(*key, [key]) for key in keys]),
         benchmarks=benchmarks(bits, stamp["data"]),
-        checks=read_json(checks) if checks.exists() else {},
-        examples=read_json(folder / "examples.json"),
+        checks=read_sealed(folder / "checks.json"),
+        examples=read_sealed(folder / "examples.json")["examples"],
+        warnings=tuple(sentence for name, own in answers.items() for sentence in not_finite(name, own)),
     )
-
-
-def _bits(folder: Path) -> dict[Key, NDArray[np.bool_]]:
-    return {key: right for file in sorted(folder.glob("*.npz")) for key, right in read_bits(file).items()}
 
 
 _Group = tuple[str, str, float, list["Key"]]
@@ -259,8 +268,8 @@ def console_judged(judged: Judged) -> list[RenderableType]:
     """Lay an evaluation out for a terminal: errors, then what can be said of attacks."""
     from rich.text import Text
 
-    n = f"{judged.n:,} images of {judged.stamp['data']}"
-    shown: list[RenderableType] = [Text(f"error in % on {n}, 95 % intervals over images"), _table(judged)]
+    shown: list[RenderableType] = [Text(f"error in % on {judged.shown}, 95 % intervals over images"), _table(judged)]
+    shown += [Text(f"warning: {sentence}", "bold yellow") for sentence in judged.warnings]
     for benchmark in judged.benchmarks:
         shown += [Text(f"{benchmark.suite}, 15 at 5 severities, {n}: {benchmark.told(n)}") for n in judged.networks]
     for name, found in judged.checks.items():
@@ -328,7 +337,10 @@ def write_judged(folder: Path) -> Path:
 
 def as_json(judged: Judged) -> dict[str, Any]:
     """Lay an evaluation out for other programs."""
-    stamp = {key: judged.stamp[key] for key in ("data", "split", "n", "images_sha256", "suites", "seed", "networks")}
+    stamp = {
+        key: judged.stamp[key]
+        for key in ("data", "split", "n", "total", "images_sha256", "labels_sha256", "suites", "seed", "networks")
+    }
     return {
         **stamp,
         "command": judged.stamp["command"],
@@ -337,6 +349,7 @@ def as_json(judged: Judged) -> dict[str, Any]:
         "details": [_row(row) for row in judged.details],
         "benchmarks": [dataclasses.asdict(benchmark) for benchmark in judged.benchmarks],
         "checks": judged.checks,
+        "warnings": list(judged.warnings),
     }
 
 
@@ -385,13 +398,13 @@ def robustbench(judged: Judged) -> dict[str, dict[str, Any]]:
         for suite in ("corruptions", "cifar10-c", "cifar100-c", "imagenet-c"):
             if suite in means:
                 entry = shared | {"eps": None, "corruptions": suite, "corruptions_acc": _accuracy(means[suite])}
-                entries[f"{network['folder']}-{suite}"] = entry
+                entries[f"{file_name(name)}-{suite}"] = entry
         for (_, shift, radius), wrong in error.items():
             if shift in ATTACKS and radius:
                 own = {"autoattack_acc": None, "attack": shift, f"{shift}_acc": _accuracy(wrong)}
                 at = numbers.fraction(radius)
                 entry = shared | {"threat_model": "Linf", "eps": at} | own
-                entries[f"{network['folder']}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
+                entries[f"{file_name(name)}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
     return entries
 
 
@@ -454,6 +467,8 @@ def render(judged: Judged) -> str:
 
 def facts(judged: Judged) -> dict[str, list[tuple[str, Any]]]:
     """List how an evaluation was made."""
-    own = [(name, judged.stamp[name]) for name in ("data", "split", "n", "seed", "images_sha256")]
+    own = [
+        (name, judged.stamp[name]) for name in ("data", "split", "n", "total", "seed", "images_sha256", "labels_sha256")
+    ]
     networks = [(f"{one['name']}, {one['architecture']}", one["sha256"][:16]) for one in judged.stamp["networks"]]
     return {"Evaluation": own + networks, "Machine and versions": list(judged.environment.items())}
