@@ -101,9 +101,8 @@ def compare(
     from resolute.report.page import console_table
 
     made = make_recipe(recipe, given)
-    folder = out or grid.default_folder(made)
     try:
-        summary = grid.compare(made, folder, jobs=jobs, on=on, command=command_line())
+        folder, summary = grid.run_comparison(made, out, jobs=jobs, on=on, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

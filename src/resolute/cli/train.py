@@ -50,9 +50,8 @@ def train(
     if "," in methods:
         raise InputError(f"--method got {methods!r}; it takes one method. Several are trained by `resolute compare`.")
     recipe = replace(make_recipe(None, given | {"seeds": 1, "baseline": methods}), seeds=(seed,))
-    folder = out or grid.default_folder(recipe)
     try:
-        records = grid.train_one(recipe, folder, command=command_line())
+        folder, records = grid.train_one(recipe, out, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

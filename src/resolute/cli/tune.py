@@ -81,9 +81,8 @@ def tune(
     made = make_recipe(recipe, flags | {"seeds": seeds})
     least = None if margin is None else margin / 100
     plan = tune.Plan(made, method, trials=trials, margin=least, timeout=timeout, jobs=jobs, **grid)
-    folder = out or tune.default_folder(plan)
     try:
-        tuned = tune.tune(plan, folder, command=command_line())
+        folder, tuned = tune.run_tuning(plan, out, command=command_line())
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None

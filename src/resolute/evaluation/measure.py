@@ -7,7 +7,9 @@ depends on its image alone, and the batches are the same ones again.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 import time
 import warnings
 from dataclasses import dataclass
@@ -109,6 +111,15 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
 def device_of(model: nn.Module) -> torch.device:
     """Say where a network is."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def hash_network(model: nn.Module) -> str:
+    """Hash all weights and the printed architecture."""
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(model)).encode())
+    for key, tensor in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def predict(model: nn.Module, x: Tensor) -> Tensor:
@@ -265,7 +276,7 @@ def _keeper(store: Store | None) -> Callable[[Mapping[Key, NDArray[np.uint8]]], 
 def _answers(
     model: nn.Module, images: Images | Floats, shift: Shift, seed: int, order: Tensor, size: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Ask a network batch by batch; each batch is made anew, so that nothing a network does to one is seen by others."""
+    """Ask a network batch by batch, each made anew."""
     shown = _batches(stored_images(images, shift), order, size, device_of(model)) if len(order) else iter(())
     for index, (x, y) in zip(order.split(size) if len(order) else (), shown, strict=True):
         with evaluating(model):
@@ -292,7 +303,7 @@ def _joined(own: NDArray[np.uint8], n: int, world: int) -> NDArray[np.uint8]:
 
 
 def sample(labels: Tensor, limit: int | None) -> Tensor:
-    """Choose so many images that each class has its share of them; fewer are the first of more. All in order if None."""
+    """Choose images so that each class has its share; fewer are the first of more. All, in their order, if None."""
     n = len(labels)
     if limit is None or limit >= n:
         return torch.arange(n)
@@ -312,13 +323,13 @@ def not_finite(name: str, answers: Mapping[Key, NDArray[np.uint8]]) -> list[str]
     for suite in dict.fromkeys(key[0] for key in answers):
         codes = np.concatenate([own for key, own in answers.items() if key[0] == suite])
         if bad := int((codes == NOT_FINITE).sum()):
-            where = "on clean images" if suite == "clean" else f"under {suite}"
-            told.append(
-                f"{name}: {bad:,} of {len(codes):,} answers {where} are not finite (NaN or infinity) and count as wrong."
-            )
+            answers_of = f"{len(codes):,} answers {'on clean images' if suite == 'clean' else f'under {suite}'}"
+            told.append(f"{name}: {bad:,} of {answers_of} are not finite (NaN or infinity) and count as wrong.")
     return told
 
 
+ANSWERS = "answers"
+"""How the files begin that a cell keeps answers in."""
 MOST_ANSWERS = 2**32
 """Bytes in a file of answers: 50,000 images under 340,000 shifts."""
 
@@ -351,6 +362,12 @@ class PartFile:
         }
         np.savez(buffer, n=np.array([len(own) for own in found.values()], np.int64), **planes)  # type: ignore[arg-type]
         write_part(self.path, buffer.getvalue(), self.identity)
+
+
+def cell_file(cell: Path, model: nn.Module, identity: Mapping[str, Any]) -> PartFile:
+    """Say where a cell keeps the answers of its network, or this process its share, until all are there."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return PartFile(cell / f"{ANSWERS}-{hash_network(model)[:16]}-{rank}of{world}", identity)
 
 
 def part_file(folder: Path, network: str, identity: Mapping[str, Any]) -> PartFile:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib
 import io
-import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from resolute import models
 from resolute.errors import InputError
-from resolute.evaluation.measure import predict, shown_to, stored_images
+from resolute.evaluation.measure import hash_network, predict, shown_to, stored_images
 from resolute.models import checkpoint
 from resolute.safe_io import check_tensors
 
@@ -154,11 +152,7 @@ def from_factory(target: str) -> Network:
 
 def named(name: str, model: nn.Module, architecture: str) -> Network:
     """Give a network a name and the hash that it is known by."""
-    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(model)).encode())
-    for key, tensor in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Network(name, model, architecture, digest.hexdigest())
+    return Network(name, model, architecture, hash_network(model))
 
 
 EACH = 4

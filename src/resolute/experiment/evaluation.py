@@ -224,10 +224,11 @@ def evaluate_networks(
             return name in found
 
         go_through(networks, done)
-    write_sealed(out / "checks.json", checks)
+    write_sealed(out / "checks.json", {network.name: checks[network.name] for network in networks if attacked})
+    first = networks[0].name
     _kept(
         out / "examples.json", identity,
-        lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[networks[0].name]))},
+        lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[first]))},
     )  # fmt: skip
     write_judged(out)
     return {network.name: found[network.name] for network in networks}

@@ -335,12 +335,13 @@ def write_judged(folder: Path) -> Path:
     return folder / "report.html"
 
 
+SHOWN = ("data", "split", "n", "total", "seed", "images_sha256", "labels_sha256")
+"""What identifies the images of an evaluation."""
+
+
 def as_json(judged: Judged) -> dict[str, Any]:
     """Lay an evaluation out for other programs."""
-    stamp = {
-        key: judged.stamp[key]
-        for key in ("data", "split", "n", "total", "images_sha256", "labels_sha256", "suites", "seed", "networks")
-    }
+    stamp = {key: judged.stamp[key] for key in (*SHOWN, "suites", "networks")}
     return {
         **stamp,
         "command": judged.stamp["command"],
@@ -467,8 +468,6 @@ def render(judged: Judged) -> str:
 
 def facts(judged: Judged) -> dict[str, list[tuple[str, Any]]]:
     """List how an evaluation was made."""
-    own = [
-        (name, judged.stamp[name]) for name in ("data", "split", "n", "total", "seed", "images_sha256", "labels_sha256")
-    ]
+    own = [(name, judged.stamp[name]) for name in SHOWN]
     networks = [(f"{one['name']}, {one['architecture']}", one["sha256"][:16]) for one in judged.stamp["networks"]]
     return {"Evaluation": own + networks, "Machine and versions": list(judged.environment.items())}
