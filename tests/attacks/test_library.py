@@ -61,9 +61,13 @@ def test_a_network_whose_answers_are_no_numbers_gets_images(attack: Callable[...
     class Spoilt(nn.Module):
         """Gives NaN for all images but these."""
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
         def forward(self, images: Tensor) -> Tensor:
-            known = torch.cdist(images.flatten(1), x.flatten(1)).amin(1) < 1e-6
-            logits: Tensor = network(images)
+            known = (images[:, None] == x).flatten(2).all(2).any(1)
+            logits: Tensor = self.network(images)
             return torch.where(known[:, None], logits, torch.nan * logits)
 
     attacked = attack(Spoilt(), x, y, 0.3)
