@@ -20,7 +20,7 @@ from resolute.experiment import grid
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
 from resolute.methods import Settings
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import cell_name, locked, read_records, write_bits
 
 if TYPE_CHECKING:

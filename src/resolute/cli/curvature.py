@@ -52,6 +52,7 @@ def curvature(
     from resolute.curvature.report import console_curvature
     from resolute.data import load
     from resolute.experiment import evaluation
+    from resolute.report.page import show
 
     plan = survey.Survey(
         images, top, steps, probes, surface, surface_images, eps, where, draws, batch_size, double, seed, command_line()
@@ -68,7 +69,4 @@ def curvature(
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
-    console = Console()
-    for part in console_curvature(result):
-        console.print(part)
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    show(console_curvature(result), folder / "report.html")

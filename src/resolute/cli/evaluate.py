@@ -43,7 +43,8 @@ def evaluate(
     """  # noqa: DOC501 the docstring is the command's help
     from resolute.data import load
     from resolute.experiment import evaluation
-    from resolute.report.evaluation import console_judged, load_judged
+    from resolute.report.evaluation import console_evaluation, load_evaluation
+    from resolute.report.page import show
 
     place = evaluation.device(device)
     images = load(data, data_dir, "test", size)
@@ -58,9 +59,7 @@ def evaluate(
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
-    console = Console()
-    console.print(*console_judged(load_judged(folder)), sep="\n")
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    show(console_evaluation(load_evaluation(folder)), folder / "report.html")
 
 
 def load_networks(

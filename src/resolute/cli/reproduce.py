@@ -99,13 +99,13 @@ def _run(
     train: dict[str, Any],
 ) -> None:
     from resolute.paper.rows import TRAINED, WEIGHTS
-    from resolute.paper.run import judge_weights, recipe_of, train_row
+    from resolute.paper.run import evaluate_weights, recipe_of, train_row
     from resolute.report.page import console_table
 
     console = Console()
     if pretrained or (scale is None and row.id not in TRAINED and row.id in WEIGHTS):
         try:
-            folder, found = judge_weights(row, out, data_dir=data_dir, device=train.get("device", "auto"))
+            folder, found = evaluate_weights(row, out, data_dir=data_dir, device=train.get("device", "auto"))
         except KeyboardInterrupt:
             Console(stderr=True).print("stopped; nothing was kept, the same command begins again.")
             raise typer.Exit(130) from None

@@ -24,7 +24,7 @@ from resolute.curvature.hessian import (
     trace,
 )
 from resolute.curvature.inputs import input_hessians, jacobian_norms
-from resolute.curvature.report import ERRORS, write_curvature
+from resolute.curvature.report import ERRORS, Curvature, write_curvature
 from resolute.data.dataset import Images, batches, epoch_order, fingerprint
 from resolute.errors import InputError, differences
 from resolute.evaluation.measure import check_network
@@ -218,7 +218,7 @@ def survey(
     *,
     errors: Mapping[str, Mapping[str, float]] | None = None,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Curvature:
     """Measure networks and write ``networks/NAME.json``, ``curvature.json`` and ``report.html``."""
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
@@ -251,7 +251,7 @@ def survey(
     if errors:
         path = out / ERRORS
         write_sealed(path, (read_sealed(path) if path.exists() else {}) | dict(errors))
-    return write_curvature(out)
+    return write_curvature(out).built
 
 
 def _is_measured(path: Path, own: Mapping[str, Any]) -> bool:

@@ -113,7 +113,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def hash_network(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """Hash all weights and the printed architecture."""
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(model)).encode())
     for key, tensor in model.state_dict().items():
@@ -367,7 +367,7 @@ class PartFile:
 def cell_file(cell: Path, model: nn.Module, identity: Mapping[str, Any]) -> PartFile:
     """Say where a cell keeps the answers of its network, or this process its share, until all are there."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    return PartFile(cell / f"{ANSWERS}-{hash_network(model)[:16]}-{rank}of{world}", identity)
+    return PartFile(cell / f"{ANSWERS}-{weights_sha256(model)[:16]}-{rank}of{world}", identity)
 
 
 def part_file(folder: Path, network: str, identity: Mapping[str, Any]) -> PartFile:

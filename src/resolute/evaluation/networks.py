@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from resolute import models
 from resolute.errors import InputError
-from resolute.evaluation.measure import hash_network, predict, shown_to, stored_images
+from resolute.evaluation.measure import predict, shown_to, stored_images, weights_sha256
 from resolute.models import checkpoint
 from resolute.safe_io import check_tensors
 
@@ -152,7 +152,7 @@ def from_factory(target: str) -> Network:
 
 def named(name: str, model: nn.Module, architecture: str) -> Network:
     """Give a network a name and the hash that it is known by."""
-    return Network(name, model, architecture, hash_network(model))
+    return Network(name, model, architecture, weights_sha256(model))
 
 
 EACH = 4

@@ -193,7 +193,7 @@ def evaluate_networks(
     networks: Sequence[Network], plan: Plan, out: Path, *, console: Console | None = None
 ) -> dict[str, Answers]:
     """Evaluate networks on the same images and write what was found; ``clean`` is added to the suites."""
-    from resolute.report.evaluation import write_judged
+    from resolute.report.evaluation import write_evaluation
 
     plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
     networks, shifts, order = _told_apart(networks), plan.shifts, plan.order
@@ -230,7 +230,7 @@ def evaluate_networks(
         out / "examples.json", identity,
         lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[first]))},
     )  # fmt: skip
-    write_judged(out)
+    write_evaluation(out)
     return {network.name: found[network.name] for network in networks}
 
 

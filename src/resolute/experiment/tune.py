@@ -17,10 +17,9 @@ from resolute.experiment.grid import fill, settle
 from resolute.experiment.recipe import identity
 from resolute.methods import Settings
 from resolute.progress import clock
-from resolute.report import page
-from resolute.report.figures import draw_tuned
-from resolute.report.tuning import markdown_tuned, sum_up
-from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits, write_atomic
+from resolute.report.page import write_report
+from resolute.report.tuning import sum_up, write_tuning
+from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits
 from resolute.stats import paired_t
 
 if TYPE_CHECKING:
@@ -347,12 +346,10 @@ def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: s
     baseline, out = lab.recipe.baseline, lab.out
     wrong = {name: lab.wrong(name) for name in (baseline, *settings)}
     tuned = sum_up(lab.plan.method, wrong, settings, baseline=baseline, stopped=stopped)
-    for kind in ("svg", "png"):
-        write_atomic(out / f"curve.{kind}", draw_tuned(tuned, kind))
-    write_atomic(out / "tuned.md", markdown_tuned(tuned))
+    write_tuning(out, tuned)
     chosen = (tuned.best or tuned.nearest).name  # comes first, as the report's sentence speaks of the first
     finalists = sorted((each.name for each in tuned.tried if each.finalist), key=lambda name: name != chosen)
     lab.train(finalists, lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
     settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits, command)
-    page.write_report(out)
+    write_report(out)
     return tuned
