@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
+    from resolute.config import CurvatureConfig
     from resolute.evaluation.networks import Subject
 
 
@@ -51,48 +52,6 @@ _PARTS = 4
 TRACE_PROBES = 16
 RADII_LOSS = 1.0
 """The surface reaches as far as a loss that went on bending as at the network's own place would rise by this much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is measured.
-
-    Attributes:
-        images: Number of images, drawn at random from the split by ``seed``.
-        top: Eigenvalues by the parameters that are found.
-        steps: Lanczos steps of the density and of each image.
-        probes: Random vectors of the density.
-        surface: Points along each of the two leading directions; 0 for no surface.
-        surface_images: Images of the surface.
-        eps: Strength of sign noise that sounds during the measurement; 0 for none.
-        where: Its places.
-        draws: Draws of it that are averaged.
-        batch_size: Images in a micro-batch, which bounds the memory and changes no number.
-        double: Measure in float64.
-        seed: Seed of images, vectors and draws.
-        command: The command line to quote.
-    """
-
-    images: int = 1000
-    top: int = 5
-    steps: int = 30
-    probes: int = 4
-    surface: int = 15
-    surface_images: int = 200
-    eps: float = 0.0
-    where: str = "hidden"
-    draws: int = 4
-    batch_size: int = 250
-    double: bool = False
-    seed: int = 0
-    command: str = field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        for name in ("images", "top", "steps", "draws", "batch_size", "probes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
-        if not 0 <= self.surface <= 101:
-            raise InputError(f"surface is {self.surface}; it is a number of points from 0 (none) to 101.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +71,7 @@ def measure_network(
     subject: Subject,
     images: Images,
     order: Tensor,
-    plan: Survey,
+    plan: CurvatureConfig,
     tell: Callable[[int], None],
     finish: Callable[[str, str], None],
 ) -> dict[str, Any]:
@@ -183,7 +142,7 @@ def _json(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "se": None if math.isnan(estimate.se) else estimate.se, "n": estimate.n}
 
 
-def _surface(hessian: Hessian, directions: Tensor, values: Tensor, plan: Survey) -> dict[str, Any] | None:
+def _surface(hessian: Hessian, directions: Tensor, values: Tensor, plan: CurvatureConfig) -> dict[str, Any] | None:
     if plan.surface < 2 or len(directions) < 2 or float(values[0]) <= 0:
         return None
     reach = math.sqrt(2 * RADII_LOSS / float(values[0]))
@@ -205,7 +164,7 @@ _Tell = tuple["Callable[[int], None]", "Callable[[str, str], None]"]
 def survey(
     subjects: Sequence[Subject],
     images: Images,
-    plan: Survey,
+    plan: CurvatureConfig,
     out: Path,
     *,
     errors: Mapping[str, Mapping[str, float]] | None = None,
@@ -253,13 +212,13 @@ def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
     return found
 
 
-def survey_folder(subjects: Sequence[Subject], images: Images, plan: Survey) -> Path:
+def survey_folder(subjects: Sequence[Subject], images: Images, plan: CurvatureConfig) -> Path:
     """Name the folder of a survey: the same one goes on where it stopped, another gets another folder."""
     digest = hashlib.sha256(json.dumps(_identity(subjects, images, plan)).encode()).hexdigest()
     return Path("runs") / f"curvature-{digest[:8]}"
 
 
-def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict[str, Any]:
+def _identity(subjects: Sequence[Subject], images: Images, plan: CurvatureConfig) -> dict[str, Any]:
     return {
         "data": images.info.name,
         "split": images.split,
@@ -270,7 +229,7 @@ def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict
     }
 
 
-def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: Survey) -> None:
+def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: CurvatureConfig) -> None:
     path, ours = out / "survey.json", _identity(subjects, images, plan)
     if path.exists():
         stored = read_json(path)
@@ -300,7 +259,7 @@ def _folder(subject: Subject) -> str:
 
 @contextlib.contextmanager
 def _progress(
-    subjects: Sequence[Subject], found: set[str], plan: Survey, n: int, console: Console | None
+    subjects: Sequence[Subject], found: set[str], plan: CurvatureConfig, n: int, console: Console | None
 ) -> Iterator[_Tell]:
     """Count images times products with a vector."""
     costs = {
