@@ -1,14 +1,29 @@
-"""A stamp of the machine that a measurement was made on."""
+"""A run folder: it belongs to one piece of work, its parts are locked, checksummed, and read back only if they agree.
+
+A run folder of `resolute compare` holds::
+
+    recipe.json  environment.json  records.jsonl  report.html  report.md
+    cells/METHOD-seedN/{model.json, weights.safetensors, train.csv, bits.npz, cost.json, records.jsonl, checksums.json}
+
+- `RunFolder.claim` writes what the work depends on (its identity) into one JSON file, and refuses a folder that holds
+  another identity, naming what differs.
+- `RunFolder.lock` keeps other processes out of a part; a lock ends with its process.
+- `write_part` and `read_part` store bytes under an identity and a SHA-256; `seal` and `is_sealed` do the same for a
+  folder of files. What is damaged, or belongs to other work, is refused.
+- Every file is written to a neighbour, synced and renamed, so that a reader sees all of it or nothing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import io
 import json
 import math
 import os
 import platform
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,7 +34,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from filelock import FileLock, Timeout
 
-from resolute.errors import InputError
+from resolute.errors import InputError, differences
 from resolute.safe_io import MOST_JSON, check_stored, parse_json, read_file
 
 if TYPE_CHECKING:
@@ -115,11 +130,22 @@ class Record:
 
 DIVERGED = "diverged.json"
 """What a cell holds in place of records where training has diverged."""
+CHECKSUMS = "checksums.json"
+"""Written last into a folder of files: a cell is finished if and only if it is there."""
+ENVIRONMENT = "environment.json"
+LOCKS = ".locks"
+SEAL = "file_sha256"
+"""Last key of a JSON file that carries a checksum of its own content."""
+GROWS = ("methods", "seeds")
+"""What may be added to a comparison: no finished cell depends on the others."""
+_RESTORE = "Delete it, or restore it, and give the same command again."
+_LONGEST = 160
+"""Letters of a file's name; file systems take 255 bytes, of which suffixes and temporary names need some."""
 
 
 def cell_name(method: str, seed: int) -> str:
-    """Name the folder of one training run below ``cells/``."""
-    return f"{method}-seed{seed}"
+    """Name the folder of one training run below ``cells/``: ``METHOD-seedN``."""
+    return f"{file_name(method)}-seed{seed}"
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -159,20 +185,213 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, keys in the order given."""
+    """Write a JSON file atomically, keys in the order given; NaN is refused."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of a run directory."""
+    """Read a JSON file of a run folder; if it carries a checksum, it is checked and left out of the value."""
     try:
-        return parse_json(read_file(path, MOST_JSON))
+        value = parse_json(read_file(path, MOST_JSON))
     except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}. Is this a run directory of `resolute compare`?"
-        ) from error
+        raise InputError(f"cannot read {path}: {error.strerror}. Is this a run folder of `resolute`?") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). Restore it, or run again into an empty folder.") from error
+    if not isinstance(value, dict) or not value:
+        return value
+    last = next(reversed(value))
+    if last != SEAL and not (isinstance(value[last], str) and re.fullmatch(r"[0-9a-f]{64}", value[last])):
+        return value
+    content = {key: own for key, own in value.items() if key != last}
+    if last != SEAL or digest(content) != value[last]:
+        raise InputError(f"{path} is damaged: its content is not what its checksum says. {_RESTORE}")
+    return content
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file that carries a checksum of its own content."""
+    content = json.loads(json.dumps(value, allow_nan=False))
+    write_json(path, content | {SEAL: digest(content)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote; a file without a checksum is refused."""
+    value = read_json(path)
+    if not isinstance(value, dict) or SEAL not in parse_json(read_file(path, MOST_JSON)):
+        raise InputError(
+            f"{path} carries no checksum: an earlier version wrote it, or it was changed by hand. Run again into an "
+            "empty folder (--out)."
+        )
+    return value
+
+
+def digest(value: Any) -> str:
+    """Hash what JSON can hold: SHA-256 of its text with sorted keys, 64 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_name(name: str) -> str:
+    """Turn any name into that of a file, another name into another: letters, digits and @=,+._- stay."""
+    coded = "".join(c if re.fullmatch(r"[A-Za-z0-9@=,+._-]", c) else _percent(c) for c in name)
+    if coded[:1] in (".", ""):
+        coded = "%2E" + coded[1:] if coded else "%00"
+    if len(coded) <= _LONGEST:
+        return coded
+    return f"{coded[: _LONGEST - 33]}~{hashlib.sha256(coded.encode()).hexdigest()[:32]}"
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def identity_of(given: Mapping[str, Any], **of: Any) -> dict[str, Any]:
+    """Give the identity of a part: that of the work as JSON holds it, and which part it is."""
+    made: dict[str, Any] = json.loads(json.dumps({**given, **of}))
+    return made
+
+
+def cell_identity(identity: Mapping[str, Any], method: str, seed: int) -> dict[str, Any]:
+    """Give the identity of a cell: that of its comparison without the lists that may grow, its method and its seed."""
+    shared = {key: value for key, value in identity.items() if key not in GROWS}
+    return identity_of(shared, method=method, seed=seed)
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that decide about figures to the last bit."""
+    import torch
+
+    return {"resolute": _version("resolute"), "torch": str(torch.__version__)}
+
+
+def write_part(path: Path, content: bytes, identity: Mapping[str, Any]) -> None:
+    """Store bytes with the identity that they belong to and their SHA-256, in a first line of JSON."""
+    header = {"identity": identity, "sha256": hashlib.sha256(content).hexdigest()}
+    write_atomic(path, json.dumps(header, sort_keys=True, ensure_ascii=True).encode() + b"\n" + content)
+
+
+def read_part(path: Path, identity: Mapping[str, Any], most: int = 2**40) -> bytes | None:
+    """Read what `write_part` wrote; None if nothing is there, a refusal if it is damaged or belongs to other work."""
+    try:
+        raw = read_file(path, most)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} ({error}). {_RESTORE}") from error
+    line, _, content = raw.partition(b"\n")
+    try:
+        header = parse_json(line)
+        theirs, checksum = header["identity"], header["sha256"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is damaged: its first line is no header. {_RESTORE}") from error
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise InputError(f"{path} is damaged: its content is not what its checksum says. {_RESTORE}")
+    _check_identity(path, theirs, identity)
+    return content
+
+
+def seal(folder: Path, identity: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Say that a folder's files are complete: write their SHA-256 and the identity that they belong to."""
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    write_sealed(folder / CHECKSUMS, {"identity": identity, "files": files})
+
+
+def is_sealed(folder: Path, identity: Mapping[str, Any] | None = None) -> bool:
+    """Tell whether a folder was sealed; refuse it if a file is damaged or missing, or belongs to other work."""
+    path = folder / CHECKSUMS
+    if not path.exists():
+        return False
+    stored = read_sealed(path)
+    theirs, files = stored.get("identity"), stored.get("files")
+    if not isinstance(files, dict):
+        raise InputError(f"{path} names no files. {_RESTORE}")
+    if identity is not None:
+        _check_identity(folder, theirs, identity)
+    for name, checksum in files.items():
+        file = folder / file_name(name)
+        if not file.is_file():
+            raise InputError(f"{file} is missing. {_again(folder)}")
+        with file.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != checksum:
+                raise InputError(f"{file} is damaged: its content is not what {CHECKSUMS} says. {_again(folder)}")
+    return True
+
+
+def _again(folder: Path) -> str:
+    return f"Delete the folder {folder} and give the same command again: it makes this part anew."
+
+
+def _check_identity(path: Path, theirs: Any, ours: Mapping[str, Any]) -> None:
+    ours = identity_of(ours)
+    if theirs != ours:
+        told = differences(theirs, ours) or "it names more than this version knows"
+        raise InputError(f"{path} belongs to other work: {told}. Choose another folder with --out, or delete it.")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A folder that belongs to one piece of work and holds its parts.
+
+    Attributes:
+        path: The folder; made when it is claimed.
+        file: Name of the JSON file that says what the folder holds: ``recipe.json``, ``evaluation.json``.
+        work: What it holds, for messages: ``"comparison"``.
+        grows: Keys of the identity that are lists and may be extended, since no finished part depends on them.
+    """
+
+    path: Path
+    file: str
+    work: str
+    grows: tuple[str, ...] = ()
+
+    def claim(self, identity: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
+        """Make the folder that of an identity, or refuse it if it holds anything else.
+
+        Args:
+            identity: Everything that the figures depend on, as JSON can hold it.
+            beside: What else the file says for readers; written anew only if the identity has grown.
+
+        Raises:
+            InputError: If the folder holds other work or cannot be written; the message names what differs.
+        """
+        ours, path = identity_of(identity), self.path / self.file
+        self._refuse_others()
+        with locked(self.path / LOCKS, "claim", wait=True):
+            self._refuse_others()
+            if not path.exists() or self._grown(ours):
+                self.write(ours, beside)
+            if not (self.path / ENVIRONMENT).exists():
+                write_sealed(self.path / ENVIRONMENT, environment())
+
+    def write(self, identity: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
+        """Say what the folder holds, whatever it said before."""
+        write_sealed(self.path / self.file, {**beside, "identity": identity_of(identity)})
+
+    def _refuse_others(self) -> None:
+        """Refuse a folder with files of somebody else; a run that was killed at its first write left hidden ones."""
+        held = self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir())
+        if held and not (self.path / self.file).exists():
+            raise InputError(f"{self.path} is not empty and holds no {self.work}. Choose another folder with --out.")
+
+    def _grown(self, ours: dict[str, Any]) -> bool:
+        stored = read_sealed(self.path / self.file)
+        theirs = stored.get("identity")
+        if not isinstance(theirs, dict):
+            raise InputError(f"{self.path / self.file} does not say what the folder holds. Choose another with --out.")
+        grown = {
+            key: ours[key]
+            for key in self.grows
+            if ours[key] != theirs.get(key) and all(item in ours[key] for item in theirs.get(key) or [])
+        }
+        if (same := theirs | grown) != ours:
+            more = f" {' and '.join(self.grows).capitalize()} can be added, nothing else changed." if self.grows else ""
+            told = differences(same, ours) or "it names more than this version knows"
+            raise InputError(f"{self.path} holds another {self.work}: {told}.{more} Choose another folder with --out.")
+        return bool(grown)
+
+    def lock(self, part: str) -> AbstractContextManager[object]:
+        """Keep other processes out of a part until the block, or this process, ends; see `locked`."""
+        return locked(self.path / LOCKS, file_name(part))
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -250,9 +469,9 @@ SECONDS_BETWEEN_LOOKS = 0.5
 """How often a process looks whether a part that another is at is finished, or free."""
 
 
-def locked(folder: Path, name: str) -> AbstractContextManager[object]:
-    """Keep other processes out of a part of a run until the block, or this process, ends."""
-    lock = FileLock(folder / name, blocking=False, fallback_to_soft=False)  # a soft one outlives a killed process
+def locked(folder: Path, name: str, *, wait: bool = False) -> AbstractContextManager[object]:
+    """Keep other processes out of a part until the block, or this process, ends; Timeout if one has it already."""
+    lock = FileLock(folder / name, blocking=wait, fallback_to_soft=False)  # a soft one outlives a killed process
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return lock.acquire()
@@ -260,7 +479,7 @@ def locked(folder: Path, name: str) -> AbstractContextManager[object]:
         raise
     except (OSError, NotImplementedError) as error:
         raise InputError(
-            f"cannot lock {folder / name}: {error}. Runs in one directory are kept apart by locks: choose, with --out, "
+            f"cannot lock {folder / name}: {error}. Runs in one folder are kept apart by locks: choose, with --out, "
             "a folder that can be written, on a disk that has them."
         ) from error
 

@@ -41,8 +41,7 @@ def compare(
     from resolute.report.page import console_table
 
     made = make_recipe(recipe, given)
-    folder = out or grid.default_folder(made)
-    summary = grid.compare(made, folder, jobs=jobs, on=on, command=command_line())
+    folder, summary = grid.run_comparison(made, out, jobs=jobs, on=on, command=command_line())
     console = Console()
     console.print(console_table(summary))
     console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)

@@ -49,8 +49,7 @@ def train(
     if "," in method:
         raise InputError(f"--method got {method!r}; it takes one method. Several are trained by `resolute compare`.")
     recipe = make_recipe(None, given | {"methods": (method,), "baseline": method, "seeds": (seed,)})
-    folder = out or grid.default_folder(recipe)
-    records = grid.train_one(recipe, folder, command=command_line())
+    folder, records = grid.train_one(recipe, out, command=command_line())
     console = Console()
     for record in records:
         shift = "clean" if record.suite == "clean" else f"{record.suite}, {record.shift} {record.severity:.4g}"

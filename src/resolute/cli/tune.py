@@ -46,8 +46,7 @@ def tune(
     own = settings_for(TuneConfig, given)
     shared = {name: value for name, value in given.items() if name not in own}
     plan = TuneConfig(make_recipe(recipe, shared), **own)
-    folder = out or tune.default_folder(plan)
-    tuned = tune.tune(plan, folder, command=command_line())
+    folder, tuned = tune.run_tuning(plan, out, command=command_line())
     console = Console()
     console.print(console_tuned(tuned))
     final = _final(recipe, shared, plan.method, (tuned.best or tuned.nearest).settings)

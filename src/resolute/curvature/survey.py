@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +25,23 @@ from resolute.curvature.hessian import (
 )
 from resolute.curvature.inputs import input_hessians, jacobian_norms
 from resolute.curvature.report import ERRORS, write_curvature
-from resolute.data.dataset import Images, batches, epoch_order
+from resolute.data.dataset import Images, batches, epoch_order, fingerprint
 from resolute.errors import InputError, differences
 from resolute.evaluation.measure import check_network
 from resolute.noise import robustify
 from resolute.progress import progress
-from resolute.run_folder import cell_name, environment, go_through, locked, read_json, read_records, write_json
+from resolute.run_folder import (
+    RunFolder,
+    cell_name,
+    digest,
+    file_name,
+    go_through,
+    identity_of,
+    read_records,
+    read_sealed,
+    versions,
+    write_sealed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,25 +187,41 @@ def survey(
         place = next(subject.model.parameters()).device
         x, _ = next(batches(images, 16, order=order[:16], device=place))
         check_network(subject.model, x, images.info)
-    _claim(out, subjects, images, plan)
-    files = {subject.name: out / "networks" / f"{_folder(subject)}.json" for subject in subjects}
-    found = {name for name, path in files.items() if path.exists()}
+    identity = _identity(subjects, images, plan)
+    folder = RunFolder(out, "survey.json", "curvature run", ("networks",))
+    folder.claim(identity, identity | {"command": plan.command})
+    shared = {key: value for key, value in identity.items() if key != "networks"}
+    own = {s.name: identity_of(shared, network={"name": s.name, "sha256": s.sha256}) for s in subjects}
+    files = {subject.name: out / "networks" / f"{file_name(subject.name)}.json" for subject in subjects}
+    found = {name for name, path in files.items() if _is_measured(path, own[name])}
     with _progress(subjects, found, plan, len(order), console) as (tell, finish):
 
         def measured(subject: Subject) -> bool:
-            path = files[subject.name]
-            with contextlib.suppress(Timeout), locked(out / ".locks", path.stem):
-                if not path.exists():
-                    write_json(path, measure_network(subject, images, order, plan, tell, finish))
-            if path.exists():
+            path, mine = files[subject.name], own[subject.name]
+            with contextlib.suppress(Timeout), folder.lock(subject.name):
+                if not _is_measured(path, mine):
+                    measured = measure_network(subject, images, order, plan, tell, finish)
+                    write_sealed(path, measured | {"identity": mine})
+            if done := _is_measured(path, mine):
                 finish(subject.name, "all")
-            return path.exists()
+            return done
 
         go_through(subjects, measured)
     if errors:
         path = out / ERRORS
-        write_json(path, (read_json(path) if path.exists() else {}) | dict(errors))
+        write_sealed(path, (read_sealed(path) if path.exists() else {}) | dict(errors))
     return write_curvature(out)
+
+
+def _is_measured(path: Path, own: Mapping[str, Any]) -> bool:
+    """Tell whether a network's file is there; refuse it if it is damaged or belongs to other work."""
+    if not path.exists():
+        return False
+    if (stored := read_sealed(path).get("identity")) != own:
+        raise InputError(
+            f"{path} belongs to other work: {differences(stored, own)}. Delete it, or choose another --out."
+        )
+    return True
 
 
 def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
@@ -213,9 +237,8 @@ def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
 
 
 def survey_folder(subjects: Sequence[Subject], images: Images, plan: CurvatureConfig) -> Path:
-    """Name the folder of a survey: the same one goes on where it stopped, another gets another folder."""
-    digest = hashlib.sha256(json.dumps(_identity(subjects, images, plan)).encode()).hexdigest()
-    return Path("runs") / f"curvature-{digest[:8]}"
+    """Name the run folder: the same work is continued there, other work gets another."""
+    return Path("runs") / f"curvature-{digest(_identity(subjects, images, plan))[:8]}"
 
 
 def _identity(subjects: Sequence[Subject], images: Images, plan: CurvatureConfig) -> dict[str, Any]:
@@ -223,38 +246,11 @@ def _identity(subjects: Sequence[Subject], images: Images, plan: CurvatureConfig
         "data": images.info.name,
         "split": images.split,
         "n": min(plan.images, len(images)),
-        "labels_sha256": hashlib.sha256(images.y.numpy().tobytes()).hexdigest(),
+        "images": fingerprint(images),
         "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key != "command"},
-        "networks": [{"name": s.name, "file": _folder(s), "sha256": s.sha256} for s in subjects],
+        "networks": [{"name": s.name, "file": file_name(s.name), "sha256": s.sha256} for s in subjects],
+        "versions": versions(),
     }
-
-
-def _claim(out: Path, subjects: Sequence[Subject], images: Images, plan: CurvatureConfig) -> None:
-    path, ours = out / "survey.json", _identity(subjects, images, plan)
-    if path.exists():
-        stored = read_json(path)
-        theirs = stored if isinstance(stored, dict) else {}
-        same = {**theirs, "networks": ours["networks"]} if _grown(theirs.get("networks"), ours["networks"]) else theirs
-        if told := differences(same, ours):
-            raise InputError(
-                f"{out} holds another survey: {told}. Networks can be added to a survey, nothing else changed. Choose "
-                "another folder with --out."
-            )
-        if same != theirs:
-            write_json(path, ours | {"command": plan.command})
-        return
-    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
-        raise InputError(f"{out} is not empty and holds no survey. Choose another folder with --out.")
-    write_json(path, ours | {"command": plan.command})
-    write_json(out / "environment.json", environment())
-
-
-def _grown(theirs: object, ours: list[dict[str, Any]]) -> bool:
-    return isinstance(theirs, list) and all(network in ours for network in theirs)
-
-
-def _folder(subject: Subject) -> str:
-    return re.sub(r"[^\w.+-]", "_", subject.name)
 
 
 @contextlib.contextmanager

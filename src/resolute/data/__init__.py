@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from resolute.data.dataset import (
     augment_generator,
     balanced_part,
     batches,
+    data_root,
     epoch_order,
     take,
     training_batches,
@@ -43,12 +43,6 @@ def customs(name: str) -> tuple[Augment, float]:
         return AUGMENT, RADIUS
     info = PUBLISHED[name].info
     return info.augment, info.radius
-
-
-def data_root(root: str | Path | None = None) -> Path:
-    """Say where downloaded data sets lie."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute").expanduser()
 
 
 def load(

@@ -7,9 +7,13 @@ is a function of ``(seed, epoch, position)``, whatever the number of workers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,10 +22,10 @@ import torch
 from resolute.data.augment import Augment, augment
 from resolute.data.decode import decode, decode_crop
 from resolute.errors import InputError
+from resolute.run_folder import digest, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -301,6 +305,76 @@ class Images:
             return dataclasses.replace(self, x=self.x[index], y=self.y[index])
         stream = dataclasses.replace(self.stream, positions=self.stream.positions[index.numpy()])
         return dataclasses.replace(self, y=self.y[index], stream=stream)
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Say where downloaded data sets lie, and what is remembered of others.
+
+    Args:
+        root: The folder, if it is known.
+
+    Returns:
+        ``root``, or else the variable ``RESOLUTE_DATA``, or else the folder ``resolute`` of the user's cache.
+
+    Example:
+        >>> data_root("there").name
+        'there'
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute").expanduser()
+
+
+def fingerprint(images: Images) -> dict[str, Any]:
+    """Identify labelled images by their content.
+
+    Args:
+        images: The set, in memory or on the disk.
+
+    Returns:
+        ``n``, and the SHA-256 of the ``pixels`` and of the ``labels`` in their order. Of images that stay on the disk,
+        ``pixels`` covers the bytes of their files and what is made of them (order, shape, resizing); a file is read
+        again only when its size or its time of change is another.
+
+    Example:
+        >>> import resolute
+        >>> found = fingerprint(resolute.data.load("digits", split="test"))
+        >>> found["n"], found["labels"][:8]
+        (898, '2f0e5d28')
+    """
+    labels = hashlib.sha256(images.y.contiguous().numpy().tobytes()).hexdigest()
+    stream = images.stream
+    if stream is None:
+        pixels = hashlib.sha256(images.x.contiguous().numpy().data)
+        pixels.update(repr(tuple(images.x.shape)).encode())
+        return {"n": len(images), "pixels": pixels.hexdigest(), "labels": labels}
+    files = [(file.name, _file_sha256(file, _state(file))) for file in stream.blobs.files()]
+    positions = hashlib.sha256(stream.positions.astype("<i8").tobytes()).hexdigest()
+    made = digest([files, positions, list(stream.shape), stream.resize])
+    return {"n": len(images), "pixels": made, "labels": labels}
+
+
+def _state(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.cache
+def _file_sha256(file: Path, state: tuple[int, int]) -> str:
+    """Hash a file, or look up what its hash was in this state."""
+    place = str(file.resolve())
+    note = data_root() / "hashes" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:40]}.json"
+    wanted = {"size": state[0], "changed": state[1]}
+    try:
+        known = read_json(note)
+        if {key: known[key] for key in wanted} == wanted:
+            return str(known["content"])
+    except (InputError, KeyError, TypeError):
+        pass
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    with contextlib.suppress(InputError):  # a cache that cannot be written is no reason to stop
+        write_json(note, {"content": found, **wanted})
+    return found
 
 
 def photographs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import statistics
 from dataclasses import dataclass
@@ -14,24 +15,45 @@ from filelock import Timeout
 
 from resolute import methods, models
 from resolute.data import load
-from resolute.data.dataset import Images, balanced_part
-from resolute.errors import DivergedError, InputError
+from resolute.data.dataset import Images, balanced_part, fingerprint
+from resolute.errors import DivergedError, InputError, differences
 from resolute.evaluation.measure import measure, records
-from resolute.models import checkpoint
+from resolute.experiment.recipe import identity
+from resolute.models.checkpoint import SPEC, WEIGHTS_FILE, save_network
 from resolute.noise import signs
 from resolute.noise.robustify import is_robust
 from resolute.noise.sites import sites
-from resolute.run_folder import DIVERGED, cell_name, locked, write_bits, write_json, write_records
+from resolute.run_folder import (
+    CHECKSUMS,
+    DIVERGED,
+    LOCKS,
+    cell_identity,
+    cell_name,
+    identity_of,
+    is_sealed,
+    locked,
+    read_sealed,
+    seal,
+    versions,
+    write_bits,
+    write_records,
+    write_sealed,
+)
 from resolute.shifts import find_shifts
+from resolute.training.checkpoint import CHECKPOINT
 from resolute.training.distributed import rank
 from resolute.training.loop import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from resolute.experiment.recipe import Recipe
     from resolute.training.config import Epoch
+
+
+FILES = (WEIGHTS_FILE, SPEC, "train.csv", "bits.npz", "cost.json", "records.jsonl")
+"""What a finished cell holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +63,14 @@ class Splits:
     Attributes:
         train: All that may be trained on.
         validation: What is held out of training; None if nothing is.
-        test: What the trained networks are judged on.
+        test: What the trained networks are evaluated on.
+        fingerprints: `fingerprint` of each of them, by name.
     """
 
     train: Images
     validation: Images | None
     test: Images
+    fingerprints: Mapping[str, Any]
 
 
 def load_splits(recipe: Recipe) -> Splits:
@@ -55,9 +79,20 @@ def load_splits(recipe: Recipe) -> Splits:
     def part(split: str) -> Images:
         return load(recipe.data, recipe.data_dir, split, recipe.size)
 
-    validation = part("validation") if recipe.hold_out else None
-    test = part("test") if recipe.split == "test" else part("validation")
-    return Splits(part("train" if recipe.hold_out else "train+validation"), validation, test)
+    found = {"train": part("train" if recipe.hold_out else "train+validation")}
+    if recipe.hold_out:
+        found["validation"] = part("validation")
+    found["test"] = part("test") if recipe.split == "test" else found["validation"]
+    return Splits(
+        found["train"], found.get("validation"), found["test"], {name: fingerprint(own) for name, own in found.items()}
+    )
+
+
+def run_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    """Give everything that the figures of a comparison depend on: recipe, images, labels, versions."""
+    info = {key: value for key, value in dataclasses.asdict(splits.test.info).items() if key != "name"}
+    beside = {"data_info": info, "images": splits.fingerprints, "versions": versions()}
+    return identity_of(identity(recipe), **beside)
 
 
 def check_recipe(recipe: Recipe, splits: Splits) -> None:
@@ -81,35 +116,42 @@ def run_cell(
     # A process holds the lock of its cell, which ends with the process; so any number of processes may go through the
     # cells of one directory, and each cell is run once.
     cell = out / "cells" / cell_name(method, seed)
-    locks = out / ".locks"
-    with contextlib.suppress(Timeout), locked(locks, cell.name):
-        if not is_finished(out, method, seed):
+    own = cell_identity(run_identity(recipe, splits), method, seed)
+    with contextlib.suppress(Timeout), locked(out / LOCKS, cell.name):
+        if not is_finished(cell, own):
             try:
                 _run(recipe, splits, method, seed, cell, tell)
             except DivergedError as error:
                 if method == recipe.baseline:
                     raise
-                write_json(cell / DIVERGED, {"message": str(error)})
-    if (cell / "records.jsonl").exists():
-        (cell / "checkpoint.pt").unlink(missing_ok=True)
-    return is_finished(out, method, seed)
+                write_sealed(cell / DIVERGED, {"message": str(error), "identity": own})
+    if (cell / CHECKSUMS).exists():
+        (cell / CHECKPOINT).unlink(missing_ok=True)
+    return is_finished(cell, own)
 
 
-def is_finished(out: Path, method: str, seed: int) -> bool:
-    """Tell whether a cell's records are on disk, which are written last, or its training has diverged."""
-    cell = out / "cells" / cell_name(method, seed)
-    return (cell / "records.jsonl").exists() or (cell / DIVERGED).exists()
+def is_finished(cell: Path, own: Mapping[str, Any]) -> bool:
+    """Tell whether a cell is sealed, or its training diverged; refuse one that is damaged or of other work."""
+    if (cell / DIVERGED).exists():
+        stored = read_sealed(cell / DIVERGED).get("identity")
+        if stored != own:
+            raise InputError(
+                f"{cell} belongs to other work: {differences(stored, own)}. Choose another folder with --out, or "
+                "delete this one."
+            )
+        return True
+    return is_sealed(cell, own)
 
 
 def run_alone(recipe: Recipe, splits: Splits, out: Path, tell: Callable[[str, int, float], None] | None = None) -> None:
     """Train and judge the one network of a recipe, by this process or together with those that torchrun started."""
     [(method, seed)] = recipe.cells
     try:
-        lock = locked(out / ".locks", "train") if rank(recipe.train) == 0 else contextlib.nullcontext()
+        lock = locked(out / LOCKS, "train") if rank(recipe.train) == 0 else contextlib.nullcontext()
     except Timeout as error:
         raise InputError(f"another process trains in {out}. Let it finish, or choose another --out.") from error
     with lock:
-        if not (out / "records.jsonl").exists():
+        if not is_finished(out, cell_identity(run_identity(recipe, splits), method, seed)):
             _run(recipe, splits, method, seed, out, tell)
 
 
@@ -133,11 +175,12 @@ def _run(
     bits = measure(model, splits.test, recipe.suites, sharded=True)
     if rank(recipe.train):
         return
-    checkpoint.save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
+    save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
     write_bits(cell / "bits.npz", bits)
-    write_json(cell / "cost.json", _cost(recipe, method, model, log))
+    write_sealed(cell / "cost.json", _cost(recipe, method, model, log))
     rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
     write_records(cell / "records.jsonl", rows)
+    seal(cell, cell_identity(run_identity(recipe, splits), method, seed), FILES)
 
 
 def _build(recipe: Recipe, images: Images, seed: int) -> torch.nn.Module:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resolute.errors import InputError, differences
-from resolute.experiment.cell import Splits, check_recipe, is_finished, load_splits, run_alone
-from resolute.experiment.recipe import completed, identity, set_name, to_json
+from resolute.errors import InputError
+from resolute.experiment.cell import Splits, check_recipe, is_finished, load_splits, run_alone, run_identity
+from resolute.experiment.recipe import to_json
 from resolute.experiment.workers import check_place, run_cells, run_in_processes, run_on_ray
 from resolute.methods import find_method
 from resolute.progress import progress
 from resolute.report import comparison, numbers, page
-from resolute.run_folder import cell_name, environment, read_json, read_records, write_json, write_records
+from resolute.run_folder import GROWS, RunFolder, cell_identity, cell_name, digest, read_records, write_records
 from resolute.training.distributed import check_alone, rank
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from resolute.data.dataset import Images
     from resolute.experiment.recipe import Recipe
     from resolute.run_folder import Record
 
@@ -42,19 +39,20 @@ _WAITS_PER_GATHERING = 20
 
 def compare(
     recipe: Recipe,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     jobs: int = 1,
     on: str = "local",
     command: str = "",
     console: Console | None = None,
 ) -> comparison.Summary:
-    """Train and judge every cell of a recipe that has no finished record, then write the report.
+    """Train and evaluate every cell of a recipe that is not finished, then write the report.
 
     Args:
         recipe: What to compare.
-        out: The run directory; made if missing. Kill the run at any moment: the same call goes on, and its records
-            are those of an undisturbed run. So are those of a call with more methods or seeds than the run has.
+        out: The run folder; made if missing; by default ``runs/NAME-HASH``, which is the same for the same recipe,
+            images and versions. Kill the run at any moment: the same call continues it, and its records are those of
+            an undisturbed run. So are those of a call with more methods or seeds than the run has.
         jobs: Processes that share the cells, each with its share of the cores; above 1 a script must guard its call by
             ``if __name__ == "__main__"``. Other processes, started by hand, may work in the same directory.
         on: Where the cells run: ``"local"``, in processes of this machine; ``"ray"``, on a cluster of Ray that is this
@@ -68,26 +66,42 @@ def compare(
 
     Raises:
         DivergedError: If the baseline's training diverges, without which nothing can be compared.
-        InputError: If the data cannot be had, or the folder cannot be written or holds another run.
+        InputError: If the data cannot be had, the folder cannot be written or holds another run, or a file of it is
+            damaged.
     """
-    out = Path(out)
+    return run_comparison(recipe, out, jobs=jobs, on=on, command=command, console=console)[1]
+
+
+def run_comparison(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    jobs: int = 1,
+    on: str = "local",
+    command: str = "",
+    console: Console | None = None,
+) -> tuple[Path, comparison.Summary]:
+    """Do what `compare` does, and tell the folder too."""
     check_place(on)
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it is a number of processes, 1 or more.")
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check_recipe(recipe, splits)
-    _claim(out, recipe, splits.test, command)
+    out = Path(out) if out is not None else default_folder(recipe, splits)
+    _folder(out).claim(run_identity(recipe, splits), _beside(recipe, splits, command))
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
     page.write_report(out)
-    return comparison.summarise(numbers.load_run(out))
+    return out, comparison.summarise(numbers.load_run(out))
 
 
 def fill(
     recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, on: str = "local", console: Console | None = None
 ) -> None:
     """Train and judge every cell that is not finished."""
-    open_cells = [cell for cell in recipe.cells if not is_finished(out, *cell)]
+    identity = run_identity(recipe, splits)
+    cells = {cell: out / "cells" / cell_name(*cell) for cell in recipe.cells}
+    open_cells = [cell for cell, own in cells.items() if not is_finished(own, cell_identity(identity, *cell))]
     with _progress(recipe, open_cells, console) as (tell, finish):
         due = 0.0
 
@@ -129,83 +143,46 @@ def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Consol
         yield tell, finish
 
 
-def settle(recipe: Recipe, out: Path, images: Images, command: str) -> None:
+def _folder(out: Path) -> RunFolder:
+    return RunFolder(out, "recipe.json", "comparison", GROWS)
+
+
+def _beside(recipe: Recipe, splits: Splits, command: str) -> dict[str, Any]:
+    """Give what recipe.json says for readers, beside the identity."""
+    return to_json(recipe) | {"data_info": dataclasses.asdict(splits.test.info), "command": command}
+
+
+def settle(recipe: Recipe, out: Path, splits: Splits, command: str) -> None:
     """Say that a folder holds the run of a recipe, whatever it said before."""
-    beside = {"data_info": dataclasses.asdict(images.info), "command": command}
-    write_json(out / "recipe.json", to_json(recipe) | beside)
+    _folder(out).write(run_identity(recipe, splits), _beside(recipe, splits, command))
 
 
-def train_one(recipe: Recipe, out: str | Path, *, command: str = "", console: Console | None = None) -> list[Record]:
-    """Train one network by one method and judge it; over many processes and machines where torchrun started them."""
-    out = Path(out)
+def train_one(
+    recipe: Recipe, out: str | Path | None = None, *, command: str = "", console: Console | None = None
+) -> tuple[Path, list[Record]]:
+    """Train one network and evaluate it; over many processes and machines where torchrun started them."""
     if len(recipe.cells) != 1:
         raise InputError(f"{len(recipe.cells)} networks were asked for; compare trains several, and train one.")
     check_alone(recipe.train)
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check_recipe(recipe, splits)
+    out = Path(out) if out is not None else default_folder(recipe, splits)
     if rank(recipe.train):
         run_alone(recipe, splits, out)
-        return []
-    _claim(out, recipe, splits.test, command)
-    open_cells = [] if (out / "records.jsonl").exists() else recipe.cells
+        return out, []
+    identity = run_identity(recipe, splits)
+    _folder(out).claim(identity, _beside(recipe, splits, command))
+    open_cells = [] if is_finished(out, cell_identity(identity, *recipe.cells[0])) else recipe.cells
     with _progress(recipe, open_cells, console) as (tell, finish):
         run_alone(recipe, splits, out, tell)
         finish(*recipe.cells[0])
-    return read_records(out / "records.jsonl")
+    return out, read_records(out / "records.jsonl")
 
 
-def default_folder(recipe: Recipe) -> Path:
-    """Name the run directory of a recipe: the same recipe goes on where it stopped, another gets another folder."""
-    digest = hashlib.sha256(json.dumps(identity(recipe)).encode()).hexdigest()
-    return Path("runs") / f"{recipe.name}-{digest[:8]}"
-
-
-def _claim(out: Path, recipe: Recipe, images: Images, command: str) -> None:
-    path = out / "recipe.json"
-    if path.exists():
-        stored = read_json(path)
-        ours, theirs = identity(recipe), completed(stored if isinstance(stored, dict) else {})
-        theirs["data"] = set_name(str(theirs.get("data")))
-        grown = _grown(ours, theirs)
-        _check_same(out, ours, theirs | grown)
-        found = {key: value for key, value in dataclasses.asdict(images.info).items() if key != "name"}
-        _check_data(out, json.loads(json.dumps(found)), stored.get("data_info", {}))
-        if grown:
-            settle(recipe, out, images, command)
-    else:
-        # A run that was killed at its first write has left a hidden file.
-        if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
-            raise InputError(f"{out} is not empty and holds no run. Choose another folder with --out.")
-        settle(recipe, out, images, command)
-    if not (out / "environment.json").exists():
-        write_json(out / "environment.json", environment())
-
-
-def _grown(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Tell what was added of the two that no finished cell depends on; nothing of one where something is gone."""
-    return {
-        name: ours[name]
-        for name in ("methods", "seeds")
-        if isinstance(theirs.get(name), list) and ours[name] != theirs[name] and set(ours[name]) >= set(theirs[name])
-    }
-
-
-def _check_same(out: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    if told := differences(theirs, ours):
-        raise InputError(
-            f"{out} holds a run of another recipe: {told}. Methods and seeds can be added to a run, nothing else "
-            "changed. Choose another folder with --out."
-        )
-
-
-def _check_data(out: Path, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Refuse to mix networks: a path or a data folder may have come to hold other classes or images of another size."""
-    if told := differences(theirs, ours):
-        raise InputError(
-            f"{out} holds networks of other data: {told}. Give the data that they were trained on, or choose another "
-            "folder with --out."
-        )
+def default_folder(recipe: Recipe, splits: Splits) -> Path:
+    """Name the run folder of a recipe on these images: the same work is continued there, other work gets another."""
+    return Path("runs") / f"{recipe.name}-{digest(run_identity(recipe, splits))[:8]}"
 
 
 def _gather(recipe: Recipe, out: Path) -> None:

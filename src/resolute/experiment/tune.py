@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import importlib
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import Timeout
 
-from resolute.errors import InputError, differences
-from resolute.experiment.cell import check_recipe, load_splits
+from resolute.errors import InputError
+from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
 from resolute.methods import Settings
 from resolute.progress import clock
 from resolute.report import page
 from resolute.report.figures import draw_tuned
 from resolute.report.tuning import markdown_tuned, sum_up
-from resolute.run_folder import DIVERGED, cell_name, environment, locked, read_bits, read_json, write_atomic, write_json
+from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits, write_atomic
 from resolute.stats import paired_t
 
 if TYPE_CHECKING:
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from resolute.data.dataset import DataInfo
     from resolute.experiment.cell import Splits
     from resolute.experiment.recipe import Recipe, TuneConfig
     from resolute.report.tuning import Tuned
@@ -49,10 +45,10 @@ def variant(method: str, settings: Settings) -> str:
     return f"{method}@eps={settings.eps:g}@where={settings.where}{p}"
 
 
-def default_folder(plan: TuneConfig) -> Path:
-    """Name the folder of a study: the same one goes on where it stopped, another gets another folder."""
-    digest = hashlib.sha256(json.dumps(plan.identity).encode()).hexdigest()
-    return Path("runs") / f"tune-{plan.recipe.name}-{digest[:8]}"
+def default_folder(plan: TuneConfig, splits: Splits) -> Path:
+    """Name the folder of a search: the same one is continued there, another gets another folder."""
+    identity = [plan.identity, run_identity(plan.held_out, splits)]
+    return Path("runs") / f"tune-{plan.recipe.name}-{digest(identity)[:8]}"
 
 
 WARM_UP = 4
@@ -62,7 +58,9 @@ SPENT = "stopped after {} settings"
 LATE = "stopped after {:.0f} s, as asked"
 
 
-def tune(plan: TuneConfig, out: str | Path, *, command: str = "", console: Console | None = None) -> Tuned:
+def tune(
+    plan: TuneConfig, out: str | Path | None = None, *, command: str = "", console: Console | None = None
+) -> Tuned:
     """Choose eps, p and site on the validation images; the test images are not even loaded.
 
     Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. Once there
@@ -75,8 +73,9 @@ def tune(plan: TuneConfig, out: str | Path, *, command: str = "", console: Conso
 
     Args:
         plan: What to try.
-        out: The folder: ``study.db``, one cell a network, ``curve.svg``, ``curve.png``, ``tuned.md`` and a report of
-            the finalists. The same call goes on where a killed one stopped and trains no network twice.
+        out: The folder (by default ``runs/tune-NAME-HASH``): one cell a network, ``curve.svg``, ``curve.png``,
+            ``tuned.md`` and a report of the finalists. The same call continues a search that was killed, tries the
+            same settings in the same order, and trains no network twice.
         command: The command line to quote in the report.
         console: Where progress is shown; standard error by default.
 
@@ -87,9 +86,16 @@ def tune(plan: TuneConfig, out: str | Path, *, command: str = "", console: Conso
         InputError: If Optuna is missing, the folder holds something else or another process is at it, or the
             baseline's training diverges.
     """
+    return run_tuning(plan, out, command=command, console=console)[1]
+
+
+def run_tuning(
+    plan: TuneConfig, out: str | Path | None = None, *, command: str = "", console: Console | None = None
+) -> tuple[Path, Tuned]:
+    """Do what `tune` does, and tell the folder too."""
     from rich.console import Console
 
-    optuna, out, start = load_optuna(), Path(out), time.monotonic()
+    optuna, start = load_optuna(), time.monotonic()
     console = console or Console(stderr=True)
     splits = load_splits(plan.held_out)
     info = splits.test.info
@@ -97,18 +103,18 @@ def tune(plan: TuneConfig, out: str | Path, *, command: str = "", console: Conso
     for site in plan.where:
         name = variant(plan.method, Settings(eps=plan.eps[0], where=site))
         check_recipe(replace(recipe, methods=(recipe.baseline, name)), splits)
-    _claim(out, plan, info)
+    out = Path(out) if out is not None else default_folder(plan, splits)
+    _claim(out, plan, splits)
     lab = _Lab(plan, recipe, splits, out)
     with _alone(out):
-        study = _study(optuna, plan, out)
-        found = _done(study)
+        study = _study(optuna, plan)
         while not (stopped := _reason(study, plan, lab, time.monotonic() - start)):
-            study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # a resumed study goes the same way
+            study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
             told = _try(study, plan, lab, console)
             spent, done = time.monotonic() - start, _done(study)
-            left = clock(spent * (plan.trials - done) / (done - found))
+            left = clock(spent * (plan.trials - done) / done)
             console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True)
-        return _conclude(lab, dict(_settings(study, plan)), stopped, command)
+        return out, _conclude(lab, dict(_settings(study, plan)), stopped, command)
 
 
 def load_optuna() -> Any:
@@ -180,32 +186,21 @@ def _alone(out: Path) -> AbstractContextManager[object]:
         raise InputError(f"another `resolute tune` is at work in {out}. Let it end, or choose another --out.") from None
 
 
-def _claim(out: Path, plan: TuneConfig, info: DataInfo) -> None:
-    path = out / "tuning.json"
-    looks = {key: value for key, value in dataclasses.asdict(info).items() if key != "name"}
-    identity = plan.identity | {"data_info": json.loads(json.dumps(looks))}
-    if path.exists():
-        stored = read_json(path)
-        if told := differences({"data_info": identity["data_info"]} | stored, identity):
-            raise InputError(f"{out} holds another tuning: {told}. Choose another folder with --out.")
-        return
-    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
-        raise InputError(f"{out} is not empty and holds no tuning. Choose another folder with --out.")
-    write_json(path, identity)
-    write_json(out / "environment.json", environment())
+def _claim(out: Path, plan: TuneConfig, splits: Splits) -> None:
+    """Make the folder that of a search: of its recipe, images, settings and versions."""
+    run = {key: value for key, value in run_identity(plan.held_out, splits).items() if key != "settings"}
+    identity = run | {"method": plan.method, "eps": list(plan.eps), "places": list(plan.where)}
+    RunFolder(out, "tuning.json", "search").claim(identity, plan.identity)
 
 
-def _study(optuna: Any, plan: TuneConfig, out: Path) -> Any:
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=WARM_UP)
-    study = optuna.create_study(
-        storage=f"sqlite:///{out / 'study.db'}", study_name="tune", pruner=pruner, load_if_exists=True
-    )
+def _study(optuna: Any, plan: TuneConfig) -> Any:
+    """Begin the search anew, in memory."""
+    # It needs no file: every decision follows from the networks, which are on the disk. So a search that was killed
+    # goes through the same settings in the same order as one that was not, and trains only what is missing.
+    study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP))
     for eps, site in plan.grid:
         given = {"where": site, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {})
         study.enqueue_trial(given, skip_if_exists=True)
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a process that was killed
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(_given(trial))
     return study
 
 
@@ -290,6 +285,6 @@ def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: s
     chosen = (tuned.best or tuned.nearest).name  # comes first, as the report's sentence speaks of the first
     finalists = sorted((each.name for each in tuned.tried if each.finalist), key=lambda name: name != chosen)
     lab.train(finalists, lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
-    settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits.test, command)
+    settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits, command)
     page.write_report(out)
     return tuned

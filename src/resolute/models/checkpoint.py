@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import torch
 
 from resolute import models
 from resolute.errors import InputError
-from resolute.run_folder import read_json, write_atomic, write_json
+from resolute.run_folder import read_json, write_atomic, write_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "weights.safetensors"
 SPEC = "model.json"
+WEIGHTS_SHA256 = "weights_sha256"
 MOST_CLASSES = 100_000
 """ImageNet-21k has 21,841."""
 _HUGE = r"^[^/]*\d{4}|\d{5}"
@@ -39,7 +41,8 @@ def save_network(model: nn.Module, folder: Path, spec: dict[str, Any]) -> None:
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomic(folder / WEIGHTS_FILE, to_bytes(tensors))
-    write_json(folder / SPEC, spec)
+    checksum = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    write_sealed(folder / SPEC, spec | {WEIGHTS_SHA256: checksum})
 
 
 def load_network(folder: Path) -> nn.Module:
@@ -59,6 +62,7 @@ def load_network(folder: Path) -> nn.Module:
 
     spec = read_spec(folder)
     arguments = {"classes": spec["classes"], "shape": tuple(spec["shape"])}
+    _check_weights(folder, spec)
     try:
         _check_size(folder, str(spec["name"]), arguments)
         model = models.build(spec["name"], **arguments)
@@ -66,6 +70,16 @@ def load_network(folder: Path) -> nn.Module:
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load the network in {folder}: {error}. Train it again.") from error
     return model.eval()
+
+
+def _check_weights(folder: Path, spec: dict[str, Any]) -> None:
+    """Refuse weights that are not those that were saved; earlier versions did not store their checksum."""
+    file = folder / WEIGHTS_FILE
+    if WEIGHTS_SHA256 in spec and file.is_file():
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if found != spec[WEIGHTS_SHA256]:
+            raise InputError(f"{file} is damaged: its content is not what {SPEC} says. Restore it, or train it again.")
 
 
 def read_spec(folder: Path) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import csv
 import dataclasses
 import io
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import torch
 
 from resolute.errors import InputError
-from resolute.run_folder import write_atomic
-from resolute.safe_io import check_tensors
+from resolute.run_folder import read_part, write_atomic, write_part
+from resolute.safe_io import check_stored
 from resolute.training.config import Epoch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -22,38 +24,40 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save_state(
-    out: Path, identity: str, state: dict[str, Any], log: list[Epoch], within: dict[str, Any] | None = None
+    out: Path,
+    identity: Mapping[str, Any],
+    state: dict[str, Any],
+    log: list[Epoch],
+    within: dict[str, Any] | None = None,
 ) -> None:
     """Write the checkpoint and ``train.csv``, each atomically."""
     rows = [dataclasses.asdict(row) for row in log]
     buffer = io.BytesIO()
-    torch.save({"identity": identity, "state": state, "log": rows, "within": within}, buffer)
+    torch.save({"state": state, "log": rows, "within": within}, buffer)
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(out / "train.csv", table.getvalue())
-    write_atomic(out / CHECKPOINT, buffer.getvalue())
+    write_part(out / CHECKPOINT, buffer.getvalue(), identity)
 
 
 def load_state(
-    out: Path, identity: str, device: torch.device
+    out: Path, identity: Mapping[str, Any], device: torch.device
 ) -> tuple[dict[str, Any], list[Epoch], dict[str, Any] | None] | None:
     """Read the checkpoint of a run that was interrupted, by torch's safe unpickler only."""
     path = out / CHECKPOINT
-    if not path.exists():
+    raw = read_part(path, identity)
+    if raw is None:
         return None
     try:
-        check_tensors(path)
-        stored = torch.load(path, map_location=device, weights_only=True)
-        theirs, state, rows = stored["identity"], stored["state"], [Epoch(**row) for row in stored["log"]]
-        within = stored["within"]
+        with ZipFile(io.BytesIO(raw)) as archive:
+            check_stored(archive.infolist(), len(raw))
+        stored = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
+        return stored["state"], [Epoch(**row) for row in stored["log"]], stored["within"]
     except Exception as error:  # a broken archive raises half a dozen unrelated types
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path} is no checkpoint ({reason}). Delete it: this run then starts anew.") from error
-    if theirs != identity:
-        raise InputError(f"{path} is of another run: {theirs}. Choose another folder (--out).")
-    return state, rows, within
 
 
 def tensorboard(out: Path) -> Any:

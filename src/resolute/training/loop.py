@@ -16,19 +16,20 @@ from torch import Tensor, nn
 
 from resolute import methods
 from resolute.attacks import evaluating
-from resolute.data.dataset import Images, batches, epoch_order, training_batches
+from resolute.data.dataset import Images, batches, epoch_order, fingerprint, training_batches
 from resolute.errors import DivergedError, InputError
 from resolute.methods import Method, Settings
 from resolute.models import loss as losses
 from resolute.noise import signs
 from resolute.noise.robustify import unrobustify
+from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
 from resolute.training.config import Epoch, TrainConfig, learning_rate, make_optimizer
 from resolute.training.distributed import WholeModel, WholeOptimizer, joins, launch, shard
 from resolute.training.preemption import Stopped, held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from lightning_fabric import Fabric
@@ -47,6 +48,7 @@ class Job:
         data: The training set.
         validation: Images whose error is logged; nothing is chosen by it.
         out: Folder of the checkpoints.
+        identity: What a checkpoint must agree in to be continued; empty without a folder.
     """
 
     method: Method
@@ -56,11 +58,7 @@ class Job:
     data: Images
     validation: Images | None
     out: Path | None
-
-    @property
-    def identity(self) -> str:
-        """What a checkpoint must agree in to be gone on from."""
-        return repr((self.method.name, self.settings, self.config, self.seed, self.data.info.name, len(self.data)))
+    identity: Mapping[str, Any]
 
     @property
     def epochs_between_validations(self) -> int:
@@ -302,7 +300,9 @@ def train(
     """
     config = config or TrainConfig()
     method = methods.find_method(method) if isinstance(method, str) else method
-    job = Job(method, (settings or Settings()).resolved(data.info.radius), config, seed, data, validation, out)
+    settings = (settings or Settings()).resolved(data.info.radius)
+    identity = _identity(method, settings, config, seed, data, validation) if out else {}
+    job = Job(method, settings, config, seed, data, validation, out, identity)
     told = on_step if config.devices == 1 else None
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         trained = launch(config, functools.partial(_fit, job=job, on_step=told), method.prepare(model, job.settings))
@@ -310,6 +310,22 @@ def train(
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
     return [Epoch(**row) for row in trained["log"]]
+
+
+def _identity(
+    method: Method, settings: Settings, config: TrainConfig, seed: int, data: Images, validation: Images | None
+) -> dict[str, Any]:
+    """Give what a training depends on, but for the initial weights, which its checkpoint holds further trained."""
+    return identity_of(
+        {
+            "method": method.name,
+            "settings": dataclasses.asdict(settings),
+            "config": dataclasses.asdict(config),
+            "seed": seed,
+            "images": {"train": fingerprint(data), "validation": validation and fingerprint(validation)},
+            "versions": versions(),
+        }
+    )
 
 
 def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None) -> dict[str, Any]:
