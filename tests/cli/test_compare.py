@@ -9,6 +9,7 @@ import pytest
 
 from resolute.data.augment import Augment
 from resolute.experiment import grid, recipes
+from resolute.experiment.cell import load_splits
 from resolute.experiment.recipe import Recipe
 from resolute.methods import Settings
 from resolute.paper import sources
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Seen(Exception):
-    def __init__(self, recipe: Recipe, out: Path, command: str, jobs: int, on: str) -> None:
+    def __init__(self, recipe: Recipe, out: Path | None, command: str, jobs: int, on: str) -> None:
         super().__init__("seen")
         self.recipe, self.out, self.command, self.jobs, self.on = recipe, out, command, jobs, on
 
@@ -30,10 +31,10 @@ class Seen(Exception):
 def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
     """Call compare on the command line and see what it would be called with in Python."""
 
-    def see(recipe: Recipe, out: Path, *, jobs: int, on: str, command: str) -> NoReturn:
+    def see(recipe: Recipe, out: Path | None, *, jobs: int, on: str, command: str) -> NoReturn:
         raise Seen(recipe, out, command, jobs, on)
 
-    monkeypatch.setattr(grid, "compare", see)
+    monkeypatch.setattr(grid, "run_comparison", see)
 
     def call(*arguments: object) -> Seen:
         with pytest.raises(Seen) as caught:
@@ -46,7 +47,7 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen
 def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> None:
     seen = asked()
     assert seen.recipe == recipes.digits()
-    assert seen.out == grid.default_folder(recipes.digits())
+    assert seen.out is None
     assert seen.command == "resolute compare"
 
 
@@ -108,7 +109,6 @@ def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
     assert (seen.recipe.name, seen.recipe.data, seen.recipe.size) == ("flowers", "some/flowers", 48)
     assert seen.recipe.model == recipes.images().model
     assert not seen.recipe.hold_out
-    assert seen.out.name.startswith("flowers-")
 
 
 def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> None:
@@ -126,7 +126,8 @@ def test_seeds_are_a_number_or_from_one_to_another(asked: Callable[..., Seen]) -
 
 
 def test_another_setting_is_another_folder(asked: Callable[..., Seen]) -> None:
-    folders = {asked(*flags).out for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])}
+    asked_for = [asked(*flags).recipe for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])]
+    folders = {grid.default_folder(recipe, load_splits(recipe)) for recipe in asked_for}
     assert len(folders) == 3
 
 

@@ -183,7 +183,7 @@ def test_a_full_memory_is_told_in_a_sentence(
     def fail(*arguments: object, **more: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(grid, "compare", fail)
+    monkeypatch.setattr(grid, "run_comparison", fail)
     answer = resolute("compare")
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.message
@@ -196,7 +196,7 @@ def test_a_lost_decoder_is_told_of_wherever_torch_raises(
     def fail(*arguments: object, **more: object) -> NoReturn:
         raise RuntimeError(words)
 
-    monkeypatch.setattr(grid, "compare", fail)
+    monkeypatch.setattr(grid, "run_comparison", fail)
     if words == "something else":
         with pytest.raises(RuntimeError, match=words):
             resolute("compare")

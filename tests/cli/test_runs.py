@@ -61,7 +61,7 @@ def test_an_interrupted_run_says_how_to_continue(resolute: Call, monkeypatch: py
     def interrupt(*args: object, **kwargs: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(grid, "compare", interrupt)
+    monkeypatch.setattr(grid, "run_comparison", interrupt)
     answer = resolute("compare")
     assert answer.code == 130
     assert answer.message == "Stopped. Run the same command again to continue."

@@ -24,15 +24,15 @@ class Seen(Exception):
 
 
 @pytest.fixture
-def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[TuneConfig, Path]]:
+def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[TuneConfig, Path | None]]:
     """See what tune would be called with in Python."""
 
-    def see(plan: TuneConfig, out: Path, *, command: str) -> NoReturn:
+    def see(plan: TuneConfig, out: Path | None, *, command: str) -> NoReturn:
         raise Seen(plan, out, command)
 
-    monkeypatch.setattr(tune, "tune", see)
+    monkeypatch.setattr(tune, "run_tuning", see)
 
-    def ask(line: str) -> tuple[TuneConfig, Path]:
+    def ask(line: str) -> tuple[TuneConfig, Path | None]:
         with pytest.raises(Seen) as caught:
             resolute(*line.split())
         plan, out, command = caught.value.args
@@ -42,13 +42,13 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
     return ask
 
 
-def test_without_arguments_r_is_tuned_on_digits(asked: Callable[[str], tuple[TuneConfig, Path]]) -> None:
+def test_without_arguments_r_is_tuned_on_digits(asked: Callable[[str], tuple[TuneConfig, Path | None]]) -> None:
     plan, out = asked("tune")
     assert plan == TuneConfig(replace(recipes.digits(), suites=("clean",)))
-    assert out == tune.default_folder(plan)
+    assert out is None
 
 
-def test_every_flag_arrives(asked: Callable[[str], tuple[TuneConfig, Path]]) -> None:
+def test_every_flag_arrives(asked: Callable[[str], tuple[TuneConfig, Path | None]]) -> None:
     plan, out = asked(
         "tune mnist --method dropout --data digits --data-dir there --model wrn-10-1 --epochs 3 -b 32 --lr 0.2 "
         "--weight-decay 0.01 --train-fraction 0.5 --update-bn --suites clean,noise --eps 0.2,0.4 --where input,both "
