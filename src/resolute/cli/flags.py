@@ -92,7 +92,10 @@ def _text(value: Any) -> Any:
 
 def _split(flag: str, kind: type, text: str) -> tuple[Any, ...]:
     """Read values separated by commas."""
-    read, wanted = {int: (_whole, "whole numbers"), float: (float, "numbers"), str: (str, "names")}[kind]
+    kinds: dict[type, tuple[Callable[[str], Any], str]] = {
+        int: (_whole, "whole numbers"), float: (float, "numbers"), str: (str, "names"),
+    }  # fmt: skip
+    read, wanted = kinds[kind]
     found = []
     for part in map(str.strip, text.split(",")):
         try:

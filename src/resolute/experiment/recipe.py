@@ -93,7 +93,7 @@ class Recipe:
         return replace(self, settings=self.settings.resolved(radius), train=train)
 
 
-_Config = TypeVar("_Config", Recipe, Settings, TrainConfig, Augment)
+_Config = TypeVar("_Config", bound=Recipe | Settings | TrainConfig | Augment)
 
 
 def changed(config: _Config, given: Mapping[str, Any]) -> _Config:
