@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
 from resolute import attacks
-from resolute.attacks import fgsm, input_gradient, parse_radius, pgd
+from resolute.attacks import fgsm, input_gradient, pgd
 from resolute.errors import InputError
 from resolute.noise.robustify import robustify
 
@@ -189,30 +189,6 @@ def test_attacks_work_where_gradients_are_off() -> None:
 def test_colour_images_of_any_size_are_attacked() -> None:
     x, y = as_float(tiny_images(info=tiny_info(shape=(3, 5, 7))))
     assert fgsm(tiny_network(shape=(3, 5, 7)), x, y, 0.1).shape == x.shape
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (0, 0.0), (1, 1.0), (0.25, 0.25), ("0.25", 0.25), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-2", 0.01),
-        ("255/255", 1.0), ("0/255", 0.0),
-    ],
-)  # fmt: skip
-def test_a_radius_is_a_number_or_a_fraction(text: float | str, value: float) -> None:
-    assert parse_radius(text) == value
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "x", "8/0", "8/", "/255", "1/2/4", "nan", float("nan"), "nan/1", "inf", -1, "-1", "-8/255", "8/-255", 1.01,
-        "256/255", "8", "__import__('os').system('true')", "2**-3", "1/inf*0", "0x1", "True", "None", "1,5",
-    ],
-)  # fmt: skip
-def test_anything_else_is_refused(text: float | str) -> None:
-    with pytest.raises(InputError, match="it is a number of pixel units from 0 to 1, such as") as caught:
-        parse_radius(text)
-    assert repr(text) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_fifteen_corruptions_have_their_mean(cells: list[Path], resolute: Call) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing to judge: give a CHECKPOINT"),
+        ([], "no network to evaluate: give a NETWORK"),
         (["--model", "lenet"], "--model NAME and --weights FILE belong together"),
         (["CELL", "--suites", "clean,atacks"], "unknown suite 'atacks': did you mean 'attacks'"),
         (["CELL", "--device", "gpu"], "unknown device 'gpu'"),
