@@ -382,7 +382,7 @@ def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
     """Lay an evaluation out for a terminal: errors, then what the attacks and their checks show."""
     from rich.text import Text
 
-    yield f"error in % on {evaluation.shown} of {evaluation.stamp['data']}, 95 % intervals over images"
+    yield Text(f"error in % on {evaluation.stamp['data']} ({evaluation.shown}), 95 % intervals")
     yield _table(evaluation)
     for sentence in evaluation.warnings:
         yield Text(f"warning: {sentence}", "bold yellow")
