@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.test_flags import FLAGS
+
 COMMANDS = {
     "script": [str(Path(sys.executable).with_name("resolute"))],
     "module": [sys.executable, "-m", "resolute"],
@@ -17,7 +19,7 @@ HEAVY = {"torch", "numpy", "matplotlib", "torchvision", "timm", "scipy", "sklear
 
 
 @pytest.mark.parametrize("how", COMMANDS)
-@pytest.mark.parametrize("command", ["", "compare"])
+@pytest.mark.parametrize("command", ["", *FLAGS])
 def test_help_comes_at_once(how: str, command: str) -> None:
     """Within a second of processor time, so that a busy machine does not matter; the best of three."""
 
@@ -32,7 +34,7 @@ def test_help_comes_at_once(how: str, command: str) -> None:
     assert min(cost() for _ in range(3)) < 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--nonsense"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in FLAGS), ["--nonsense"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (
         f"import sys; sys.argv = ['resolute', *{arguments!r}]\n"
