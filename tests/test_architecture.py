@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -24,6 +25,48 @@ def test_files_and_functions_are_short(path: Path) -> None:
             body = node.body[1:] if ast.get_docstring(node) else node.body
             length = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
             assert length <= 50, f"{node.name} has {length} lines"
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name."""
+    names = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in FILES}
+    return {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in names.items()}
+
+
+def imports(tree: ast.Module, known: set[str]) -> set[str]:
+    """The modules of the package that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & known) or {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & known
+
+
+def test_the_house_is_small_and_its_imports_make_no_circle() -> None:
+    trees = modules()
+    graph = {name: imports(tree, set(trees)) - {name} for name, tree in trees.items()}
+    levels = list(graphlib.TopologicalSorter(graph).static_order())  # a circle raises CycleError
+    level: dict[str, int] = {}
+    for name in levels:
+        level[name] = 1 + max((level[below] for below in graph[name]), default=0)
+    assert max(level.values()) <= 22
+    assert len(FILES) <= 95
+    assert len({path.parent for path in FILES}) <= 16
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 19_000
+
+
+def test_a_public_name_has_one_sense() -> None:
+    """But for a command and the function that it calls, and a kernel's own part of what all kernels have."""
+    defined: dict[str, set[str]] = {}
+    for module, tree in modules().items():
+        if not module.startswith(("resolute.cli", "resolute.noise.kernels")):
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                    defined.setdefault(node.name, set()).add(module)
+    assert {name: places for name, places in defined.items() if len(places) > 1} == {}
 
 
 def test_no_file_is_named_after_nothing() -> None:

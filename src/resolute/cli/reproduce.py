@@ -98,11 +98,11 @@ def _refuse(flags: dict[str, Any], why: str) -> None:
 
 
 def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
-    from resolute.paper.run import judge_weights
+    from resolute.paper.run import evaluate_weights
 
     data_dir, device = given.get("data_dir"), given.get("device", "auto")
     try:
-        folder, found = judge_weights(row, out, data_dir=data_dir, device=device)
+        folder, found = evaluate_weights(row, out, data_dir=data_dir, device=device)
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. Nothing was kept; the same command begins again.")
         raise typer.Exit(130) from None

@@ -151,11 +151,16 @@ def from_factory(target: str) -> Subject:
 
 
 def _subject(name: str, model: nn.Module, architecture: str) -> Subject:
+    return Subject(name, model.eval(), architecture, weights_sha256(model))
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hash all weights of a network and its printed architecture."""
     digest = hashlib.sha256(str(model).encode())
     for key, tensor in model.state_dict().items():
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Subject(name, model.eval(), architecture, digest.hexdigest())
+    return digest.hexdigest()
 
 
 EACH = 4

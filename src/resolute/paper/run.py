@@ -11,13 +11,26 @@ import numpy as np
 from resolute import models
 from resolute.data import load
 from resolute.data.augment import Augment
+from resolute.data.dataset import fingerprint
 from resolute.errors import InputError, unknown
 from resolute.evaluation.measure import measure, records
+from resolute.evaluation.networks import weights_sha256
+from resolute.experiment.evaluation import device as find_device
 from resolute.experiment.grid import compare
 from resolute.paper.ledger import PRETRAINED
 from resolute.paper.rows import QUOTED, TOP_1_AND_5, TRAINED, WEIGHTS
 from resolute.progress import progress
-from resolute.run_folder import environment, read_json, write_atomic, write_json, write_records
+from resolute.run_folder import (
+    RunFolder,
+    identity_of,
+    is_sealed,
+    read_json,
+    read_records,
+    seal,
+    versions,
+    write_atomic,
+    write_records,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,8 +130,8 @@ SCALES: dict[str, Callable[[Recipe, Path], Recipe]] = {SMOKE: _smoke, "reduced":
 def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **train: Any) -> Recipe:
     """Make the recipe that a run of a row follows."""
     if row.id not in TRAINED:
-        judged = " Its published weights can be judged: leave --scale out." if row.id in WEIGHTS else ""
-        raise InputError(f"row {row.id} is quoted and not trained: {QUOTED[row.id]}.{judged}")
+        weights = " Its published weights can be evaluated: leave --scale out." if row.id in WEIGHTS else ""
+        raise InputError(f"row {row.id} is quoted and not trained: {QUOTED[row.id]}.{weights}")
     recipe = scaled(TRAINED[row.id].recipe, scale, out)
     own = recipe.seeds if seeds is None else tuple(range(seeds))
     name = f"{row.base.id}-{scale}"
@@ -126,26 +139,26 @@ def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **tr
 
 
 def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command: str = "") -> tuple[Path, Summary]:
-    """Train a row and its base row, judge both, write a report; a killed run goes on, and finished networks stay."""
+    """Train a row and its base row, evaluate both, write a report; a killed run is continued, finished networks stay."""
     folder = out / recipe.name
     stored = read_json(folder / "recipe.json") if (folder / "recipe.json").exists() else {}
     methods = tuple(dict.fromkeys((*recipe.methods, *stored.get("methods", ()))))
     return folder, compare(replace(recipe, methods=methods, data_dir=data_dir), folder, command=command)
 
 
-def judge_weights(
+def evaluate_weights(
     row: Row, out: Path, *, data_dir: str | None = None, device: str = "auto"
 ) -> tuple[Path, list[Record]]:
-    """Judge the published weights of a base row on the clean test images, top-1 and top-5, unless that was done."""
-    from resolute.experiment.evaluation import device as find_device
-    from resolute.run_folder import read_records
-
+    """Evaluate the published weights of a base row on the clean test images, top-1 and top-5, unless that was done."""
     if row.id not in WEIGHTS:
         raise InputError(f"no library has weights of row {row.id}. There are of: {', '.join(WEIGHTS)}.")
     weights, folder = WEIGHTS[row.id], out / f"{row.id}-{PRETRAINED}"
-    if not (folder / "records.jsonl").exists():
-        images = load(row.data, data_dir, "test", weights.size)
-        model = models.build(weights.model, classes=images.info.classes, pretrained=True, shape=images.info.shape)
+    images = load(row.data, data_dir, "test", weights.size)
+    model = models.build(weights.model, classes=images.info.classes, pretrained=True, shape=images.info.shape)
+    network = {"name": weights.model, "sha256": weights_sha256(model)}
+    identity = identity_of({"row": row.id, "network": network, "images": fingerprint(images), "versions": versions()})
+    RunFolder(folder, "recipe.json", "evaluation of published weights").claim(identity, _described(row))
+    if not is_sealed(folder, identity):
         with progress(len(TOP_1_AND_5) * len(images)) as meter:
             seen = 0
 
@@ -155,10 +168,9 @@ def judge_weights(
                 meter.tell(seen, f"{row.name}, image {seen:,}")
 
             bits = measure(model.to(find_device(device)), images, TOP_1_AND_5, batch_size=50, on_batch=tell)
-        write_json(folder / "recipe.json", _described(row))
-        write_json(folder / "environment.json", environment())
         found = records(bits, data=row.data, model=weights.model, method=PRETRAINED, seed=0)
         write_records(folder / "records.jsonl", found)
+        seal(folder, identity, ["records.jsonl"])
     return folder, read_records(folder / "records.jsonl")
 
 
