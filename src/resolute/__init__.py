@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolute import attacks, data, methods, models, shifts
-    from resolute.evaluation.measure import evaluate
     from resolute.experiment import recipes
+    from resolute.experiment.evaluation import evaluate
     from resolute.experiment.grid import compare
     from resolute.noise.perturb import Perturb, perturb
     from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
@@ -30,7 +30,7 @@ _HOME = {
     "is_robust": "noise.robustify", "set_eps": "noise.robustify",
     "sites": "noise.sites", "Site": "noise.sites",
     "unreached": "noise.unreached", "Unreached": "noise.unreached",
-    "train": "training", "evaluate": "evaluation", "compare": "experiment.grid",
+    "train": "training", "evaluate": "experiment.evaluation", "compare": "experiment.grid",
 }  # fmt: skip
 
 _MODULES = {"recipes": "experiment.recipes", "suites": "shifts"}
