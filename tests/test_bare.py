@@ -21,7 +21,7 @@ from resolute.cli import app
 
 HOUSE = Path(__file__).parent.parent
 SOURCE = HOUSE / "src/resolute"
-ALONE = {"__main__", "attacks", "errors", "noise"}
+ALONE = {"__main__", "attacks", "config", "errors", "noise"}
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 LAB_NAMES = ["compare", "data", "evaluate", "methods", "models", "recipes", "shifts", "suites", "train"]
 SENTENCE = re.escape('which are not installed: pip install "resolute[lab]"')
