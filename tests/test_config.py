@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from resolute.config import Augment, CurvatureConfig, Settings, TrainConfig
+from resolute.config import Augment, CurvatureConfig, EvaluateConfig, Settings, TrainConfig
 from resolute.errors import InputError
 
 
@@ -119,3 +119,11 @@ def test_curvature_out_of_range_is_refused(field: str, value: Any, message: str)
     with pytest.raises(InputError) as caught:
         CurvatureConfig(**{field: value})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("field", ["limit", "batch_size"])
+def test_an_evaluation_of_no_images_is_refused(field: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(InputError, match=rf"^{field} is {value}; it is a number of images, 1 or more\.$"):
+            EvaluateConfig(**{field: value})  # type: ignore[arg-type]
+    assert EvaluateConfig(**{field: 1}) != EvaluateConfig()  # type: ignore[arg-type]

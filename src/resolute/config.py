@@ -228,6 +228,12 @@ class EvaluateConfig:
     limit: int | None = None
     batch_size: int = 500
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}; it is a number of images, 1 or more.")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; it is a number of images, 1 or more.")
+
 
 @dataclass(frozen=True, slots=True)
 class CurvatureConfig:

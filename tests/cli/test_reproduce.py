@@ -140,10 +140,13 @@ def test_published_weights_are_evaluated_once(resolute: Call, tmp_path: Path, mo
     images = tiny_images(20, tiny_info(classes=9, shape=(3, 8, 8)), split="test")
     monkeypatch.setattr(models, "build", build)
     monkeypatch.setattr(running, "load", lambda *_: images)
+    measure, measured = running.measure, []
+    monkeypatch.setattr(running, "measure", lambda *args, **how: measured.append(args) or measure(*args, **how))
     for _ in range(2):
         answer = resolute("reproduce", "--row", "SENet", "--out", tmp_path)
         assert answer.code == 0, answer.message
-    assert asked == [{"name": "senet-154", "classes": 9, "pretrained": True, "shape": (3, 8, 8)}]
+    assert asked == 2 * [{"name": "senet-154", "classes": 9, "pretrained": True, "shape": (3, 8, 8)}]
+    assert len(measured) == 1
     first, fifth = read_records(tmp_path / "2-senet-weights/records.jsonl")
     with torch.no_grad():
         answers = tiny_network(classes=9, shape=(3, 8, 8)).eval()(images.x / 255).argsort(1, descending=True)
