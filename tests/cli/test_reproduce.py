@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cases import tiny_images, tiny_info, tiny_network
 from resolute import models
+from resolute.evaluation.measure import measure
 from resolute.paper import run as running
 from resolute.paper.ledger import ledger, read_pools
 from resolute.paper.page import console_ledger
@@ -140,8 +141,13 @@ def test_published_weights_are_evaluated_once(resolute: Call, tmp_path: Path, mo
     images = tiny_images(20, tiny_info(classes=9, shape=(3, 8, 8)), split="test")
     monkeypatch.setattr(models, "build", build)
     monkeypatch.setattr(running, "load", lambda *_: images)
-    measure, measured = running.measure, []
-    monkeypatch.setattr(running, "measure", lambda *args, **how: measured.append(args) or measure(*args, **how))
+    measured: list[object] = []
+
+    def counted(*args: Any, **how: Any) -> Any:
+        measured.append(args)
+        return measure(*args, **how)
+
+    monkeypatch.setattr(running, "measure", counted)
     for _ in range(2):
         answer = resolute("reproduce", "--row", "SENet", "--out", tmp_path)
         assert answer.code == 0, answer.message
