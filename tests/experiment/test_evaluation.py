@@ -266,8 +266,8 @@ def test_networks_of_one_name_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Plan(IMAGES, limit=0), "--limit is 0"),
-        (lambda: Plan(IMAGES, batch_size=0), "--batch-size is 0"),
+        (lambda: Plan(IMAGES, limit=0), "limit is 0"),
+        (lambda: Plan(IMAGES, batch_size=0), "batch_size is 0"),
         (lambda: Plan(IMAGES, ("nois",)).shifts, "unknown suite 'nois': did you mean 'noise'"),
         (lambda: device("gpu"), "unknown device 'gpu'"),
     ],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from filelock import Timeout
 
+from resolute.config import EvaluateConfig
 from resolute.data import load
 from resolute.data.dataset import Images, fingerprint
 from resolute.errors import InputError, unknown
@@ -71,7 +72,7 @@ CHECK_COST = 150.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to do with the networks.
+    """What to do with the networks: an `EvaluateConfig` and the images that it is about.
 
     Attributes:
         images: The test images.
@@ -92,10 +93,7 @@ class Plan:
     command: str = ""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit is {self.limit}; it is a number of images, 1 or more.")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size is {self.batch_size}; it is a number of images, 1 or more.")
+        EvaluateConfig(self.suites, self.seed, self.limit, self.batch_size)  # refuses what makes no sense
 
     @property
     def order(self) -> Tensor:
