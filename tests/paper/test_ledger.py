@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 
 from cases import tiny_info
 from resolute.data import customs
-from resolute.paper.ledger import FULL, PUBLISHED, KEYS, OTHER, QUOTE, REDUCED, RUNS, LedgerRow, ledger, read_pools
+from resolute.paper.ledger import FULL, KEYS, OTHER, PUBLISHED, QUOTE, REDUCED, RUNS, LedgerRow, ledger, read_pools
 from resolute.paper.rows import QUOTED, TRAINED
 from resolute.paper.tables import ROWS
 from resolute.run_folder import read_records, write_records

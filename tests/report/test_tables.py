@@ -8,8 +8,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from resolute.report.comparison import summarise
-from resolute.report.run import load_run
 from resolute.report.page import console_table, escape, markdown_table
+from resolute.report.run import load_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

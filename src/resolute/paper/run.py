@@ -13,8 +13,7 @@ from resolute.data import load
 from resolute.data.augment import Augment
 from resolute.data.dataset import fingerprint
 from resolute.errors import InputError, unknown
-from resolute.evaluation.measure import measure, records
-from resolute.evaluation.networks import weights_sha256
+from resolute.evaluation.measure import measure, records, weights_sha256
 from resolute.experiment.evaluation import device as find_device
 from resolute.experiment.grid import compare
 from resolute.paper.ledger import PRETRAINED

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from resolute.errors import InputError
+from resolute.evaluation.measure import RIGHT, not_finite, part_file
 from resolute.report import figures
 from resolute.report.figures import draw_severities, errors_of, mark
 from resolute.report.numbers import bounds, flat, fraction, percent, points, severity
 from resolute.report.page import Written, render, terminal_table, verdict_text
 from resolute.report.run import read_csv, read_number
-from resolute.run_folder import read_bits, read_json, write_atomic, write_json
-from resolute.safe_io import COUNT, NAME, Within, inside
-from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN
+from resolute.run_folder import file_name, read_bits, read_json, read_sealed, write_atomic, write_json
+from resolute.safe_io import COUNT, NAME, Within, check_schema, inside
+from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
 
 if TYPE_CHECKING:
@@ -35,8 +36,15 @@ if TYPE_CHECKING:
     from resolute.run_folder import Key
 
 
-EVALUATION = {
-    "data": str, "split": str, "n": Within(int, 1, 1e15), "seed": COUNT, "keys": Within([(str, str, float)], 1),
+COUNTED = Within(int, 1, 1e15)
+IDENTITY = {
+    "data": str, "split": str, "n": COUNTED, "total": COUNTED, "seed": COUNT, "images_sha256": str,
+    "labels_sha256": str, "suites": [str], "keys": Within([(str, str, float)], 1),
+    "networks": Within([{"name": str, "architecture": str, "sha256": str}], 1),
+}  # fmt: skip
+EVALUATION = {"identity": IDENTITY, "command": str}
+EARLIER = {
+    "data": str, "split": str, "n": COUNTED, "seed": COUNT, "keys": Within([(str, str, float)], 1),
     "networks": Within([{"name": NAME, "architecture": str, "sha256": str, "folder": NAME}], 1), "command?": str,
 }  # fmt: skip
 CHECKS = {str: {"sentence": str, "checks": [{"name": str, "result": {"passed", "failed", "not run"}, "found": str}]}}
@@ -46,10 +54,10 @@ EXAMPLES = [
         "images": [{"index": COUNT, "truth": str, "png": str, "said": {str: str}}],
     }
 ]  # fmt: skip
-"""What the report reads of evaluation.json, checks.json and examples.json."""
-SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
+"""What the report reads of evaluation.json, also of earlier versions, of checks.json and of examples.json."""
 
-Z_OLD = 1.96
+Z = NormalDist().inv_cdf(0.975)
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +105,10 @@ def _figures(right: Mapping[Key, NDArray[np.bool_]], suite: str, *, alexnet: boo
 def _over_images(score: NDArray[np.float64]) -> Interval:
     """The mean of one score an image, with the normal interval over images."""
     mean, n = float(score.mean()), len(score)
-    half = Z_OLD * float(score.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    half = Z * float(score.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return Interval(mean, mean - half, mean + half)
 
 
-Z = NormalDist().inv_cdf(0.975)
 ATTACKS = ("fgsm", "pgd", "square", "autoattack")
 """Shifts whose severity is a radius: each has a line of its own in tables. Of others the mean is shown."""
 
@@ -165,6 +172,7 @@ class Evaluation:
         checks: What the sanity checks found; see `resolute.evaluation.sanity`.
         examples: Images that were got wrong.
         has_answers: Whether the folder holds which image was got wrong, or counts alone.
+        warnings: What to know before the figures: how many answers were no numbers.
     """
 
     stamp: dict[str, Any]
@@ -176,6 +184,7 @@ class Evaluation:
     checks: dict[str, Any]
     examples: list[dict[str, Any]]
     has_answers: bool = True
+    warnings: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -183,10 +192,16 @@ class Evaluation:
         return int(self.stamp["n"])
 
     @property
+    def shown(self) -> str:
+        """How many images of how many."""
+        total = self.stamp.get("total", self.n)
+        return f"{self.n:,} images" if total == self.n else f"{self.n:,} of {total:,} images, balanced by class"
+
+    @property
     def about(self) -> str:
         """What was shown, on one line."""
         split, seed = self.stamp.get("split"), self.stamp.get("seed")
-        parts = [self.stamp["data"], split, f"{self.n:,} images", None if seed is None else f"seed {seed}"]
+        parts = [self.stamp["data"], split, self.shown, None if seed is None else f"seed {seed}"]
         return " \N{MIDDLE DOT} ".join(part for part in parts if part)
 
 
@@ -195,8 +210,8 @@ def load_evaluation(folder: Path) -> Evaluation:
     path = folder / "evaluation.json"
     if not path.is_file():
         return _load_counts(folder)
-    stamp = read_json(path, EVALUATION)
-    bits = {network["name"]: _bits(inside(folder / "networks", network["folder"])) for network in stamp["networks"]}
+    stamp, answers = _answers(folder, read_json(path, dict))
+    bits = {name: {key: codes == RIGHT for key, codes in own.items()} for name, own in answers.items()}
     keys: list[Key] = [(suite, shift, float(severity)) for suite, shift, severity in stamp["keys"]]
     missing = [key for key in keys for found in bits.values() if key not in found]
     if missing:
@@ -212,12 +227,33 @@ def load_evaluation(folder: Path) -> Evaluation:
         benchmarks=benchmarks(bits, stamp["data"]) if ("clean", "clean", 0.0) in keys else (),
         checks=_named(folder / "checks.json", CHECKS, bits),
         examples=_named(folder / "examples.json", EXAMPLES, bits) or [],
+        warnings=tuple(sentence for name, own in answers.items() for sentence in not_finite(name, own)),
     )
+
+
+_Answers = dict[str, dict["Key", Any]]
+
+
+def _answers(folder: Path, stored: dict[str, Any]) -> tuple[dict[str, Any], _Answers]:
+    """Read what evaluation.json says, and what each network answered."""
+    path = folder / "evaluation.json"
+    if "identity" in stored:
+        identity = check_schema(read_sealed(path), EVALUATION, path)["identity"]
+        names = [network["name"] for network in identity["networks"]]
+        found = {name: part_file(folder, name, identity).load() for name in names}
+        whole = {name: {k: c for k, c in own.items() if len(c) == identity["n"]} for name, own in found.items()}
+        return {**identity, "command": stored["command"]}, whole
+    stamp = check_schema(stored, EARLIER, path)
+    return stamp, {one["name"]: _bits(inside(folder / "networks", one["folder"])) for one in stamp["networks"]}
 
 
 def _named(path: Path, schema: Any, networks: Mapping[str, object]) -> Any:
     """Read what is beside the shifts' files, and refuse it where it speaks of other networks."""
-    found = read_json(path, schema) if path.exists() else {}
+    if not path.exists():
+        return {}
+    stored = read_json(path)
+    whole = schema is EXAMPLES and isinstance(stored, dict)
+    found = check_schema(stored.get("examples") if whole else stored, schema, path)
     groups = [found] if isinstance(found, dict) else [image["said"] for group in found for image in group["images"]]
     if strange := next((name for group in groups for name in group if name not in networks), None):
         raise InputError(f"{path} names a network {strange[:60]!r} that was not evaluated. Delete it and run again.")
@@ -345,9 +381,10 @@ def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
     """Lay an evaluation out for a terminal: errors, then what the attacks and their checks show."""
     from rich.text import Text
 
-    n = f"{evaluation.n:,} images of {evaluation.stamp['data']}"
-    yield f"error in % on {n}, 95 % intervals over images"
+    yield Text(f"error in % on {evaluation.stamp['data']} ({evaluation.shown}), 95 % intervals")
     yield _table(evaluation)
+    for sentence in evaluation.warnings:
+        yield Text(f"warning: {sentence}", "bold yellow")
     if not evaluation.has_answers:
         yield COUNTS_ALONE
     for benchmark in evaluation.benchmarks:
@@ -412,6 +449,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "details": [_row(row) for row in evaluation.details],
         "benchmarks": [dataclasses.asdict(benchmark) for benchmark in evaluation.benchmarks],
         "checks": evaluation.checks,
+        "warnings": list(evaluation.warnings),
     }
 
 
@@ -461,13 +499,13 @@ def robustbench(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
         for suite in ("corruptions", "cifar10-c", "cifar100-c", "imagenet-c"):
             if suite in means:
                 entry = shared | {"eps": None, "corruptions": suite, "corruptions_acc": _accuracy(means[suite])}
-                entries[f"{network['folder']}-{suite}"] = entry
+                entries[f"{file_name(name)}-{suite}"] = entry
         for (_, shift, radius), wrong in error.items():
             if shift in ATTACKS and radius:
                 own = {"autoattack_acc": None, "attack": shift, f"{shift}_acc": _accuracy(wrong)}
                 at = fraction(radius)
                 entry = shared | {"threat_model": "Linf", "eps": at} | own
-                entries[f"{network['folder']}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
+                entries[f"{file_name(name)}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
     return entries
 
 
