@@ -16,7 +16,7 @@ from resolute.report.figures import Curve, Picture, mark, panel
 from resolute.report.numbers import NONE, estimate, flat, p_value, significant
 from resolute.report.page import Written, render, terminal_table
 from resolute.run_folder import read_json, write_atomic, write_json
-from resolute.safe_io import COUNT, NAME, POSITIVE, SHARE, Maybe, Within, inside
+from resolute.safe_io import COUNT, NAME, SHARE, Maybe, Within, inside
 from resolute.stats import Interval, holm, mean_t, paired_t
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ OUTCOMES = tuple(key for key in QUANTITIES if key != "parameter-top-of-a-part")
 ERRORS = "errors.json"
 """Network name to suite to error: what the records beside the checkpoints say."""
 
-_ROWS = Within([Within([float], 1)], 1)
+_NUMBER = Within(float, -1e30, 1e30)
+_ROWS = Within([Within([_NUMBER], 1)], 1)
 NETWORK = {
-    "name": NAME, "architecture": str, "sha256": str, "parameters": COUNT, "top": Within([float], 1),
-    "quantities": {str: {"value": float, "se": Maybe(POSITIVE)}}, "nodes?": _ROWS, "weights?": _ROWS,
-    "jacobian_norms?": Within([POSITIVE], 1),
-    "surface?": Maybe({"radii": Within([float], 2), "loss": Within([Within([Maybe(float)], 2)], 2)}),
+    "name": NAME, "architecture": str, "sha256": str, "parameters": COUNT, "top": Within([_NUMBER], 1),
+    "quantities": {str: {"value": _NUMBER, "se": Maybe(Within(float, 0, 1e30))}}, "nodes?": _ROWS, "weights?": _ROWS,
+    "jacobian_norms?": Within([Within(float, 0, 1e30)], 1),
+    "surface?": Maybe({"radii": Within([_NUMBER], 2), "loss": Within([Within([Maybe(_NUMBER)], 2)], 2)}),
 }  # fmt: skip
 STAMP = {
     "data": str, "split": str, "n": COUNT, "plan": {"eps": SHARE, "draws": COUNT}, "command?": str,

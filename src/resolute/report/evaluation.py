@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -173,6 +173,7 @@ class Evaluation:
         examples: Images that were got wrong.
         has_answers: Whether the folder holds which image was got wrong, or counts alone.
         warnings: What to know before the figures: how many answers were no numbers.
+        answers: For each network and shift a code for each image; see `resolute.evaluation.measure`.
     """
 
     stamp: dict[str, Any]
@@ -185,6 +186,7 @@ class Evaluation:
     examples: list[dict[str, Any]]
     has_answers: bool = True
     warnings: tuple[str, ...] = ()
+    answers: Mapping[str, Mapping[Key, Any]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -216,6 +218,8 @@ def load_evaluation(folder: Path) -> Evaluation:
     missing = [key for key in keys for found in bits.values() if key not in found]
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} shifts: the evaluation is not finished. Run it again.")
+    if ("clean", "clean", 0.0) not in keys or len(set(keys)) < len(keys):
+        raise InputError(f"{path} lacks the clean images, or has a shift twice. Restore it, or run again elsewhere.")
     if len(bits) < len(stamp["networks"]) or {len(bits[name][key]) for name in bits for key in keys} != {stamp["n"]}:
         raise InputError(f"{path} names a network twice, or the networks did not meet its {stamp['n']:,} images.")
     return Evaluation(
@@ -224,10 +228,11 @@ def load_evaluation(folder: Path) -> Evaluation:
         networks=tuple(bits),
         rows=_compared(bits, _grouped(keys)),
         details=_compared(bits, [(*key, [key]) for key in keys]),
-        benchmarks=benchmarks(bits, stamp["data"]) if ("clean", "clean", 0.0) in keys else (),
+        benchmarks=benchmarks(bits, stamp["data"]),
         checks=_named(folder / "checks.json", CHECKS, bits),
         examples=_named(folder / "examples.json", EXAMPLES, bits) or [],
         warnings=tuple(sentence for name, own in answers.items() for sentence in not_finite(name, own)),
+        answers=answers,
     )
 
 

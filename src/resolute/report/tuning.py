@@ -17,7 +17,7 @@ from resolute.run_folder import write_atomic
 from resolute.stats import compare_paired, error_interval, holm, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -149,8 +149,8 @@ def _error(wrong: NDArray[np.bool_]) -> Interval:
     return error_interval(wrong.mean(axis=(1, 2)), wrong.shape[-1])
 
 
-def console_tuned(tuned: Tuned) -> RenderableType:
-    """Lay the settings out for a terminal: the curve as a table, a block for each place."""
+def console_tuned(tuned: Tuned) -> Iterator[RenderableType]:
+    """Lay the settings out for a terminal: the curve as a table, a block for each place; then what was found."""
     sides = ("left", "right", "right", "right", "right", "left", "right", "left")
     names = ("where", "eps", "p", "seeds", "error, %", "95 % interval", f"to {tuned.baseline}, points", "verdict")
     table = terminal_table(dict(zip(names, sides, strict=True)))
@@ -162,7 +162,9 @@ def console_tuned(tuned: Tuned) -> RenderableType:
             cells = (f"{s.eps:g}", f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, bounds(each.error))
             change = points(each.paired.difference.mean)
             table.add_row(place if each is own[0] else "", *cells, change, each.word, end_section=each is own[-1])
-    return table
+    yield table
+    yield tuned.sentence
+    yield f"{tuned.stopped}."
 
 
 def write_tuning(folder: Path, tuned: Tuned) -> Written[Tuned]:
