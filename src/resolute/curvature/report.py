@@ -68,23 +68,14 @@ WHOLE = {
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A method against the first one in a quantity, over paired seeds.
+    """A method against the first one in a quantity, over paired seeds."""
 
-    Attributes:
-        method: Its name.
-        quantity: A key of `QUANTITIES`.
-        ratio: Geometric mean of its value over the first method's, with the t interval of the logarithm.
-        seeds: Pairs.
-        p: Of the paired t test on logarithms.
-        p_holm: Adjusted for all comparisons of the run.
-    """
-
-    method: str
-    quantity: str
-    ratio: Interval
-    seeds: int
-    p: float
-    p_holm: float
+    method: str  # its name
+    quantity: str  # a key of `QUANTITIES`
+    ratio: Interval  # geometric mean of its value over the first method's, with the t interval of the logarithm
+    seeds: int  # pairs
+    p: float  # of the paired t test on logarithms
+    p_holm: float  # adjusted for all comparisons of the run
 
 
 @dataclass(frozen=True, slots=True)

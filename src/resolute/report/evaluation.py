@@ -62,16 +62,10 @@ Z = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What one suite of 15 corruptions at 5 severities comes to.
+    """What one suite of 15 corruptions at 5 severities comes to."""
 
-    Attributes:
-        suite: Name of the suite.
-        figures: For each network its figures by name: ``"mean error"``; for ImageNet ``"mCE"`` and ``"relative mCE"``
-            too, as shares: 1 is AlexNet's.
-    """
-
-    suite: str
-    figures: dict[str, dict[str, Interval]]
+    suite: str  # name of the suite
+    figures: dict[str, dict[str, Interval]]  # for each network its figures by name
 
     def told(self, network: str) -> str:
         """Write a network's figures on one line."""
@@ -115,21 +109,13 @@ ATTACKS = ("fgsm", "pgd", "square", "autoattack")
 
 @dataclass(frozen=True, slots=True)
 class ShiftRow:
-    """One line of a table.
+    """One line of a table."""
 
-    Attributes:
-        suite: Name of the suite.
-        shift: Name of the shift, or "" for the mean over a suite.
-        severity: The severity; NaN for a mean over several.
-        errors: For each network its error and 95 % interval.
-        pairs: For each network but the first how it compares with the first.
-    """
-
-    suite: str
-    shift: str
-    severity: float
-    errors: dict[str, Interval]
-    pairs: dict[str, Pair]
+    suite: str  # name of the suite
+    shift: str  # name of the shift, or "" for the mean over a suite
+    severity: float  # the severity; NaN for a mean over several
+    errors: dict[str, Interval]  # for each network its error and 95 % interval
+    pairs: dict[str, Pair]  # for each network but the first how it compares with the first
 
     @property
     def label(self) -> str:
@@ -143,49 +129,28 @@ class ShiftRow:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A network against the first one, on the same images.
+    """A network against the first one, on the same images."""
 
-    Attributes:
-        difference: Its error minus the first one's, with a 95 % interval over images.
-        p: McNemar's test; images that enter several shifts count once.
-        p_holm: The same, adjusted over all rows of the table.
-        verdict: ``"better"``, ``"worse"`` or ``"no difference seen"``: of these two networks, for new images.
-    """
-
-    difference: Interval
-    p: float
-    p_holm: float
-    verdict: Verdict
+    difference: Interval  # its error minus the first one's, with a 95 % interval over images
+    p: float  # mcNemar's test; images that enter several shifts count once
+    p_holm: float  # the same, adjusted over all rows of the table
+    verdict: Verdict  # `"better"`, `"worse"` or `"no difference seen"`: of these two networks, for new images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """An evaluation, read from its folder.
+    """An evaluation, read from its folder."""
 
-    Attributes:
-        stamp: evaluation.json, or what results.csv says of it.
-        environment: The machine and the versions.
-        networks: Names, the first one to compare with.
-        rows: The table: each suite's shifts, then its mean.
-        details: A line for each shift and severity.
-        benchmarks: The figures of each suite of 15 corruptions at 5 severities.
-        checks: What the sanity checks found; see `resolute.evaluation.sanity`.
-        examples: Images that were got wrong.
-        has_answers: Whether the folder holds which image was got wrong, or counts alone.
-        warnings: What to know before the figures: how many answers were no numbers.
-        answers: For each network and shift a code for each image; see `resolute.evaluation.measure`.
-    """
-
-    stamp: dict[str, Any]
-    environment: dict[str, Any]
-    networks: tuple[str, ...]
-    rows: tuple[ShiftRow, ...]
-    details: tuple[ShiftRow, ...]
-    benchmarks: tuple[Benchmark, ...]
-    checks: dict[str, Any]
-    examples: list[dict[str, Any]]
-    has_answers: bool = True
-    warnings: tuple[str, ...] = ()
+    stamp: dict[str, Any]  # evaluation.json, or what results.csv says of it
+    environment: dict[str, Any]  # the machine and the versions
+    networks: tuple[str, ...]  # names, the first one to compare with
+    rows: tuple[ShiftRow, ...]  # the table: each suite's shifts, then its mean
+    details: tuple[ShiftRow, ...]  # a line for each shift and severity
+    benchmarks: tuple[Benchmark, ...]  # the figures of each suite of 15 corruptions at 5 severities
+    checks: dict[str, Any]  # what the sanity checks found; see `resolute.evaluation.sanity`
+    examples: list[dict[str, Any]]  # images that were got wrong
+    has_answers: bool = True  # whether the folder holds which image was got wrong, or counts alone
+    warnings: tuple[str, ...] = ()  # what to know before the figures: how many answers were no numbers
     answers: Mapping[str, Mapping[Key, Any]] = field(default_factory=dict)
 
     @property

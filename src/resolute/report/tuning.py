@@ -29,27 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One setting that was tried.
+    """One setting that was tried."""
 
-    Attributes:
-        name: The variant of the method, as in the records.
-        settings: What it was trained with.
-        seeds: Paired seeds.
-        error: Mean error and its 95 % interval over seeds, or with one seed over images.
-        paired: Against the baseline with the same seeds.
-        finalist: Whether it was trained with every seed.
-        p_holm: For finalists, ``paired.p`` after Holm over all settings that were tried; else NaN.
-        verdict: For finalists, what that shows; of others nothing is claimed.
-    """
-
-    name: str
-    settings: Settings
-    seeds: int
-    error: Interval
-    paired: Paired
-    finalist: bool
-    p_holm: float
-    verdict: Verdict
+    name: str  # the variant of the method, as in the records
+    settings: Settings  # what it was trained with
+    seeds: int  # paired seeds
+    error: Interval  # mean error and its 95 % interval over seeds, or with one seed over images
+    paired: Paired  # against the baseline with the same seeds
+    finalist: bool  # whether it was trained with every seed
+    p_holm: float  # for finalists, `paired.p` after Holm over all settings that were tried; else NaN
+    verdict: Verdict  # for finalists, what that shows; of others nothing is claimed
 
     @property
     def word(self) -> str:
