@@ -112,7 +112,7 @@ def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
         (("--row", "W-ResNet"), "W-ResNet stands in several rows: 4-w-resnet, 5-w-resnet-cifar10"),
         (("--row", "R-LeNet", "--scale", "tiny"), "unknown scale 'tiny'"),
         (("--row", "NASNet-B(N=4)"), "row 3-nasnet-b is quoted and not trained: its cell is in a figure"),
-        (("--row", "SENet", "--scale", "smoke"), "Its published weights can be judged: leave --scale out."),
+        (("--row", "SENet", "--scale", "smoke"), "Its published weights can be evaluated: leave --scale out."),
         (("--row", "R-LeNet", "--pretrained"), "no library has weights of row 4-r-lenet. There are of: 2-senet"),
         (("--table", 4, "--scale", "smoke"), "--scale is for a run: name its row, --row R-LeNet."),
         (("--seeds", 3, "--device", "cpu"), "--seeds is for a run: name its row, --row R-LeNet."),
