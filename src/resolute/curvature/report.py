@@ -174,8 +174,8 @@ def compare_methods(networks: Sequence[Mapping[str, Any]]) -> list[Ratio]:
             change, p = paired_t([math.log(ratio) for ratio in ratios])
             ratio = Interval(*(math.exp(min(v, 700)) for v in (change.mean, change.low, change.high)))
             found.append((method, quantity, ratio, len(seeds), p))
-    adjusted = holm([row[-1] for row in found]) if found else []
-    return [Ratio(*row, p_holm=float(p)) for row, p in zip(found, adjusted, strict=True)]
+    adjusted = holm([row[-1] for row in found]).tolist() if found else []
+    return [Ratio(*row, p_holm=p) for row, p in zip(found, adjusted, strict=True)]
 
 
 def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -192,8 +192,9 @@ def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[s
             ]
             if len(pairs) < 5 or any(len(set(column)) == 1 for column in zip(*pairs, strict=True)):
                 continue
-            rho, p = map(float, spearmanr(*map(list, zip(*pairs, strict=True))))
-            rows.append({"quantity": quantity, "suite": suite, "rho": rho, "p": p, "n": len(pairs)})
+            values, shares = zip(*pairs, strict=True)
+            rho, p = spearmanr(list(values), list(shares))
+            rows.append({"quantity": quantity, "suite": suite, "rho": float(rho), "p": float(p), "n": len(pairs)})
     return rows
 
 

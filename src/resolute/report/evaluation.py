@@ -245,10 +245,10 @@ def _load_counts(folder: Path) -> Evaluation:
             raise InputError(f"{path} has a line that is no result: {', '.join(line.values())[:100]}. Restore it.")
         row = details.setdefault((suite, shift, level), ShiftRow(suite, shift, level, {}, {}))
         row.errors[network] = error_interval([wrong / n], int(n))
-        if word in get_args(Verdict):
+        for known in (own for own in get_args(Verdict) if own == word):
             columns = ("difference", "difference_low", "difference_high", "p", "p_holm")
             mean, low, high, p, p_holm = (read_number(path, line, name) for name in columns)
-            row.pairs[network] = Pair(Interval(mean, low, high), p, p_holm, _verdict(word))
+            row.pairs[network] = Pair(Interval(mean, low, high), p, p_holm, known)
     networks = tuple(dict.fromkeys(line["network"] for line in lines))
     sizes = {read_number(path, line, "n") for line in lines}
     if len(sizes) != 1 or len(lines) != len(details) * len(networks):
@@ -265,10 +265,6 @@ def _load_counts(folder: Path) -> Evaluation:
         examples=[],
         has_answers=False,
     )
-
-
-def _verdict(word: str) -> Verdict:
-    return next(known for known in get_args(Verdict) if known == word)
 
 
 def _mean_row(line: _Group, details: Mapping[Any, ShiftRow], n: int) -> ShiftRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,7 +189,7 @@ def draw_tuned(tuned: Tuned, kind: str) -> bytes:
     colours = {place: at for at, place in enumerate(tuned.places, start=1)}
     eps = sorted({each.settings.eps for each in tuned.tried})
     ends = [eps[0], eps[-1]]
-    curves = [errors_of(tuned.baseline, 0, ends, [tuned.base] * 2)] + [
+    curves = [replace(errors_of(tuned.baseline, 0, ends, [tuned.base] * 2), marked=False)] + [
         errors_of(place, colours[place], [each.settings.eps for each in own], [each.error for each in own])
         for place, own in lines.items()
         if own
