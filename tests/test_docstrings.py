@@ -30,12 +30,6 @@ PENDING = {
         )
     ),
     *(
-        f"resolute.report.{name}"
-        for name in (
-            "Run.finished", "Run.wrong", "console_table", "load_run", "markdown_table", "summarise", "write_report",
-        )
-    ),
-    *(
         f"resolute.attacks.{name}"
         for name in (
             "answer", "evaluating", "fgsm", "pgd", "input_gradient", "losses", "square", "autoattack", "torchattacks",

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from experiment.made_up import PLAN, helps_at_input, made_up, quiet
-from resolute import report
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
 
@@ -26,8 +25,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, in
     def set_up(error: Callable[[Settings], float]) -> list[tuple[str, int]]:
         made: list[tuple[str, int]] = []
         monkeypatch.setattr(search, "fill", made_up(error, made))
-        monkeypatch.setattr(search, "draw_tuned", lambda *_: b"")
-        monkeypatch.setattr(report, "write_report", lambda *_: None)
+        monkeypatch.setattr(search, "write_tuning", lambda *_: None)
+        monkeypatch.setattr(search, "write_report", lambda *_: None)
         return made
 
     return set_up

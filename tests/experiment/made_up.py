@@ -10,9 +10,10 @@ from rich.console import Console
 
 from resolute.evaluation.measure import records
 from resolute.experiment import recipe
+from resolute.experiment.cell import run_identity
 from resolute.experiment.recipe import TuneConfig
 from resolute.methods import Settings, settings_of
-from resolute.run_folder import cell_name, write_bits, write_records
+from resolute.run_folder import cell_identity, cell_name, seal, write_bits, write_records
 from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> 
             write_bits(cell / "bits.npz", {KEY: right})
             rows = records({KEY: right}, data="digits", model="lenet", method=method, seed=seed)
             write_records(cell / "records.jsonl", rows)
+            if splits is not None:
+                seal(cell, cell_identity(run_identity(recipe, splits), method, seed), ("bits.npz", "records.jsonl"))
 
     return fill
 

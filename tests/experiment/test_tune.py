@@ -75,7 +75,7 @@ def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[.
     )
     assert len(tuned.tried) == len(PLAN.grid)
     assert tuned.best is None
-    assert tuned.sentence.startswith("No setting of r differs from base for the better; the lowest error came with")
+    assert tuned.sentence.startswith("No setting of r is significantly better than base; the lowest error came with")
     assert len(made) <= 5 * 7
 
 

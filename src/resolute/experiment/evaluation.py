@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor, nn
 
+    from resolute.report.evaluation import Evaluation
     from resolute.run_folder import Key, Record
     from resolute.shifts.shift import Shift
 
@@ -176,7 +177,7 @@ def evaluate(
         probe(model, images, plan.order)
         answers: Answers = measure_shifts(model, images, shifts, seed, order=plan.order, batch_size=batch_size)
     else:
-        whole = evaluate_networks([network], plan, Path(out))[name]
+        whole = evaluate_networks([network], plan, Path(out)).answers[name]
         answers = {shift.key: whole[shift.key] for shift in shifts}
     for sentence in not_finite(name, answers):
         warnings.warn(sentence, stacklevel=2)
@@ -189,7 +190,7 @@ def _right(answers: Answers) -> dict[Key, NDArray[np.bool_]]:
 
 def evaluate_networks(
     networks: Sequence[Network], plan: Plan, out: Path, *, console: Console | None = None
-) -> dict[str, Answers]:
+) -> Evaluation:
     """Evaluate networks on the same images and write what was found; ``clean`` is added to the suites."""
     from resolute.report.evaluation import write_evaluation
 
@@ -228,8 +229,7 @@ def evaluate_networks(
         out / "examples.json", identity,
         lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[first]))},
     )  # fmt: skip
-    write_evaluation(out)
-    return {network.name: found[network.name] for network in networks}
+    return write_evaluation(out).built
 
 
 def _told_apart(networks: Sequence[Network]) -> list[Network]:
