@@ -69,7 +69,7 @@ def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
     judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """Two networks, six shifts, batches of 40 and 20: 24 in all."""
-    predict, shown = engine.predict, []
+    predict, shown = engine.predict, list[int]()
 
     def counted(model: nn.Module, x: Tensor) -> Tensor:
         if len(x) > engine.PROBE:

@@ -169,9 +169,8 @@ def evaluate(
         >>> record.suite, record.n, 0 <= record.correct <= 200
         ('clean', 200, True)
     """
-    images = load(data, root, split="test") if isinstance(data, str) else data
-    if not isinstance(images, (Images, Floats)):
-        images = collect(images, model, info)
+    found = load(data, root, split="test") if isinstance(data, str) else data
+    images = found if isinstance(found, (Images, Floats)) else collect(found, model, info)
     plan, network = Plan(images, tuple(suites), seed, limit, batch_size, root), named(name, model, type(model).__name__)
     shifts = plan.shifts
     if out is None:
