@@ -16,7 +16,7 @@ from resolute.errors import InputError
 from resolute.evaluation import measure as engine
 from resolute.evaluation.measure import measure, sample
 from resolute.evaluation.networks import Network, named
-from resolute.experiment.evaluation import Plan, default_folder, device, evaluate, evaluate_networks
+from resolute.experiment.evaluation import Plan, evaluation_folder, device, evaluate, evaluate_networks
 from resolute.report.evaluation import console_evaluation, load_evaluation, write_evaluation
 from resolute.stats import mcnemar_clustered, wilson
 
@@ -121,8 +121,8 @@ def test_another_evaluation_gets_another_folder(
     evaluate_networks([network()], Plan(IMAGES), tmp_path)
     with pytest.raises(InputError, match=f"holds another evaluation: {differing} is "):
         evaluate_networks(networks, plan, tmp_path)
-    assert default_folder(networks, plan) != default_folder([network()], Plan(IMAGES))
-    assert default_folder([network()], Plan(IMAGES, batch_size=7)) != default_folder([network()], Plan(IMAGES))
+    assert evaluation_folder(networks, plan) != evaluation_folder([network()], Plan(IMAGES))
+    assert evaluation_folder([network()], Plan(IMAGES, batch_size=7)) != evaluation_folder([network()], Plan(IMAGES))
 
 
 def test_a_limit_shows_images_as_the_whole_set_does(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def _told_apart(networks: Sequence[Network]) -> list[Network]:
     return [dataclasses.replace(one, name=f"{one.name}-{i}") for i, one in enumerate(networks, start=1)]
 
 
-def default_folder(networks: Sequence[Network], plan: Plan) -> Path:
+def evaluation_folder(networks: Sequence[Network], plan: Plan) -> Path:
     """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder."""
     plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
     return Path("runs") / f"evaluate-{digest(_identity(_told_apart(networks), plan))[:8]}"
