@@ -32,7 +32,7 @@ ALIASES = {
     "ema": "--model-ema",
     "hold_out": " /--train-on-all",
 }
-"""Second names by field: most are timm's."""
+"""Second names by field, most of them timm's. One that begins with " /" says no."""
 MOST_SEEDS = 10_000
 """Paired seeds of a run: more is a slip of the finger."""
 

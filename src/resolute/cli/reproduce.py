@@ -101,7 +101,11 @@ def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
     from resolute.paper.run import evaluate_weights
 
     data_dir, device = given.get("data_dir"), given.get("device", "auto")
-    folder, found = evaluate_weights(row, out, data_dir=data_dir, device=device)
+    try:
+        folder, found = evaluate_weights(row, out, data_dir=data_dir, device=device)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. Nothing was kept; the same command begins again.")
+        raise typer.Exit(130) from None
     errors = [f"{PRINTED[record.suite]} error {100 * record.error:.2f} %" for record in found]
     Console().print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images")
     return folder

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from resolute import transforms
 from resolute.config import Augment
 from resolute.errors import InputError
-from resolute.transforms import crop_and_enlarge, draw_crops, rotate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ def draw_augmentation(policy: Augment, shape: tuple[int, int, int, int], generat
         box = _draw_boxes(policy.erase, n, height, width, generator)
         noise = torch.randint(0, 256, shape, generator=generator, device=device, dtype=torch.uint8)
     if policy.crop < 1:
-        crop = draw_crops(policy.crop, height, width, n, generator)
+        crop = transforms.draw_crops(policy.crop, height, width, n, generator)
     if policy.rotation:
         angle = policy.rotation * (2 * torch.rand(n, generator=generator, device=device) - 1)
     return Draws(top, left, flip, box, noise, crop, angle)
@@ -88,42 +88,17 @@ def _draw_boxes(probability: float, n: int, height: int, width: int, generator: 
 
 def apply_draws(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
     """Apply draws to a batch: crop, shift, flip, rotate, erase."""
-    out = x if draws.crop is None else crop_and_enlarge(x, draws.crop)
-    if policy.shift or policy.flip:
-        out = _shift_and_flip(out, policy, draws)
+    out = x if draws.crop is None else transforms.crop_and_enlarge(x, draws.crop)
+    if policy.shift:
+        out = transforms.window(out, draws.top - policy.shift, draws.left - policy.shift, policy.padding, draws.flip)
+    elif policy.flip:
+        out = transforms.flip(out, draws.flip)
     if draws.angle is not None:
-        out = rotate(out, draws.angle)
+        out = transforms.rotate(out, draws.angle)
     if draws.box is not None and draws.noise is not None:
         noise = draws.noise if x.dtype == torch.uint8 else draws.noise.to(x.dtype) / 255
-        out = torch.where(_inside(draws.box, x.shape[2], x.shape[3]), noise, out)
+        out = torch.where(transforms.rectangles(x, *draws.box.unbind(1)), noise, out)
     return out
-
-
-def _shift_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
-    if not policy.shift:
-        return torch.where(draws.flip[:, None, None, None], x.flip(3), x)
-    n, channels, height, width = x.shape
-    row = torch.arange(height, device=x.device) + (draws.top - policy.shift)[:, None]
-    column = torch.arange(width, device=x.device).expand(n, width)
-    column = torch.where(draws.flip[:, None], width - 1 - column, column) + (draws.left - policy.shift)[:, None]
-    # Mirroring keeps every index inside; for zeros, what it reads outside the image is blanked below.
-    source = _mirror(row, height)[:, :, None] * width + _mirror(column, width)[:, None, :]
-    out = x.flatten(2).gather(2, source.view(n, 1, -1).expand(n, channels, -1)).view_as(x)
-    if policy.padding == "zeros":
-        rows_inside, columns_inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
-        out.masked_fill_(~(rows_inside[:, :, None] & columns_inside[:, None, :])[:, None], 0)
-    return out
-
-
-def _mirror(index: Tensor, size: int) -> Tensor:
-    return ((size - 1) - ((size - 1) - index.abs()).abs()).clamp(min=0)
-
-
-def _inside(box: Tensor, height: int, width: int) -> Tensor:
-    top, left, box_height, box_width = box[:, :, None].unbind(1)
-    row, column = torch.arange(height, device=box.device), torch.arange(width, device=box.device)
-    rows, columns = (row >= top) & (row < top + box_height), (column >= left) & (column < left + box_width)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
@@ -138,7 +113,7 @@ def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
         A tensor of the shape, dtype and device of ``x``; ``x`` itself if the policy does nothing.
 
     Raises:
-        InputError: If reflection is asked for and the shift is not below the image's height and width.
+        InputError: If ``padding`` is reflect and the shift is not below the image's height and width.
 
     Examples:
         >>> x = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3)

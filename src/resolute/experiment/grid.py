@@ -69,6 +69,17 @@ def compare(
         DivergedError: If the baseline's training diverges, without which nothing can be compared.
         InputError: If the data cannot be had, the folder cannot be written or holds another run, or a file of it is
             damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from dataclasses import replace
+        >>> from resolute.experiment.recipes import digits
+        >>> short = replace(digits(), methods=("base", "r"), seeds=(0,), suites=("clean",))
+        >>> short = replace(short, train=replace(short.train, epochs=1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     summary = compare(short, folder)
+        >>> list(summary.costs)
+        ['base', 'r']
     """
     return run_comparison(recipe, out, jobs=jobs, on=on, command=command, console=console)[1]
 

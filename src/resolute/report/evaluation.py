@@ -21,7 +21,7 @@ from resolute.report.page import Written, render, terminal_table, verdict_text
 from resolute.report.run import read_csv, read_number
 from resolute.run_folder import file_name, read_bits, read_json, read_sealed, write_atomic, write_json
 from resolute.safe_io import COUNT, NAME, Within, check_schema, inside
-from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN
+from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ EXAMPLES = [
     }
 ]  # fmt: skip
 """What the report reads of evaluation.json, also of earlier versions, of checks.json and of examples.json."""
-SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
-Z_OLD = 1.96
+Z = NormalDist().inv_cdf(0.975)
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,10 @@ def _figures(right: Mapping[Key, NDArray[np.bool_]], suite: str, *, alexnet: boo
 def _over_images(score: NDArray[np.float64]) -> Interval:
     """The mean of one score an image, with the normal interval over images."""
     mean, n = float(score.mean()), len(score)
-    half = Z_OLD * float(score.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    half = Z * float(score.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return Interval(mean, mean - half, mean + half)
 
 
-Z = NormalDist().inv_cdf(0.975)
 ATTACKS = ("fgsm", "pgd", "square", "autoattack")
 """Shifts whose severity is a radius: each has a line of its own in tables. Of others the mean is shown."""
 

@@ -39,7 +39,7 @@ def points(difference: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Write a quantity that may have any size, with three significant digits; of thousands with all before the point."""
+    """Write a quantity that may have any size, with three significant digits, or all before the point."""
     if 1000 <= abs(value) < 1e6:
         return f"{value:,.0f}"
     return f"{value:#.3g}".removesuffix(".") if 1e-4 <= abs(value) < 1000 else f"{value:.3g}"
