@@ -16,7 +16,7 @@ from resolute.errors import InputError
 from resolute.evaluation import measure as engine
 from resolute.evaluation.measure import measure, sample
 from resolute.evaluation.networks import Network, named
-from resolute.experiment.evaluation import Plan, evaluation_folder, device, evaluate, evaluate_networks
+from resolute.experiment.evaluation import Plan, device, evaluate, evaluate_networks, evaluation_folder
 from resolute.report.evaluation import console_evaluation, load_evaluation, write_evaluation
 from resolute.stats import mcnemar_clustered, wilson
 
