@@ -4,11 +4,14 @@ import contextlib
 import csv
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from cases import as_float, tiny_images, tiny_info, tiny_network
@@ -195,6 +198,24 @@ def test_a_changed_byte_is_never_evaluated(judged: Path, tmp_path: Path, file: s
         with contextlib.suppress(InputError):
             evaluate_networks([network(3, "a"), network(4, "b")], plan, out)
             assert load_evaluation(out).details == before
+
+
+def test_a_network_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+    networks, plan, out = [network(3, "a"), network(4, "b")], Plan(IMAGES), tmp_path / "out"
+    (out / ".locks").mkdir(parents=True)
+    evaluate_networks(networks, plan, tmp_path / "theirs")
+    with ThreadPoolExecutor() as pool, FileLock(out / ".locks/a"):
+        running = pool.submit(evaluate_networks, networks, plan, out)
+        while not (out / "networks/b.answers").exists():
+            assert not running.done()
+            time.sleep(0.02)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=0.7)
+        assert not (out / "networks/a.answers").exists()
+        shutil.copy(tmp_path / "theirs/networks/a.answers", out / "networks")
+        written = (out / "networks/a.answers").stat().st_mtime_ns
+    assert list(running.result()) == ["a", "b"]
+    assert (out / "networks/a.answers").stat().st_mtime_ns == written, "finished meanwhile, and not evaluated again"
 
 
 def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
