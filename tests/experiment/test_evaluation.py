@@ -21,6 +21,8 @@ from resolute.evaluation.measure import measure, sample
 from resolute.evaluation.networks import Network, named
 from resolute.experiment.evaluation import Plan, device, evaluate, evaluate_networks, evaluation_folder
 from resolute.report.evaluation import console_evaluation, load_evaluation, write_evaluation
+from resolute.run_folder import write_bits, write_json
+from resolute.shifts.imagenet_c import CORRUPTIONS
 from resolute.stats import mcnemar_clustered, wilson
 
 if TYPE_CHECKING:
@@ -240,6 +242,40 @@ def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
         evaluate(Spoilt(), IMAGES)
     with pytest.warns(UserWarning, match="model: .* of 60 answers on clean images are not finite"):
         evaluate(Spoilt(), IMAGES, out=tmp_path / "out")
+
+
+def test_released_files_that_were_changed_make_another_evaluation(tmp_path: Path) -> None:
+    images = tiny_images(4, tiny_info(shape=(3, 32, 32)), split="test")
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    for name in (*CORRUPTIONS, "labels"):
+        array = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+        np.save(folder / f"{name}.npy", np.tile(images.y.numpy(), 5) if name == "labels" else array)
+    model = tiny_network(shape=(3, 32, 32))
+    given: dict[str, Any] = {"suites": ("cifar10-c",), "root": tmp_path, "out": tmp_path / "out"}
+    found = evaluate(model, images, **given)
+    assert evaluate(model, images, **given) == found
+    np.save(folder / "fog.npy", array[::-1])
+    with pytest.raises(InputError, match=r"holds another evaluation: released_sha256\.cifar10-c\.fog\.npy is"):
+        evaluate(model, images, **given)
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(judged: Path, tmp_path: Path) -> None:
+    now = load_evaluation(judged)
+    networks = [{**one, "folder": one["name"]} for one in now.stamp["networks"]]
+    for one in now.networks:
+        bits = measure(tiny_network(seed={"a": 3, "b": 4}[one]), IMAGES, ("clean", *SUITES))
+        for key, right in bits.items():
+            write_bits(tmp_path / "networks" / one / f"{key}.npz", {key: right})
+    write_json(tmp_path / "evaluation.json", {**now.stamp, "networks": networks})
+    for name in ("environment.json", "checks.json"):
+        shutil.copy(judged / name, tmp_path)
+    write_json(tmp_path / "examples.json", now.examples)
+    write_evaluation(tmp_path)
+    for name in ("results.csv", "report.html"):
+        assert (tmp_path / name).read_bytes() == (judged / name).read_bytes()
+    with pytest.raises(InputError, match="carries no checksum: an earlier version wrote it"):
+        evaluate_networks([network(3, "a"), network(4, "b")], Plan(IMAGES, SUITES), tmp_path)
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:

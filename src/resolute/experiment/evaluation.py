@@ -48,6 +48,7 @@ from resolute.run_folder import (
     write_sealed,
 )
 from resolute.shifts import find_shifts
+from resolute.shifts.released import RELEASES, released_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -256,6 +257,7 @@ def _identity(networks: Sequence[Network], plan: Plan) -> dict[str, Any]:
         "images_sha256": content["pixels"],
         "labels_sha256": content["labels"],
         "n": len(plan.order),
+        "released_sha256": {s: released_sha256(s, plan.root) for s in plan.suites if s in RELEASES},
         "suites": list(plan.suites),
         "keys": [list(shift.key) for shift in plan.shifts],
         "seed": plan.seed,
