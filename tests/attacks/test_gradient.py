@@ -300,8 +300,8 @@ def test_a_start_with_an_answer_that_is_no_number_has_won(hit: int) -> None:
     assert (attacked > 0.5).all()
 
 
-@pytest.mark.parametrize("attack", [lambda *a: fgsm(*a, 0.1), lambda *a: pgd(*a, 0.1, 0.05, 3)])
-def test_a_network_may_change_its_input_in_place(attack: Callable[..., Tensor]) -> None:
+@pytest.mark.parametrize("attack", [ATTACKS["fgsm"], ATTACKS["pgd-linf"]])
+def test_a_network_may_change_its_input_in_place(attack: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
     class InPlace(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mul_(2).sub_(1).flatten(1)[:, :3].square()

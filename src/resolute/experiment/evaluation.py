@@ -49,6 +49,7 @@ from resolute.run_folder import (
     write_sealed,
 )
 from resolute.shifts import find_shifts
+from resolute.shifts.released import RELEASES, released_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -168,9 +169,8 @@ def evaluate(
         >>> record.suite, record.n, 0 <= record.correct <= 200
         ('clean', 200, True)
     """
-    images = load(data, root, split="test") if isinstance(data, str) else data
-    if not isinstance(images, (Images, Floats)):
-        images = collect(images, model, info)
+    found = load(data, root, split="test") if isinstance(data, str) else data
+    images = found if isinstance(found, (Images, Floats)) else collect(found, model, info)
     plan, network = Plan(images, tuple(suites), seed, limit, batch_size, root), named(name, model, type(model).__name__)
     shifts = plan.shifts
     if out is None:
@@ -239,7 +239,7 @@ def _told_apart(networks: Sequence[Network]) -> list[Network]:
     return [dataclasses.replace(one, name=f"{one.name}-{i}") for i, one in enumerate(networks, start=1)]
 
 
-def default_folder(networks: Sequence[Network], plan: Plan) -> Path:
+def evaluation_folder(networks: Sequence[Network], plan: Plan) -> Path:
     """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder."""
     plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
     return Path("runs") / f"evaluate-{digest(_identity(_told_apart(networks), plan))[:8]}"
@@ -255,6 +255,7 @@ def _identity(networks: Sequence[Network], plan: Plan) -> dict[str, Any]:
         "images_sha256": content["pixels"],
         "labels_sha256": content["labels"],
         "n": len(plan.order),
+        "released_sha256": {s: released_sha256(s, plan.root) for s in plan.suites if s in RELEASES},
         "suites": list(plan.suites),
         "keys": [list(shift.key) for shift in plan.shifts],
         "seed": plan.seed,

@@ -43,9 +43,9 @@ def pgd_shifts(info: DataInfo) -> list[Shift]:
 
 def all_attack_shifts(info: DataInfo) -> list[Shift]:
     """Attack with FGSM, PGD and the black-box Square (needs the extra ``attacks``)."""
-    # Square draws for a batch as a whole. It is always given the same images together, the first 100 of the set, the
-    # next 100 and so on (20 if a side has more than 64 pixels), with a seed from the first of them: the batch size does
-    # not matter, and with fewer images only the last block changes.
+    # Square draws for a batch as a whole. It is always given the same images together, the first 100 of the set or of a
+    # sample, the next 100 and so on (20 if a side has more than 64 pixels), with a seed from the first of them: the
+    # batch size does not matter, and with a smaller sample only the last block changes.
     attacks.torchattacks()
     each = (("fgsm", _fgsm), ("pgd", _pgd), ("square", _square))
     return [shift for name, apply in each for shift in _at_radii("attacks", name, apply, info)]
