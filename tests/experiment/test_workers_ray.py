@@ -100,7 +100,10 @@ def test_a_cluster_that_runs_already_is_joined(head: str, tmp_path: Path) -> Non
     runs = [tmp_path / "cluster", tmp_path / "alone"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     command = [sys.executable, "-m", "resolute", *flags, "--on", head, "--out", str(runs[0])]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    for _ in range(3):  # the process that Ray's cluster forks for a client now and then ends at once
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if "no cluster of Ray answers" not in ran.stderr:
+            break
     assert ran.returncode == 0, ran.stderr
     assert CliRunner().invoke(app, [*flags, "--out", str(runs[1])]).exit_code == 0
     assert len({(out / "records.jsonl").read_bytes() for out in runs}) == 1
