@@ -23,7 +23,6 @@ PACKAGES = ("data", "models", "shifts", "curvature", "evaluation", "training", "
 MODULES = ("attacks", "stats")
 """Modules whose every function and class without an underscore is public."""
 PENDING = {
-    *(f"resolute.{name}" for name in ("is_robust", "set_eps", "sites", "unrobustify")),
     *(
         f"resolute.evaluation.{name}"
         for name in (

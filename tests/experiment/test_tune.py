@@ -20,7 +20,7 @@ from resolute.experiment import grid
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
 from resolute.methods import Settings
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import cell_name, locked, read_records, write_bits
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_what_is_worse_than_the_median_gets_three_seeds(found: Found) -> None:
 
 def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     made = trained(lambda _: 0.1)
-    tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
+    tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())
     assert tuned.stopped == (
         "stopped early: at no setting that got every seed does the 95 % interval reach a gain of 1 points"
     )
@@ -92,7 +92,7 @@ def test_bad_settings_do_not_keep_it_from_stopping(tmp_path: Path, trained: Call
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune, "fill", fill)
-        tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
+        tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())
     assert tuned.stopped.startswith("stopped early")
 
 
@@ -157,7 +157,7 @@ def test_it_says_how_long_it_may_take(tmp_path: Path, trained: Callable[..., Any
 
 def test_it_goes_on_while_something_might_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     trained(lambda _: 0.1)
-    tuned = tune(replace(PLAN, margin=1e-4), tmp_path / "run", console=quiet())
+    tuned = tune(replace(PLAN, margin=0.01), tmp_path / "run", console=quiet())
     assert tuned.stopped == "stopped after 10 settings"
 
 
@@ -235,7 +235,7 @@ def test_another_plan_and_other_files_are_kept_out(tmp_path: Path, found: Found)
 
 def test_a_place_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="relu9"):
-        tune(replace(PLAN, places=("input", "relu9")), tmp_path / "run", console=quiet())
+        tune(replace(PLAN, where=("input", "relu9")), tmp_path / "run", console=quiet())
     assert not (tmp_path / "run").exists()
 
 
@@ -255,7 +255,7 @@ def test_real_networks_of_a_method_without_p(tmp_path: Path, monkeypatch: pytest
         return data.load(name, root, split, size)
 
     monkeypatch.setattr(one_cell, "load", spy)
-    plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), places=("input",), trials=1)
+    plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), where=("input",), trials=1)
     tuned = tune(plan, tmp_path / "run", console=quiet())
     assert set(splits) == {"train", "validation"}
     direct = replace(plan.held_out, methods=("base", "gaussian"), settings=Settings(0.3, 0.5, "input"))

@@ -6,16 +6,20 @@ Drawing and applying are two functions, so that the fast one can be compared wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from resolute import transforms
+from resolute.config import Augment
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "ERASE_AREA", "ERASE_ASPECT", "ERASE_TRIES", "Augment", "Draws", "apply_draws", "augment", "draw_augmentation",
+]  # fmt: skip
 
 ERASE_AREA = (0.02, 0.4)
 """Share of the image that is erased (Zhong et al., 2020, "Random Erasing Data Augmentation")."""
@@ -23,48 +27,6 @@ ERASE_ASPECT = (0.3, 1 / 0.3)
 """Height over width of the erased rectangle, drawn uniformly as in the authors' code."""
 ERASE_TRIES = 16
 """Rectangles drawn for an image; the first that fits is used. At 32x32 about one in sixteen does not fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """How training images are augmented. By default they are not.
-
-    Attributes:
-        shift: Largest shift in pixels, up, down, left and right: a crop of the image's own size after padding with
-            this many pixels on each side. Every offset is equally likely.
-        padding: What the shift brings in: ``"zeros"`` (black) or ``"reflect"`` (the image mirrored at its border
-            pixel; needs ``shift`` below the image's height and width).
-        flip: Whether each image is mirrored left to right with probability 0.5.
-        erase: Probability in [0, 1] that one rectangle of the image is replaced with noise, uniform in [0, 1] for
-            each pixel and channel (the filling that Zhong et al. prefer). 0.5 is theirs.
-        crop: Smallest share of the image's area that a random crop keeps, above 0, at most 1, which is no crop. The
-            crop (any place, width over height from 3/4 to 4/3) is brought back to the image's size. 0.08 is ImageNet's
-            custom (Szegedy et al., 2015). Photographs that are streamed are cropped as they are decoded.
-        rotation: Largest angle in degrees, 0 to 180, of a turn about the centre, either way; nearest pixels, black
-            corners. 15 is in weiaicunzai's recipe for Inception V3 on CIFAR-100.
-
-    Raises:
-        InputError: If a value is out of its range.
-    """
-
-    shift: int = 0
-    padding: Literal["zeros", "reflect"] = "zeros"
-    flip: bool = False
-    erase: float = 0.0
-    crop: float = 1.0
-    rotation: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.shift < 0:
-            raise InputError(f"shift is {self.shift}: it is a number of pixels, 0 or more")
-        if self.padding not in {"zeros", "reflect"}:
-            raise InputError(f"padding is {self.padding!r}: it is 'zeros' or 'reflect'")
-        if not 0 <= self.erase <= 1:
-            raise InputError(f"erase is {self.erase}: it is a probability, from 0 to 1")
-        if not 0 < self.crop <= 1:
-            raise InputError(f"crop is {self.crop}: it is a share of the image's area, above 0 and at most 1")
-        if not 0 <= self.rotation <= 180:
-            raise InputError(f"rotation is {self.rotation}: it is an angle in degrees, from 0 to 180")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

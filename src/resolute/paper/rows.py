@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 OPEN = {
-    "base": "5 seeds; the paper does not say how many runs a figure stands for.",
-    "r": "Signs at p = 0.5, as printed; the paper prints neither eps nor the places of the noise; each recipe does.",
+    "base": "5 seeds. The paper does not say how many runs a figure stands for.",
+    "r": "Signs at p = 0.5, as printed. The paper prints neither eps nor the places of the noise; each recipe does.",
     "fgsm": "FGSM rows: half of each batch clean, half attacked (Goodfellow et al. 2014), at the data set's customary "
-    "radius; the paper prints neither mix nor radius.",
+    "radius. The paper prints neither the mix nor the radius.",
 }
 """What the paper leaves open for every row of a method, and what is done."""
 

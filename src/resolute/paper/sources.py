@@ -62,7 +62,7 @@ _INCEPTION_CIFAR = replace(_FIFTHS, nesterov=False, warmup_epochs=1, augment=rep
 _ERASING = replace(
     _STEPS, epochs=300, nesterov=False, milestones=(150, 225), augment=replace(_PAD_4, erase=0.5), channels_last=True
 )
-_BEST = "The network of the last epoch is judged; the source reports {}."
+_BEST = "The network of the last epoch is evaluated; the source reports {}."
 _SD_BEST = _BEST.format("the error where the {} validation images are best")
 _SVHN = "Pixels in [0, 1] as they are; the source subtracts a mean image and divides by one deviation."
 
@@ -240,7 +240,7 @@ _IMAGENET_SOURCES = (
         "No rotation of up to 10 degrees and no jitter of pixel values.",
         "BatchNorm is not frozen for the last epochs.",
         "Momentum 0.9 and weight decay 1e-4 were chosen here.",
-        "Judged at 224 pixels (18.68 at the source), not at 320.",
+        "Evaluated at 224 pixels (18.68 at the source), not at 320.",
         size=224,
     ),
     _source(
