@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from experiment.made_up import PLAN, helps_at_input, made_up, quiet
-from resolute import report
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
+from resolute.report import page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, in
         made: list[tuple[str, int]] = []
         monkeypatch.setattr(search, "fill", made_up(error, made))
         monkeypatch.setattr(search, "draw_tuned", lambda *_: b"")
-        monkeypatch.setattr(report, "write_report", lambda *_: None)
+        monkeypatch.setattr(page, "write_report", lambda *_: None)
+        monkeypatch.setattr(os, "fsync", lambda _: None)
         return made
 
     return set_up
