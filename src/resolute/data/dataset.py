@@ -355,7 +355,7 @@ def fingerprint(images: Images) -> dict[str, Any]:
 
 def _state(file: Path) -> tuple[int, int]:
     stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_ctime_ns  # st_mtime_ns stays the same when two files swap names
 
 
 @functools.cache
