@@ -363,7 +363,7 @@ class RunFolder:
         Raises:
             InputError: If the folder holds other work or cannot be written; the message names what differs.
         """
-        ours, path = identity_of(identity), self.path / self.file
+        ours = identity_of(identity)
         self._refuses(ours)  # before the lock, which would leave a file in a folder of somebody else
         with locked(self.path / LOCKS, "claim", wait=True):
             if self._refuses(ours):
