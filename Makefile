@@ -43,12 +43,12 @@ soak: .venv/ready
 
 # Newer versions of everything, tested together; without addresses.
 lock: .venv/ready
-	$(BIN)/uv pip compile -q --upgrade --group dev --no-annotate --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --upgrade --group dev --no-annotate --no-header --extra lab pyproject.toml -o requirements.txt
 
 .venv/ready: pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade uv
-	$(BIN)/uv pip install -q --python $(BIN)/python --editable . --group dev --constraints requirements.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --editable ".[lab]" --group dev --constraints requirements.txt
 	touch $@
 
 clean:

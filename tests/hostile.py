@@ -53,7 +53,7 @@ from resolute.data.dataset import photographs
 from resolute.data.decode import decode, recall
 from resolute.evaluation.networks import from_name
 from resolute.models import checkpoint
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import read_bits, read_json, read_records
 from resolute.safe_io import read_array
 from resolute.training import checkpoint as log

@@ -25,7 +25,7 @@ from resolute.data.decode import decode, peek
 from resolute.data.parquet import open_parquet
 from resolute.evaluation.networks import from_name
 from resolute.models import checkpoint
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import Record, read_bits, read_records, write_bits, write_records
 from resolute.safe_io import read_array
 from resolute.training import checkpoint as log

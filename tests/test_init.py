@@ -28,7 +28,7 @@ def test_import_is_light(code: str, torch: bool) -> None:
 def test_every_public_name_is_there_and_listed() -> None:
     names = {
         "perturb", "Perturb", "robustify", "unrobustify", "is_robust", "set_eps", "sites", "Site", "models", "data",
-        "methods", "suites", "attacks", "recipes", "train", "evaluate", "compare",
+        "methods", "shifts", "attacks", "recipes", "train", "evaluate", "compare",
         "unreached", "Unreached",
     }  # fmt: skip
     assert set(dir(resolute)) == set(resolute.__all__) == names

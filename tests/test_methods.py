@@ -145,28 +145,6 @@ def test_what_is_no_method_is_refused(name: str, message: str) -> None:
         methods.find_method(name)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"eps": 1.0}, "eps is 1.0"),
-        ({"eps": -0.1}, "eps is -0.1"),
-        ({"eps": float("nan")}, "eps is nan"),
-        ({"p": 1.5}, "p is 1.5"),
-        ({"radius": 2.0}, "radius is 2.0"),
-        ({"radius": float("nan")}, "radius is nan"),
-    ],
-)
-def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Settings(**settings)
-
-
-def test_the_radius_follows_the_data_unless_it_is_given() -> None:
-    assert Settings(eps=0.2).resolved(0.03) == Settings(eps=0.2, radius=0.03)
-    assert Settings(radius=0.2).resolved(0.03).radius == 0.2
-    assert Settings(radius=0.0).resolved(0.03).radius == 0.0
-
-
 def test_fgsm_without_a_radius_is_refused() -> None:
     x, y = as_float(tiny_images())
     with pytest.raises(InputError, match="needs a radius"):

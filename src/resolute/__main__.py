@@ -1,6 +1,28 @@
-"""``python -m resolute`` is the command ``resolute``."""
+"""The command ``resolute``, also as ``python -m resolute``; where the lab is not installed it says what to install."""
 
-from resolute.cli import run
+from __future__ import annotations
+
+import sys
+
+from resolute import check_lab
+from resolute.errors import MissingPackageError
+
+
+def start() -> None:
+    """Run the command line; without the lab, end with one sentence and exit code 2.
+
+    Raises:
+        SystemExit: If it ends with anything else than 0.
+    """
+    try:
+        check_lab(" ".join(["resolute", *(word for word in sys.argv[1:2] if word.isalpha())]))
+    except MissingPackageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    from resolute.cli import run
+
+    run()
+
 
 if __name__ == "__main__":
-    run()
+    start()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resolute.config import parse_radius
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 
 
 def answer(model: nn.Module, x: Tensor) -> Any:
-    """Ask a network in the precision of its weights, so that images can stay in float32."""
+    """Ask a network in the precision of its weights, on a copy: some networks normalise their input in place."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
-    outputs = model(x.to(dtype))
+    outputs = model(x.to(dtype, copy=True))
     return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype.itemsize < 4 else outputs
+
+
+def is_right(logits: Tensor, y: Tensor) -> Tensor:
+    """Tell which images a network is right about; an answer with NaN or infinity in it is wrong."""
+    return (logits.argmax(1) == y) & logits.isfinite().all(1)
 
 
 @contextmanager
@@ -36,35 +42,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def parse_radius(radius: float | str, largest: float = 1.0) -> float:
-    """Read a radius given as a number or as a fraction in text.
-
-    Args:
-        radius: 0.03 or ``"0.03"`` or ``"8/255"``, in pixel units.
-        largest: The largest that makes sense: 1 for the change of a pixel.
-
-    Returns:
-        The radius as a float in [0, largest].
-
-    Raises:
-        InputError: If it is not a number in [0, largest].
-
-    Example:
-        >>> parse_radius("51/255")
-        0.2
-    """
-    over, _, under = str(radius).partition("/")
-    try:
-        value = float(over) / (float(under) if under else 1.0)
-    except (ValueError, ZeroDivisionError):
-        value = float("nan")
-    if not 0 <= value <= largest:
-        raise InputError(
-            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
-        )
-    return value
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
@@ -87,7 +64,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
         InputError: If the radius is not a number in [0, 1].
     """
     size, at = parse_radius(radius), x.float()
-    return (at + size * input_gradient(model, at, y).sign()).clamp(0, 1).to(x.dtype)
+    return (at + size * input_gradient(model, at, y).sign().nan_to_num()).clamp(0, 1).to(x.dtype)
 
 
 def pgd(
@@ -144,7 +121,7 @@ def pgd(
         attacked = _ascend(model, at[todo], y[todo], begin[todo], ball, (size, length, steps), early_stop)
         if restarts == 1:
             return attacked.to(x.dtype)
-        loss, right = _judge(model, attacked, y[todo])
+        loss, right = _loss_and_right(model, attacked, y[todo])
         higher = loss > highest[todo]
         best[todo[higher]], highest[todo[higher]] = attacked[higher], loss[higher]
         todo = todo[right] if early_stop else todo
@@ -168,20 +145,21 @@ def _ascend(
     for _ in range(steps):
         grad, logits = _differentiate(model, attacked[active], y[active])
         if early_stop:
-            going = logits.argmax(1) == y[active]
+            going = is_right(logits, y[active])
             active, grad = active[going], grad[going]
             if not len(active):
                 break
-        moved = attacked[active] + length * ball.direct(grad) - x[active]
+        moved = attacked[active] + length * ball.direct(grad).nan_to_num() - x[active]
         attacked[active] = (x[active] + ball.project(moved, size)).clamp(0, 1)
     return attacked
 
 
-def _judge(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image's loss, and whether the network is right about it."""
+def _loss_and_right(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's loss, infinite where the answer is no number, and whether the network is right about it."""
     with evaluating(model), torch.no_grad():
         logits = answer(model, x)
-    return F.cross_entropy(logits, y, reduction="none"), logits.argmax(1) == y
+    loss = F.cross_entropy(logits, y, reduction="none")
+    return loss.nan_to_num(nan=torch.inf, posinf=torch.inf), is_right(logits, y)
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -191,7 +169,7 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Compute each image's cross-entropy loss in evaluation mode."""
-    return _judge(model, x, y)[0]
+    return _loss_and_right(model, x, y)[0]
 
 
 def _differentiate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -323,11 +301,12 @@ def _run(model: nn.Module, x: Tensor, y: Tensor, size: float, make: Callable[[An
     flags = [(p, p.requires_grad) for p in model.parameters()]
     with evaluating(model), torch.random.fork_rng(range(torch.cuda.device_count())):
         with torch.no_grad():
-            todo = (answer(model, at).argmax(1) == y).nonzero()[:, 0]
+            todo = is_right(answer(model, at), y).nonzero()[:, 0]
         if len(todo):
-            with torch.enable_grad():
-                found = make(library, _Asked(model))(at[todo], y[todo]).detach()
             near = at[todo]
+            with torch.enable_grad():
+                found = make(library, _Asked(model))(near.clone(), y[todo]).detach()
+            found = torch.where(found.isfinite(), found, near)
             at = at.index_copy(0, todo, torch.minimum(torch.maximum(found, near - size), near + size).clamp(0, 1))
     for parameter, flag in flags:
         parameter.requires_grad_(flag)

@@ -33,6 +33,10 @@ class DivergedError(InputError):
     """Training broke off: its loss is no longer a number. A comparison goes on with its other cells."""
 
 
+class MissingPackageError(InputError, ModuleNotFoundError):
+    """A package is not installed that what was asked for needs; the message names the extra that brings it."""
+
+
 def out_of_memory(error: BaseException) -> InputError | None:
     """Say that memory was not enough, and what to do, where an error means that."""
     text = f"{type(error).__name__}: {error}"

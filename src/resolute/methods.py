@@ -16,51 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from resolute import attacks
+from resolute.config import Settings
 from resolute.errors import InputError, unknown
 from resolute.noise.baselines import additive, dropout, gaussian
-from resolute.noise.perturb import check_strength
 from resolute.noise.robustify import attach, robustify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolute.noise.sites import Where
+__all__ = ["METHODS", "PGD_STEPS", "Method", "Settings", "find_method", "find_methods", "settings_of"]
 
 PGD_STEPS = 7
 """As in Madry et al. (2018) on CIFAR-10: radius 8/255, steps of 2/255."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How strong each method is.
-
-    Attributes:
-        eps: Strength of the noise of ``r`` and of its equal-power controls, 0 <= eps < 1.
-        p: Probability of the sign +1 (``r`` only).
-        where: Places of the noise, as in `robustify`.
-        radius: Budget of ``fgsm`` and ``pgd`` training in pixel units; None for what is customary for the data set.
-    """
-
-    eps: float = 0.1
-    p: float = 0.5
-    where: Where = "hidden"
-    radius: float | None = None
-
-    def __post_init__(self) -> None:
-        check_strength(self.eps, self.p)
-        if self.radius is not None:
-            attacks.parse_radius(self.radius)
-
-    def resolved(self, radius: float) -> Settings:
-        """Fill in what follows the data set.
-
-        Args:
-            radius: Its customary radius, in pixel units.
-
-        Returns:
-            Settings without None.
-        """
-        return self if self.radius is not None else dataclasses.replace(self, radius=radius)
 
 
 @dataclass(frozen=True, slots=True)

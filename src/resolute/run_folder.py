@@ -35,7 +35,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from resolute.errors import InputError, differences
-from resolute.safe_io import MOST_JSON, check_stored, parse_json, read_file
+from resolute.safe_io import MOST_JSON, check_schema, check_stored, parse_json, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -189,16 +189,20 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run folder; if it carries a checksum, it is checked and left out of the value."""
+def read_json(path: Path, schema: Any = Any) -> Any:
+    """Read a JSON file of a run folder by its schema; a checksum that it carries is checked and left out."""
     try:
         value = parse_json(read_file(path, MOST_JSON))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}. Is this a run folder of `resolute`?") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). Restore it, or run again into an empty folder.") from error
-    if not isinstance(value, dict) or not value:
-        return value
+    if isinstance(value, dict) and value:
+        value = _unsealed(path, value)
+    return check_schema(value, schema, path)
+
+
+def _unsealed(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     last = next(reversed(value))
     if last != SEAL and not (isinstance(value[last], str) and re.fullmatch(r"[0-9a-f]{64}", value[last])):
         return value
@@ -424,7 +428,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(_record(parse_json(line)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}, line {number} is not a record ({error}). Delete the cell and run again."
             ) from error

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-def require(fits: bool, wanted: str, came: object) -> None:
+def _require(fits: bool, wanted: str, came: object) -> None:
     """Refuse an argument."""
     if not fits:
         raise ValueError(f"{wanted}; got {came}")
 
 
-def finite(values: ArrayLike) -> NDArray[np.float64]:
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
     """Take a row of numbers."""
     row = np.asarray(values, dtype=np.float64)
-    require(row.ndim == 1 and row.size > 0 and bool(np.isfinite(row).all()), "a row of finite numbers is wanted", row)
+    _require(row.ndim == 1 and row.size > 0 and bool(np.isfinite(row).all()), "a row of finite numbers is wanted", row)
     return row
 
 
@@ -36,7 +36,13 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its confidence bounds, which are NaN where there is no interval."""
+    """An estimate and its confidence bounds.
+
+    Attributes:
+        mean: The estimate.
+        low: Lower bound; NaN where there is no interval.
+        high: Upper bound; NaN where there is no interval.
+    """
 
     mean: float
     low: float
@@ -56,10 +62,11 @@ def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     Returns:
         The share and its bounds.
 
-    >>> round(wilson(9, 10).low, 3)
-    0.596
+    Example:
+        >>> round(wilson(9, 10).low, 3)
+        0.596
     """
-    require(0 <= correct <= n and n >= 1, "a share needs 0 <= correct <= n and n >= 1", (correct, n))
+    _require(0 <= correct <= n and n >= 1, "a share needs 0 <= correct <= n and n >= 1", (correct, n))
     z = NormalDist().inv_cdf(_upper(level))
     share = correct / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -76,13 +83,18 @@ def mean_t(values: ArrayLike, level: float = 0.95) -> Interval:
 
     Returns:
         Mean and bounds. One seed says nothing about the next: its bounds are NaN. Equal values give width 0.
+
+    Example:
+        >>> interval = mean_t([1.0, 2.0, 3.0])
+        >>> round(interval.low, 2), interval.mean, round(interval.high, 2)
+        (-0.48, 2.0, 4.48)
     """
     from scipy.special import stdtrit
 
-    numbers, quantile = finite(values), _upper(level)
+    numbers, quantile = _finite(values), _upper(level)
     mean, half = float(numbers.mean()), math.nan
     if numbers.size > 1:
-        half = float(stdtrit(numbers.size - 1, quantile)) * math.sqrt(variance_of_mean(numbers))
+        half = float(stdtrit(numbers.size - 1, quantile)) * math.sqrt(_variance_of_mean(numbers))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -97,8 +109,9 @@ def error_interval(over_seeds: ArrayLike, n: int, level: float = 0.95) -> Interv
     Returns:
         The mean and its bounds, which hold it.
 
-    >>> error_interval([0.02], 100).high > error_interval([0.02], 1000).high
-    True
+    Example:
+        >>> error_interval([0.02], 100).high > error_interval([0.02], 1000).high
+        True
     """
     interval = mean_t(over_seeds, level)
     mean = interval.mean
@@ -108,14 +121,14 @@ def error_interval(over_seeds: ArrayLike, n: int, level: float = 0.95) -> Interv
     return Interval(mean, max(0.0, interval.low), min(1.0, interval.high))
 
 
-def variance_of_mean(numbers: NDArray[np.float64]) -> float:
+def _variance_of_mean(numbers: NDArray[np.float64]) -> float:
     """Estimate the variance of a mean."""
     same = np.ptp(numbers) <= TIE * np.abs(numbers).max()
     return 0.0 if same else float(numbers.var(ddof=1)) / numbers.size
 
 
 def _upper(level: float) -> float:
-    require(0 < level < 1, "a confidence level lies in (0, 1), 0.95 for 95 %", level)
+    _require(0 < level < 1, "a confidence level lies in (0, 1), 0.95 for 95 %", level)
     return (1 + level) / 2
 
 
@@ -138,10 +151,11 @@ def sign_flip(differences: ArrayLike) -> float:
     Returns:
         p, in (0, 1]; at least 2 / 2^k. 1 if all differences are zero.
 
-    >>> sign_flip([0.1, 0.2, 0.1, 0.4, 0.3])
-    0.0625
+    Example:
+        >>> sign_flip([0.1, 0.2, 0.1, 0.4, 0.3])
+        0.0625
     """
-    numbers = finite(differences)
+    numbers = _finite(differences)
     numbers = numbers[numbers != 0]
     bound = abs(float(numbers.sum())) - TIE * float(np.abs(numbers).sum())
     if numbers.size <= EXACT:
@@ -167,9 +181,14 @@ def paired_t(differences: ArrayLike, level: float = 0.95) -> tuple[Interval, flo
 
     Returns:
         The interval of `mean_t`, and p in [0, 1].
+
+    Example:
+        >>> interval, p = paired_t([-0.02, -0.03, -0.01])
+        >>> round(interval.mean, 3), round(p, 3)
+        (-0.02, 0.074)
     """
-    numbers = finite(differences)
-    return mean_t(numbers, level), t_test(numbers, variance_of_mean(numbers), numbers.size - 1)
+    numbers = _finite(differences)
+    return mean_t(numbers, level), _t_test(numbers, _variance_of_mean(numbers), numbers.size - 1)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -184,10 +203,11 @@ def mcnemar(only_a: int, only_b: int) -> float:
     Returns:
         p, in [0, 1]; 1 if they never disagree.
 
-    >>> mcnemar(1, 9)
-    0.021484375
+    Example:
+        >>> mcnemar(1, 9)
+        0.021484375
     """
-    require(min(only_a, only_b) >= 0, "counts cannot be negative", (only_a, only_b))
+    _require(min(only_a, only_b) >= 0, "counts cannot be negative", (only_a, only_b))
     from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
@@ -202,12 +222,17 @@ def mcnemar_clustered(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) ->
 
     Args:
         wrong_a: Where the first method erred, bool, shape [seeds, n] or [seeds, shifts, n].
-        wrong_b: The same for the second.
+        wrong_b: The same for the second, same shape.
 
     Returns:
         p, in [0, 1]; 1 if no image makes a difference.
+
+    Example:
+        >>> a, b = np.array([[True, False, False]]), np.array([[False, False, False]])
+        >>> mcnemar_clustered(a, b)
+        1.0
     """
-    d = disagreements(wrong_a, wrong_b).sum(axis=0)
+    d = _disagreements(wrong_a, wrong_b).sum(axis=0)
     if np.count_nonzero(d) <= EXACT:
         return sign_flip(d)
     return math.erfc(abs(int(d.sum())) / math.sqrt(2 * int((d * d).sum())))
@@ -225,29 +250,30 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Returns:
         Adjusted p values in the same order.
 
-    >>> holm([0.01, 0.04, 0.03])
-    array([0.03, 0.06, 0.06])
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        array([0.03, 0.06, 0.06])
     """
     p = np.asarray(p_values, dtype=np.float64)
-    require(p.ndim == 1 and not np.any((p < 0) | (p > 1)), "p values are a row of numbers in [0, 1]", p)
+    _require(p.ndim == 1 and not np.any((p < 0) | (p > 1)), "p values are a row of numbers in [0, 1]", p)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
     adjusted = np.full_like(p, np.nan)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)))
     return adjusted
 
 
-def t_test(numbers: NDArray[np.float64], variance: float, df: float) -> float:
+def _t_test(numbers: NDArray[np.float64], variance: float, df: float) -> float:
     """Test that a mean is zero."""
     from scipy.special import stdtr
 
     return 2 * float(stdtr(df, -abs(numbers.mean()) / math.sqrt(variance))) if variance else sign_flip(numbers)
 
 
-def disagreements(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _disagreements(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count by seed and image the shifts under which only the first erred, minus those where only the second did."""
-    require(a.dtype == b.dtype == bool, "wrong answers are bool arrays", (a.dtype, b.dtype))
+    _require(a.dtype == b.dtype == bool, "wrong answers are bool arrays", (a.dtype, b.dtype))
     fits = a.shape == b.shape and a.ndim in (2, 3) and a.size > 0
-    require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))
+    _require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))
     d: NDArray[np.int64] = (a.astype(np.int64) - b).reshape(len(a), -1, a.shape[-1]).sum(axis=1)
     return d
 
@@ -286,13 +312,18 @@ def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], level
 
     Args:
         wrong_a: Where the method erred, bool, shape [seeds, n], or [seeds, shifts, n] for their mean error.
-        wrong_b: The same for the baseline, same seeds, shifts and images.
+        wrong_b: The same for the baseline, same shape: same seeds, shifts and images.
         level: Confidence of the interval over seeds.
 
     Returns:
         Difference, p values and relative change. With one seed p is 1: nothing is claimed about new seeds.
+
+    Example:
+        >>> errs = np.array([[True, False, False, False], [True, True, False, False]])
+        >>> compare_paired(errs, ~errs).difference.mean
+        -0.25
     """
-    d = disagreements(wrong_a, wrong_b)
+    d = _disagreements(wrong_a, wrong_b)
     over_seeds = d.sum(axis=1) / (answers := wrong_a[0].size)
     difference, p_seeds = paired_t(over_seeds, level)
     p_images, p_both = mcnemar_clustered(wrong_a, wrong_b), _min_f(over_seeds, d.mean(axis=0) * d.shape[1] / answers)
@@ -318,6 +349,10 @@ def verdict(difference: Paired | float, p_adjusted: float, alpha: float = 0.05) 
 
     Returns:
         ``"better"``, ``"worse"`` or ``"no difference seen"``, which does not mean that there is none.
+
+    Example:
+        >>> verdict(-0.02, 0.01), verdict(-0.02, 0.2)
+        ('better', 'no difference seen')
     """
     mean = difference.difference.mean if isinstance(difference, Paired) else difference
     if mean == 0 or not p_adjusted <= alpha:
@@ -329,6 +364,6 @@ def _min_f(over_seeds: NDArray[np.float64], over_images: NDArray[np.float64]) ->
     """Clark's min F' (1973): ``t = D / sqrt(V_seeds + V_images)``, Satterthwaite's degrees of freedom."""
     if min(over_seeds.size, over_images.size) == 1:
         return 1.0
-    seeds, images = variance_of_mean(over_seeds), variance_of_mean(over_images)
+    seeds, images = _variance_of_mean(over_seeds), _variance_of_mean(over_images)
     inverse_df = seeds**2 / (over_seeds.size - 1) + images**2 / (over_images.size - 1)
-    return t_test(over_seeds, seeds + images, (seeds + images) ** 2 / inverse_df if inverse_df else math.inf)
+    return _t_test(over_seeds, seeds + images, (seeds + images) ** 2 / inverse_df if inverse_df else math.inf)

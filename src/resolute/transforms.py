@@ -28,13 +28,25 @@ def flip(x: Tensor, which: Tensor) -> Tensor:
     return torch.where(which[:, None, None, None], x.flip(-1), x)
 
 
-def window(x: Tensor, top: Tensor, left: Tensor, padding: Literal["zeros", "reflect"] = "zeros") -> Tensor:
-    """Cut a window of the image's own size that may reach over its border."""
-    rows = top[:, None] + torch.arange(x.shape[2], device=x.device)
-    columns = left[:, None] + torch.arange(x.shape[3], device=x.device)
-    inside = _inside(rows, x.shape[2])[:, :, None] & _inside(columns, x.shape[3])[:, None, :]
-    cut = pick(x, _mirrored(rows, x.shape[2])[:, :, None], _mirrored(columns, x.shape[3])[:, None, :])
-    return cut * inside[:, None] if padding == "zeros" else cut
+def window(
+    x: Tensor,
+    top: Tensor,
+    left: Tensor,
+    padding: Literal["zeros", "reflect"] = "zeros",
+    flipped: Tensor | None = None,
+) -> Tensor:
+    """Cut a window of the image's own size that may reach over its border, and mirror some left to right."""
+    height, width = x.shape[2:]
+    columns = torch.arange(width, device=x.device).expand(len(x), width)
+    if flipped is not None:
+        columns = torch.where(flipped[:, None], width - 1 - columns, columns)
+    rows, columns = torch.arange(height, device=x.device) + top[:, None], columns + left[:, None]
+    # Mirroring keeps every index inside; for zeros, what it reads outside the image is blanked.
+    cut = pick(x, _mirrored(rows, height)[:, :, None], _mirrored(columns, width)[:, None, :])
+    if padding == "zeros":
+        inside = _within(rows, 0, height)[:, :, None] & _within(columns, 0, width)[:, None, :]
+        cut.masked_fill_(~inside[:, None], 0)
+    return cut
 
 
 def pick(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -87,8 +99,16 @@ def sample(
     return F.grid_sample(x, grid.to(x.dtype), mode="bilinear", padding_mode=padding, align_corners=corners)
 
 
-def _inside(index: Tensor, size: int) -> Tensor:
-    return (index >= 0) & (index < size)
+def rectangles(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    """Mark one rectangle of each image: bool [n, 1, H, W]."""
+    top, left, height, width = (value[:, None] for value in (top, left, height, width))
+    rows = _within(torch.arange(x.shape[2], device=x.device), top, top + height)
+    columns = _within(torch.arange(x.shape[3], device=x.device), left, left + width)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _within(index: Tensor, first: Tensor | int, end: Tensor | int) -> Tensor:
+    return (index >= first) & (index < end)
 
 
 def _mirrored(index: Tensor, size: int) -> Tensor:
@@ -109,11 +129,11 @@ GREY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Share of red, green and blue in grey: ITU-R BT.601, rounded as in torchvision."""
 
 
-def grey(x: Tensor) -> Tensor:
+def grey(x: Tensor, weights: tuple[float, float, float] = GREY_WEIGHTS) -> Tensor:
     """Weigh the channels to one."""
     if x.shape[1] == 1:
         return x
-    red, green, blue = GREY_WEIGHTS
+    red, green, blue = weights
     return (red * x[:, 0] + green * x[:, 1] + blue * x[:, 2])[:, None]
 
 
@@ -403,7 +423,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     right = torch.arange(width, device=x.device) - (width - 1) / 2
     row = (down * cos + right * sin + (height - 1) / 2).round().long()
     column = (right * cos - down * sin + (width - 1) / 2).round().long()
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    inside = _within(row, 0, height) & _within(column, 0, width)
     source = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).view(n, 1, -1)
     out = x.flatten(2).gather(2, source.expand(n, channels, -1)).view_as(x)
     return out.masked_fill_(~inside[:, None], 0)

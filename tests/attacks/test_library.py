@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch import nn
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
 from resolute.attacks import autoattack, square
@@ -15,7 +16,7 @@ from resolute.shifts import find_shifts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @pytest.mark.parametrize("attack", [functools.partial(square, queries=50), autoattack])
@@ -48,3 +49,27 @@ def test_without_the_library_it_is_said_how_to_get_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "torchattacks", None)
     with pytest.raises(InputError, match=r"pip install 'resolute\[attacks\]'"):
         find_shifts(["attacks"], tiny_info())
+
+
+@pytest.mark.parametrize("attack", [functools.partial(square, queries=20), autoattack])
+def test_a_network_whose_answers_are_no_numbers_gets_images(attack: Callable[..., Tensor]) -> None:
+    pytest.importorskip("torchattacks")
+    x, _ = as_float(tiny_images(6))
+    network: nn.Module = tiny_network(classes=5)
+    y = network.eval()(x).argmax(1)
+
+    class Spoilt(nn.Module):
+        """Gives NaN for all images but these."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Tensor) -> Tensor:
+            known = (images[:, None] == x).flatten(2).all(2).any(1)
+            logits: Tensor = self.network(images)
+            return torch.where(known[:, None], logits, torch.nan * logits)
+
+    attacked = attack(Spoilt(), x, y, 0.3)
+    assert attacked.isfinite().all()
+    assert (attacked - x).abs().max() <= 0.3 + 1e-6

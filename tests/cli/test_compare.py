@@ -9,6 +9,7 @@ import pytest
 
 from resolute.data.augment import Augment
 from resolute.experiment import grid, recipes
+from resolute.experiment.cell import load_splits
 from resolute.experiment.recipe import Recipe
 from resolute.methods import Settings
 from resolute.paper import sources
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Seen(Exception):
-    def __init__(self, recipe: Recipe, out: Path, command: str, jobs: int, on: str) -> None:
+    def __init__(self, recipe: Recipe, out: Path | None, command: str, jobs: int, on: str) -> None:
         super().__init__("seen")
         self.recipe, self.out, self.command, self.jobs, self.on = recipe, out, command, jobs, on
 
@@ -30,10 +31,10 @@ class Seen(Exception):
 def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
     """Call compare on the command line and see what it would be called with in Python."""
 
-    def see(recipe: Recipe, out: Path, *, jobs: int, on: str, command: str) -> NoReturn:
+    def see(recipe: Recipe, out: Path | None, *, jobs: int, on: str, command: str) -> NoReturn:
         raise Seen(recipe, out, command, jobs, on)
 
-    monkeypatch.setattr(grid, "compare", see)
+    monkeypatch.setattr(grid, "run_comparison", see)
 
     def call(*arguments: object) -> Seen:
         with pytest.raises(Seen) as caught:
@@ -46,19 +47,19 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen
 def test_without_arguments_digits_are_compared(asked: Callable[..., Seen]) -> None:
     seen = asked()
     assert seen.recipe == recipes.digits()
-    assert seen.out == grid.default_folder(recipes.digits())
+    assert seen.out is None
     assert seen.command == "resolute compare"
 
 
 def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
     flags = (
         "--data digits --data-dir there --model wrn-10-1 --methods base,r+fgsm@eps=0.2 --seeds 2 --epochs 4 -b 32 "
-        "--opt rmsprop --momentum 0.8 --no-nesterov --opt-eps 0.5 --clip-grad 2 --decay-rate 0.3 --decay-epochs 1.5 "
-        "--lr 0.2 --min-lr 0.01 --padding reflect --crop 0.5 --rotation 7 "
-        "--weight-decay 0.01 --sched step --milestones 2,3 --warmup-epochs 0.5 --smoothing 0.1 --model-ema 0.9 "
+        "--optimizer rmsprop --momentum 0.8 --no-nesterov --damping 0.5 --clip-norm 2 --gamma 0.3 --decay-epochs 1.5 "
+        "--lr 0.2 --lr-floor 0.01 --padding reflect --crop 0.5 --rotation 7 "
+        "--weight-decay 0.01 --schedule step --milestones 2,3 --warmup-epochs 0.5 --label-smoothing 0.1 --ema 0.9 "
         "--shift 2 --flip --erase 0.25 --eps 0.3 --p 0.4 --where input --radius 8/255 --suites clean,fgsm "
         "--split validation --device cpu --devices 2 --precision bf16-mixed --compile --channels-last --tensorboard "
-        "--train-fraction 0.5 --update-bn --jobs 3 --on ray --out here"
+        "--train-fraction 0.5 --update-bn --global-noise --sync-bn --jobs 3 --on ray --out here"
     )
     seen = asked(*flags.split())
     assert (seen.out, seen.jobs, seen.on) == (Path("here"), 3, "ray")
@@ -79,9 +80,28 @@ def test_every_flag_reaches_the_recipe(asked: Callable[..., Seen]) -> None:
             lr_floor=0.01, epochs=4, batch_size=32, lr=0.2, weight_decay=0.01, schedule="step", milestones=(2, 3),
             warmup_epochs=0.5, label_smoothing=0.1, ema=0.9, update_bn=True, device="cpu", devices=2,
             augment=Augment(shift=2, padding="reflect", flip=True, erase=0.25, crop=0.5, rotation=7),
-            precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True,
+            precision="bf16-mixed", compile=True, channels_last=True, tensorboard=True, global_noise=True, sync_bn=True,
         ),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--opt adam", "--optimizer adam"),
+        ("--opt rmsprop --opt-eps 0.5", "--optimizer rmsprop --damping 0.5"),
+        ("--clip-grad 2", "--clip-norm 2"),
+        ("--sched step --milestones 2 --decay-rate 0.5", "--schedule step --milestones 2 --gamma 0.5"),
+        ("--min-lr 0.01", "--lr-floor 0.01"),
+        ("--smoothing 0.1", "--label-smoothing 0.1"),
+        ("--model-ema 0.9", "--ema 0.9"),
+        ("--train-on-all", "--no-hold-out"),
+        ("-b 32", "--batch-size 32"),
+    ],
+)
+def test_a_second_name_is_the_same_setting(old: str, new: str, asked: Callable[..., Seen]) -> None:
+    recipe = asked(*old.split()).recipe
+    assert recipe == asked(*new.split()).recipe != recipes.digits()
 
 
 def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
@@ -89,7 +109,6 @@ def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
     assert (seen.recipe.name, seen.recipe.data, seen.recipe.size) == ("flowers", "some/flowers", 48)
     assert seen.recipe.model == recipes.images().model
     assert not seen.recipe.hold_out
-    assert seen.out.name.startswith("flowers-")
 
 
 def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> None:
@@ -107,7 +126,8 @@ def test_seeds_are_a_number_or_from_one_to_another(asked: Callable[..., Seen]) -
 
 
 def test_another_setting_is_another_folder(asked: Callable[..., Seen]) -> None:
-    folders = {asked(*flags).out for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])}
+    asked_for = [asked(*flags).recipe for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])]
+    folders = {grid.default_folder(recipe, load_splits(recipe)) for recipe in asked_for}
     assert len(folders) == 3
 
 

@@ -162,7 +162,7 @@ def test_the_noise_sounds_if_it_is_asked_for(cells: list[Path], tmp_path: Path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "nothing to judge"),
+        ((), "no network to evaluate"),
         (("--images", 0), "images is 0"),
         (("--surface", 200), "surface is 200"),
         (("--split", "tests"), "did you mean 'test'"),

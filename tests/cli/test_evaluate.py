@@ -30,7 +30,7 @@ def sure(): return Answers(lambda logits: logits.softmax(1))
 def wide(): return Answers(lambda logits: logits, classes=11)
 def flat(): return Answers(lambda logits: logits, pixels=192)
 """
-"""A user's own networks, none of which can be judged."""
+"""A user's own networks, none of which can be evaluated."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def cells(saved: Callable[[str, int], Path]) -> list[Path]:
     return [saved("base", seed) for seed in (0, 1)]
 
 
-def test_two_checkpoints_are_judged_and_compared(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
+def test_two_checkpoints_are_evaluated_and_compared(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
     words = (*cells, "--suites", "clean,disturbances,fgsm", "--limit", 50, "--device", "cpu", "--out", out)
     answer = resolute("evaluate", *words)
@@ -79,7 +79,7 @@ def test_fifteen_corruptions_have_their_mean(cells: list[Path], resolute: Call) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "nothing to judge: give a CHECKPOINT"),
+        ([], "no network to evaluate: give a NETWORK"),
         (["--model", "lenet"], "--model NAME and --weights FILE belong together"),
         (["CELL", "--suites", "clean,atacks"], "unknown suite 'atacks': did you mean 'attacks'"),
         (["CELL", "--device", "gpu"], "unknown device 'gpu'"),

@@ -97,8 +97,9 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "lr": (["--lr", "nan"], "lr is nan; it must be a positive number."),
     "sched": (["--sched", "wave"], "schedule is 'wave'; it must be "),
     "milestones": (["--milestones", "3,x"], "--milestones got 'x'; it takes whole numbers, separated by commas."),
+    "milestones-negative": (["--milestones=-3"], "--milestones got '-3'; it takes whole numbers, separated by commas."),
     "split": (["--split", "train"], "split is 'train'; it is 'test' or 'validation'."),
-    "leak": (["--split", "validation", "--train-on-all"], "networks that are judged on the validation images must not"),
+    "leak": (["--split", "validation", "--train-on-all"], "networks evaluated on the validation images must not"),
     "erase": (["--erase", "2"], "erase is 2.0: it is a probability, from 0 to 1"),
     "size": (["--size", "16"], "size 16 came with 'digits', whose images have one size: leave it out"),
     "images": (["images"], "unknown data set 'images': did you mean 'imagenet'? There is no folder images either"),
@@ -182,7 +183,7 @@ def test_a_full_memory_is_told_in_a_sentence(
     def fail(*arguments: object, **more: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(grid, "compare", fail)
+    monkeypatch.setattr(grid, "run_comparison", fail)
     answer = resolute("compare")
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.message
@@ -195,7 +196,7 @@ def test_a_lost_decoder_is_told_of_wherever_torch_raises(
     def fail(*arguments: object, **more: object) -> NoReturn:
         raise RuntimeError(words)
 
-    monkeypatch.setattr(grid, "compare", fail)
+    monkeypatch.setattr(grid, "run_comparison", fail)
     if words == "something else":
         with pytest.raises(RuntimeError, match=words):
             resolute("compare")

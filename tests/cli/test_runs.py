@@ -57,14 +57,14 @@ def test_the_same_command_goes_on_with_a_finished_run(
     assert {file: file.read_bytes() for file in run.rglob("*.*") if file.is_file()} == before
 
 
-def test_an_interrupted_run_says_how_it_goes_on(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_says_how_to_continue(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: object, **kwargs: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(grid, "compare", interrupt)
+    monkeypatch.setattr(grid, "run_comparison", interrupt)
     answer = resolute("compare")
     assert answer.code == 130
-    assert answer.message == "stopped; the same command goes on from here."
+    assert answer.message == "Stopped. Run the same command again to continue."
 
 
 def test_a_run_of_another_recipe_is_left_alone(resolute: Call, finished: Path) -> None:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.experiment import grid
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
     from cli.conftest import Call
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 def test_the_flags_of_train_reach_its_recipe(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Recipe] = []
 
-    def see(recipe: Recipe, _out: Path, *, command: str) -> list[Any]:
+    def see(recipe: Recipe, _out: Path | None, *, command: str) -> tuple[Path, list[Any]]:
         assert command.startswith("resolute train")
         seen.append(recipe)
-        return []
+        return Path("out"), []
 
     monkeypatch.setattr(grid, "train_one", see)
     flags = "--method fgsm --seed 3 -b 32 --devices 2 --nodes 2 --sync-bn --suites clean,noise --device cpu"

@@ -92,11 +92,11 @@ def test_names_and_numbers() -> None:
     }
     assert interval({"value": 1.0, "se": 0.5, "n": 3}).high == pytest.approx(1.98)
     assert math.isnan(interval({"value": 1.0, "se": None, "n": 1}).low)
-    assert cell(NETWORKS[0], "input-top") == "2 (1.8 to 2.2)"
+    assert cell(NETWORKS[0], "input-top") == "2.00 (1.80 to 2.20)"
     assert cell({"quantities": {}}, "input-top") == "\N{EM DASH}"
     assert "1.25 times" in batch_effect(NETWORKS)
     assert "no difference seen" in sentence(NETWORKS[:2] + NETWORKS[3:5], compare_methods(NETWORKS[:2] + NETWORKS[3:5]))
-    assert sentence([network("a")], []) == "a: largest eigenvalue 4"
+    assert sentence([network("a")], []) == "a: largest eigenvalue 4.00"
 
 
 def test_pictures_show_every_network_and_a_cut_surface() -> None:

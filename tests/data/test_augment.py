@@ -137,20 +137,6 @@ def test_erasing_happens_with_its_probability() -> None:
     assert abs(share - 0.3) < 4 * (0.3 * 0.7 / n) ** 0.5
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"shift": -1}, "shift is -1"),
-        ({"padding": "mirror"}, "padding is 'mirror': it is 'zeros' or 'reflect'"),
-        ({"erase": 1.5}, "erase is 1.5"),
-        ({"erase": float("nan")}, "erase is nan"),
-    ],
-)
-def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Augment(**values)
-
-
 def test_a_reflection_wider_than_the_image_is_refused_and_zeros_are_not() -> None:
     x = pixels(torch.uint8, 3, 1, 4, 9)
     with pytest.raises(

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cases import as_float, tiny_images, tiny_network
+from resolute import evaluate
 from resolute.errors import InputError
-from resolute.evaluation.measure import evaluate, measure
+from resolute.evaluation.measure import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

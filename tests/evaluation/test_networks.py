@@ -30,10 +30,10 @@ def cell(tmp_path: Path) -> Path:
 
 
 def test_a_checkpoint_is_its_network_named_by_its_training(cell: Path) -> None:
-    subject = from_checkpoint(cell, INFO)
-    assert (subject.name, subject.architecture, len(subject.sha256)) == ("r-seed2", "lenet", 64)
-    assert torch.equal(subject.model(X), checkpoint.load_network(cell)(X))
-    assert from_checkpoint(cell, INFO).sha256 == subject.sha256
+    network = from_checkpoint(cell, INFO)
+    assert (network.name, network.architecture, len(network.sha256)) == ("r-seed2", "lenet", 64)
+    assert torch.equal(network.model(X), checkpoint.load_network(cell)(X))
+    assert from_checkpoint(cell, INFO).sha256 == network.sha256
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_weights_are_read_as_training_scripts_write_them(tmp_path: Path, kind: s
         save_file(stored, path)
     else:
         torch.save(stored, path)
-    subject = from_name("lenet", path, INFO)
-    assert subject.name == "weights"
-    assert torch.equal(subject.model(X), model(X))
+    network = from_name("lenet", path, INFO)
+    assert network.name == "weights"
+    assert torch.equal(network.model(X), model(X))
 
 
 class Code:
@@ -106,8 +106,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_factory_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_to_judge.py").write_text("from torch import nn\ndef make(): return nn.Flatten()\nnumber = int\n")
     monkeypatch.syspath_prepend(tmp_path)
-    subject = from_factory("mine_to_judge:make")
-    assert (subject.name, subject.model(X).shape) == ("make", (6, 64))
+    network = from_factory("mine_to_judge:make")
+    assert (network.name, network.model(X).shape) == ("make", (6, 64))
     for target, message in (
         ("mine_to_judge", "it is package.module:function"),
         ("mine_to_judge:other", "has no attribute 'other'"),

@@ -11,7 +11,7 @@ from rich.console import Console
 from resolute.evaluation.measure import records
 from resolute.experiment import recipe
 from resolute.experiment.cell import is_finished, run_identity
-from resolute.experiment.tune import Plan
+from resolute.experiment.recipe import TuneConfig
 from resolute.methods import Settings, settings_of
 from resolute.run_folder import cell_identity, cell_name, seal, write_bits, write_records
 from resolute.training.config import TrainConfig
@@ -28,7 +28,7 @@ TINY = recipe.Recipe(
     seeds=(0, 1, 2, 3, 4),
     suites=("clean",),
 )
-PLAN = Plan(TINY, eps=(0.1, 0.5), trials=10)
+PLAN = TuneConfig(TINY, eps=(0.1, 0.5), trials=10)
 KEY, N = ("clean", "clean", 0.0), 4000
 
 

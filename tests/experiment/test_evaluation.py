@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from cases import tiny_images, tiny_info, tiny_network
-from resolute import evaluation
+from cases import as_float, tiny_images, tiny_info, tiny_network
 from resolute.errors import InputError
-from resolute.evaluation.networks import Subject
-from resolute.experiment import evaluation as run
-from resolute.experiment.evaluation import Plan, assess, default_folder, device
-from resolute.report.evaluation import load_judged, write_judged
+from resolute.evaluation import measure as engine
+from resolute.evaluation.measure import measure, sample
+from resolute.evaluation.networks import Network, named
+from resolute.experiment.evaluation import Plan, default_folder, device, evaluate, evaluate_networks
+from resolute.report.evaluation import console_evaluation, load_evaluation, write_evaluation
 from resolute.stats import mcnemar_clustered, wilson
 
 if TYPE_CHECKING:
@@ -24,35 +27,35 @@ IMAGES = tiny_images(60, split="test")
 SUITES = ("noise", "fgsm")
 
 
-def subject(seed: int = 3, name: str = "net") -> Subject:
-    return Subject(name, tiny_network(seed=seed), "tiny", f"hash{seed}")
+def network(seed: int = 3, name: str = "net") -> Network:
+    return named(name, tiny_network(seed=seed), "tiny")
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Read all of a folder that is not about locks."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("judged") / "out"
-    assess([subject(3, "a"), subject(4, "b")], Plan(IMAGES, SUITES, command="resolute evaluate"), out)
+    evaluate_networks([network(3, "a"), network(4, "b")], Plan(IMAGES, SUITES, command="resolute evaluate"), out)
     return out
 
 
 def test_errors_are_those_of_evaluate_with_wilson_s_interval(judged: Path) -> None:
-    found = load_judged(judged)
+    found = load_evaluation(judged)
     for name, seed in (("a", 3), ("b", 4)):
-        counted = evaluation.evaluate(tiny_network(seed=seed), IMAGES, ("clean", *SUITES))
+        counted = evaluate(tiny_network(seed=seed), IMAGES, ("clean", *SUITES))
         assert [(row.suite, row.shift, row.severity) for row in found.details] == [record.key for record in counted]
         for row, record in zip(found.details, counted, strict=True):
             assert row.errors[name] == wilson(record.n - record.correct, record.n)
 
 
 def test_pairs_are_tested_image_by_image(judged: Path) -> None:
-    wrong = [
-        ~evaluation.measure(tiny_network(seed=s), IMAGES, ["noise"])["noise", "gaussian-noise", 0.2] for s in (3, 4)
-    ]
-    [row] = [row for row in load_judged(judged).details if row.severity == 0.2]
+    wrong = [~measure(tiny_network(seed=s), IMAGES, ["noise"])["noise", "gaussian-noise", 0.2] for s in (3, 4)]
+    [row] = [row for row in load_evaluation(judged).details if row.severity == 0.2]
     pair = row.pairs["b"]
     assert pair.p == mcnemar_clustered(wrong[1][None, None], wrong[0][None, None])
     assert pair.difference.mean == pytest.approx(wrong[1].mean() - wrong[0].mean())
@@ -61,68 +64,174 @@ def test_pairs_are_tested_image_by_image(judged: Path) -> None:
     assert set(row.pairs) == {"b"}
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped(
-    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at", [3, 11, 17])
+def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    measure, calls = evaluation.measure_shift, []
+    """Two networks, six shifts, batches of 40 and 20: 24 in all."""
+    predict, shown = engine.predict, []
 
-    def counted(*args: Any, **keywords: Any) -> Any:
-        calls.append(args[2].key)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return measure(*args, **keywords)
+    def counted(model: nn.Module, x: Tensor) -> Tensor:
+        if len(x) > engine.PROBE:
+            if len(shown) == at and killing:
+                raise KeyboardInterrupt
+            shown.append(len(x))
+        return predict(model, x)
 
-    monkeypatch.setattr(run, "measure_shift", counted)
-    arguments: Any = ([subject(3, "a"), subject(4, "b")], Plan(IMAGES, SUITES, command="resolute evaluate"), tmp_path)
+    monkeypatch.setattr(engine, "predict", counted)
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(engine, "SAVES_SHARE", 0)
+    networks = [network(3, "a"), network(4, "b")]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    plan = Plan(IMAGES, SUITES, batch_size=40, command="resolute evaluate")
+    killing = False
+    expected = evaluate_networks(networks, plan, whole)
+    assert shown == [40, 20] * 12
+    shown.clear()
+    killing = True
     with pytest.raises(KeyboardInterrupt):
-        assess(*arguments)
-    with pytest.raises(InputError, match="lacks 8 shifts"):
-        load_judged(tmp_path)
-    assess(*arguments)
-    assert len(calls) == 5 + 12 - 4
-    assert files(tmp_path) == files(judged)
-    assess(*arguments)
-    assert len(calls) == 13
+        evaluate_networks(networks, plan, out)
+    with pytest.raises(InputError, match=r"lacks .* shifts|cannot read .*json"):
+        load_evaluation(out)
+    killing = False
+    found = evaluate_networks(networks, plan, out)
+    assert shown == [40, 20] * 12, "no batch twice"
+    assert files(out) == files(whole)
+    assert all(np.array_equal(found[n][key], own) for n in ("a", "b") for key, own in expected[n].items())
+    evaluate_networks(networks, plan, out)
+    assert len(shown) == 24
+    assert files(out) == files(whole)
+    for key, row in zip(expected["a"], load_evaluation(out).details, strict=True):
+        assert row.errors["a"].mean == pytest.approx(np.mean(expected["a"][key] != 1))
 
 
 @pytest.mark.parametrize(
-    ("subjects", "plan", "differing"),
+    ("networks", "plan", "differing"),
     [
-        ([subject(5)], Plan(IMAGES), "networks"),
-        ([subject()], Plan(IMAGES, seed=1), "seed"),
-        ([subject()], Plan(IMAGES, suites=("noise",)), "suites"),
-        ([subject()], Plan(IMAGES, limit=50), r"n is .* there and 50 here; images_sha256"),
-        ([subject()], Plan(tiny_images(60, seed=9, split="test")), "images_sha256"),
+        ([network(5)], Plan(IMAGES), "networks"),
+        ([network()], Plan(IMAGES, seed=1), "seed"),
+        ([network()], Plan(IMAGES, suites=("noise",)), "suites"),
+        ([network()], Plan(IMAGES, limit=50), "n"),
+        ([network()], Plan(tiny_images(60, seed=9, split="test")), "images_sha256"),
     ],
 )
 def test_another_evaluation_gets_another_folder(
-    tmp_path: Path, subjects: list[Subject], plan: Plan, differing: str
+    tmp_path: Path, networks: list[Network], plan: Plan, differing: str
 ) -> None:
-    assess([subject()], Plan(IMAGES), tmp_path)
+    evaluate_networks([network()], Plan(IMAGES), tmp_path)
     with pytest.raises(InputError, match=f"holds another evaluation: {differing} is "):
-        assess(subjects, plan, tmp_path)
-    assert default_folder(subjects, plan) != default_folder([subject()], Plan(IMAGES))
-    assert default_folder([subject()], Plan(IMAGES, batch_size=7)) == default_folder([subject()], Plan(IMAGES))
+        evaluate_networks(networks, plan, tmp_path)
+    assert default_folder(networks, plan) != default_folder([network()], Plan(IMAGES))
+    assert default_folder([network()], Plan(IMAGES, batch_size=7)) != default_folder([network()], Plan(IMAGES))
 
 
-def test_a_limit_shows_the_first_images_as_the_whole_set_does(tmp_path: Path) -> None:
-    assess([subject()], Plan(IMAGES, ("noise",), limit=20, batch_size=7), tmp_path)
-    whole = evaluation.measure(tiny_network(), IMAGES, ["noise"])
-    for row in load_judged(tmp_path).details[1:]:
-        assert row.errors["net"].mean == pytest.approx(float(np.mean(~whole[row.suite, row.shift, row.severity][:20])))
+def test_a_limit_shows_images_as_the_whole_set_does(tmp_path: Path) -> None:
+    evaluate_networks([network()], Plan(IMAGES, ("noise",), limit=20, batch_size=7), tmp_path)
+    whole = measure(tiny_network(), IMAGES, ["noise"])
+    chosen = sample(IMAGES.y, 20)
+    found = load_evaluation(tmp_path)
+    assert found.shown == "20 of 60 images, balanced by class"
+    assert found.shown in (tmp_path / "report.html").read_text()
+    for row in found.details[1:]:
+        right = whole[row.suite, row.shift, row.severity][chosen]
+        assert row.errors["net"].mean == pytest.approx(float(np.mean(~right)))
+    for group in found.examples:
+        assert {image["index"] for image in group["images"]} <= set(chosen.tolist())
+
+
+def test_the_function_and_the_folder_have_the_same_records(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"suites": SUITES, "seed": 3, "limit": 30, "batch_size": 13, "name": "net", "run_seed": 7}
+    at_once = evaluate(tiny_network(), IMAGES, **given)
+    assert evaluate(tiny_network(), IMAGES, **given, out=tmp_path / "out") == at_once
+    assert evaluate(tiny_network(), IMAGES, **given, out=tmp_path / "out") == at_once
+    evaluate_networks([network()], Plan(IMAGES, SUITES, 3, 30, 13), tmp_path / "other")
+    assert [(row.suite, row.shift, row.severity) for row in load_evaluation(tmp_path / "other").details[1:]] == [
+        record.key for record in at_once
+    ]
+    for folder in ("out", "other"):
+        wrong = [round(30 * row.errors["net"].mean) for row in load_evaluation(tmp_path / folder).details[1:]]
+        assert wrong == [record.n - record.correct for record in at_once]
+
+
+def test_a_loader_has_a_run_folder_of_its_content(tmp_path: Path) -> None:
+    x, y = as_float(IMAGES)
+    found = evaluate(tiny_network(), [(x, y)], ("noise",), out=tmp_path)
+    assert evaluate(tiny_network(), [(x[:25], y[:25]), (x[25:], y[25:])], ("noise",), out=tmp_path) == found
+    with pytest.raises(InputError, match="holds another evaluation: images_sha256 is"):
+        evaluate(tiny_network(), [(x / 2, y)], ("noise",), out=tmp_path)
+
+
+def test_the_network_has_its_modes_back(tmp_path: Path) -> None:
+    model = tiny_network().train()
+    model[3].eval()
+    evaluate(model, IMAGES, out=tmp_path)
+    assert [module.training for module in model] == [True, True, True, False, True, True]
+
+
+@pytest.mark.parametrize("other", ["a?b", "a/b", "a_b", "A*B", "a*b ", "x" * 300, ""])
+def test_networks_of_other_names_have_files_of_their_own(tmp_path: Path, other: str) -> None:
+    evaluate_networks([network(3, "a*b"), network(6, other)], Plan(IMAGES), tmp_path)
+    found = load_evaluation(tmp_path)
+    assert found.networks == ("a*b", other)
+    [row] = found.details
+    for name, seed in (("a*b", 3), (other, 6)):
+        [record] = evaluate(tiny_network(seed=seed), IMAGES)
+        assert row.errors[name] == wilson(record.n - record.correct, record.n)
+    assert row.errors["a*b"] != row.errors[other]
+
+
+@pytest.mark.parametrize("file", ["networks/a.answers", "evaluation.json", "checks.json", "networks/a.checks.json"])
+def test_a_changed_byte_is_never_evaluated(judged: Path, tmp_path: Path, file: str) -> None:
+    plan = Plan(IMAGES, SUITES, command="resolute evaluate")
+    before = load_evaluation(judged).details
+    for at in range(5, (judged / file).stat().st_size, 97):
+        shutil.copytree(judged, out := tmp_path / str(at))
+        content = bytearray((out / file).read_bytes())
+        content[at] ^= 1
+        (out / file).write_bytes(content)
+        with contextlib.suppress(InputError):
+            write_evaluation(out)
+            assert load_evaluation(out).details == before
+        with contextlib.suppress(InputError):
+            evaluate_networks([network(3, "a"), network(4, "b")], plan, out)
+            assert load_evaluation(out).details == before
+
+
+def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    class Spoilt(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = tiny_network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.network(x)
+            return logits.masked_fill((x[:, 0, 0, 0] > 0.5)[:, None], torch.nan)
+
+    bad = int((as_float(IMAGES)[0][:, 0, 0, 0] > 0.5).sum())
+    evaluate_networks([network(3, "good"), named("bad", Spoilt(), "spoilt")], Plan(IMAGES), tmp_path)
+    found = load_evaluation(tmp_path)
+    sentence = f"bad: {bad} of 60 answers on clean images are not finite (NaN or infinity) and count as wrong."
+    assert found.warnings == (sentence,)
+    assert sentence in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "results.json").read_text())["warnings"] == [sentence]
+    assert f"warning: {sentence}" in "".join(map(str, console_evaluation(found)))
+    with pytest.warns(UserWarning, match="model: .* of 60 answers on clean images are not finite"):
+        evaluate(Spoilt(), IMAGES)
+    with pytest.warns(UserWarning, match="model: .* of 60 answers on clean images are not finite"):
+        evaluate(Spoilt(), IMAGES, out=tmp_path / "out")
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="is not empty and holds no evaluation"):
-        assess([subject()], Plan(IMAGES), tmp_path)
+        evaluate_networks([network()], Plan(IMAGES), tmp_path)
     assert files(tmp_path) == {"mine.txt": b"x"}
 
 
 def test_tables_for_other_programs_hold_the_counts(judged: Path) -> None:
     lines = list(csv.DictReader((judged / "results.csv").read_text().splitlines()))
     results = json.loads((judged / "results.json").read_text())
-    counted = evaluation.evaluate(tiny_network(), IMAGES, ("clean", *SUITES))
+    counted = evaluate(tiny_network(), IMAGES, ("clean", *SUITES))
     assert all(None not in line.values() for line in lines), "each line has all columns"
     own = [line for line in lines if line["network"] == "a"]
     assert [int(line["wrong"]) for line in own] == [record.n - record.correct for record in counted]
@@ -138,20 +247,20 @@ def test_the_page_shows_curves_checks_and_wrong_images(judged: Path) -> None:
     page = (judged / "report.html").read_text()
     assert page.count("<svg") == 2
     assert "no claim of adversarial robustness: run autoattack" in page or "Not an adversarial defence" in page
-    groups = json.loads((judged / "examples.json").read_text())
+    groups = json.loads((judged / "examples.json").read_text())["examples"]
     assert page.count("data:image/png;base64,") == sum(len(group["images"]) for group in groups)
-    bits = evaluation.measure(tiny_network(), IMAGES, ("clean", *SUITES))
+    bits = measure(tiny_network(), IMAGES, ("clean", *SUITES))
     for group in groups:
         right = bits[group["suite"], group["shift"], group["severity"]]
         assert [image["index"] for image in group["images"]] == np.flatnonzero(~right)[:4].tolist()
         assert all(image["said"]["a"] != image["truth"] for image in group["images"])
     before = files(judged)
-    write_judged(judged)
+    write_evaluation(judged)
     assert files(judged) == before
 
 
 def test_networks_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    assert assess([subject(3), subject(4)], Plan(IMAGES), tmp_path).networks == ("net-1", "net-2")
+    assert evaluate_networks([network(3), network(4)], Plan(IMAGES), tmp_path).keys() == {"net-1", "net-2"}
 
 
 @pytest.mark.parametrize(
@@ -178,5 +287,5 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_network_for_other_classes_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
     images = tiny_images(20, tiny_info(classes=4))
     with pytest.raises(InputError, match="tells 3 classes apart, and tiny has 4"):
-        assess([subject()], Plan(images), tmp_path / "out")
+        evaluate_networks([network()], Plan(images), tmp_path / "out")
     assert not (tmp_path / "out").exists()

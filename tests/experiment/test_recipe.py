@@ -95,7 +95,7 @@ def test_radius_and_augmentation_follow_the_data() -> None:
         ({"seeds": (0, 0)}, "seeds are \\(0, 0\\); .* each once"),
         ({"seeds": (-1,)}, "seeds are \\(-1,\\); .* 0 or more"),
         ({"split": "train"}, "split is 'train'; it is 'test' or 'validation'"),
-        ({"hold_out": False}, "must not train on them: hold_out=True"),
+        ({"hold_out": False}, "must not be trained on them: hold_out=True"),
         ({"settings": Settings(where=nn.ReLU)}, "a recipe's where is text"),
     ],
 )

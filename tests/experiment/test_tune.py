@@ -22,7 +22,7 @@ from resolute.experiment import grid
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
 from resolute.methods import Settings
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import (
     cell_name,
     locked,
@@ -80,7 +80,7 @@ def test_what_is_worse_than_the_median_gets_three_seeds(found: Found) -> None:
 
 def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     made = trained(lambda _: 0.1)
-    tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
+    tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())
     assert tuned.stopped == (
         "stopped early: at no setting that got every seed does the 95 % interval reach a gain of 1 points"
     )
@@ -104,7 +104,7 @@ def test_bad_settings_do_not_keep_it_from_stopping(tmp_path: Path, trained: Call
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "fill", fill)
-        tuned = tune(replace(PLAN, margin=0.01, trials=50), tmp_path / "run", console=quiet())
+        tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())
     assert (tmp_path / "run/cells" / lost / "diverged.json").exists()
     assert tuned.stopped.startswith("stopped early")
 
@@ -190,7 +190,7 @@ def test_it_says_how_long_it_may_take(tmp_path: Path, trained: Callable[..., Any
 
 def test_it_goes_on_while_something_might_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     trained(lambda _: 0.1)
-    tuned = tune(replace(PLAN, margin=1e-4), tmp_path / "run", console=quiet())
+    tuned = tune(replace(PLAN, margin=0.01), tmp_path / "run", console=quiet())
     assert tuned.stopped == "stopped after 10 settings"
 
 
@@ -226,7 +226,7 @@ def test_a_search_killed_at_any_moment_tries_the_same_settings_in_the_same_order
             shutil.copytree(out, kept[-1], copy_function=os.link)  # a file is replaced, never written again
 
     monkeypatch.setattr(search, "fill", keeps)
-    plan = replace(PLAN, places=("hidden", "input"), trials=7)
+    plan = replace(PLAN, where=("hidden", "input"), trials=7)
     whole = tune(plan, tmp_path / "whole", console=quiet())
     monkeypatch.setattr(search, "fill", fill)
     assert {each.seeds for each in whole.tried} == {3, 5}, "some are dropped, some are not"
@@ -253,7 +253,7 @@ def test_a_search_killed_after_each_network_ends_as_an_undisturbed_one(
     tmp_path: Path, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, killed = trained(helps_at_input), One()
-    plan = replace(PLAN, places=("hidden", "input"), trials=6, method="gaussian")
+    plan = replace(PLAN, where=("hidden", "input"), trials=6, method="gaussian")
     whole = tune(plan, tmp_path / "whole", console=quiet())
     monkeypatch.setattr(search, "fill", made_up(helps_at_input, killed))
     for _ in made[1:]:
@@ -303,7 +303,7 @@ def test_another_plan_and_other_files_are_kept_out(tmp_path: Path, found: Found)
 
 def test_a_place_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="relu9"):
-        tune(replace(PLAN, places=("input", "relu9")), tmp_path / "run", console=quiet())
+        tune(replace(PLAN, where=("input", "relu9")), tmp_path / "run", console=quiet())
     assert not (tmp_path / "run").exists()
 
 
@@ -323,7 +323,7 @@ def test_real_networks_of_a_method_without_p(tmp_path: Path, monkeypatch: pytest
         return data.load(name, root, split, size)
 
     monkeypatch.setattr(one_cell, "load", spy)
-    plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), places=("input",), trials=1)
+    plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), where=("input",), trials=1)
     tuned = tune(plan, tmp_path / "run", console=quiet())
     assert set(splits) == {"train", "validation"}
     direct = replace(plan.held_out, methods=("base", "gaussian"), settings=Settings(0.3, 0.5, "input"))

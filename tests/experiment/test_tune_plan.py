@@ -10,15 +10,16 @@ from resolute.data.dataset import fingerprint
 from resolute.errors import InputError
 from resolute.experiment import recipes
 from resolute.experiment.cell import load_splits
-from resolute.experiment.tune import TUNABLE, Plan, default_folder, variant
+from resolute.experiment.recipe import TUNABLE, TuneConfig
+from resolute.experiment.tune import default_folder, variant
 from resolute.methods import Settings
 
-PLAN = Plan(recipes.digits())
+PLAN = TuneConfig(recipes.digits())
 
 
 def test_the_test_set_is_out_of_reach() -> None:
     leaky = replace(recipes.digits(), hold_out=False)
-    assert (Plan(leaky).held_out.split, Plan(leaky).held_out.hold_out) == ("validation", True)
+    assert (TuneConfig(leaky).held_out.split, TuneConfig(leaky).held_out.hold_out) == ("validation", True)
 
 
 @pytest.mark.parametrize("method", TUNABLE)
@@ -30,14 +31,14 @@ def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) ->
 
 
 def test_the_grid_has_every_place_at_every_eps() -> None:
-    plan = replace(PLAN, eps=(0.1, 0.2), places=("input", "both"))
+    plan = replace(PLAN, eps=(0.1, 0.2), where=("input", "both"))
     assert plan.grid == [(0.1, "input"), (0.1, "both"), (0.2, "input"), (0.2, "both")]
 
 
 def test_more_trials_or_another_disk_is_the_same_study() -> None:
     moved = replace(PLAN.recipe, data_dir="elsewhere")
     same = replace(PLAN, recipe=moved, trials=99, timeout=5.0, jobs=4, margin=0.1)
-    others = [replace(PLAN, method="dropout"), replace(PLAN, eps=(0.1,)), replace(PLAN, places=("input",))]
+    others = [replace(PLAN, method="dropout"), replace(PLAN, eps=(0.1,)), replace(PLAN, where=("input",))]
     others.append(replace(PLAN, recipe=replace(PLAN.recipe, seeds=(0, 1))))
     splits = load_splits(PLAN.held_out)
     assert default_folder(same, splits) == default_folder(PLAN, splits)
@@ -52,12 +53,12 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
     ("change", "message"),
     [
         ({"method": "gausian"}, "unknown method 'gausian': did you mean 'gaussian'"),
-        ({"method": "fgsm"}, "Those have an eps and a place to be tuned"),
+        ({"method": "fgsm"}, "Those have an eps and a site to be tuned"),
         ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
         ({"eps": ()}, "at least one strength"),
-        ({"places": ()}, "at least one place"),
+        ({"where": ()}, "at least one site"),
         ({"trials": 0}, "trials is 0; it must be at least 1"),
-        ({"margin": 0}, "margin is 0; it must be above 0 and below 1"),
+        ({"margin": 0}, "margin is 0; it must be above 0 and below 100"),
         ({"timeout": 0}, "timeout is 0; it must be a number of seconds above 0"),
         ({"jobs": 0}, "jobs is 0; it must be at least 1"),
     ],

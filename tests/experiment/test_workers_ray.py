@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
 from cases import TINY
+from resolute.cli import app
 from resolute.errors import InputError
 from resolute.experiment import grid
 from resolute.experiment.workers import run_on_ray
@@ -24,19 +27,24 @@ from resolute.run_folder import read_records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGER = replace(TINY, train=replace(TINY.train, epochs=2))
+TWO_CELLS = replace(TINY, seeds=(0,), train=replace(TINY.train, epochs=2))
+
+
+def parents(process: int) -> list[int]:
+    """List a process and those above it."""
+    found = [process]
+    while found[-1] > 1:
+        found.append(int(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+    return found
 
 
 def workers() -> list[int]:
-    """List the processes in which Ray runs a cell now."""
+    """List the processes below this one in which Ray runs a cell now."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if name.startswith(b"ray::_cell"):
-            found.append(int(folder.name))
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_cell") and os.getpid() in parents(int(folder.name)):
+                found.append(int(folder.name))
     return found
 
 
@@ -44,7 +52,6 @@ def kill_one(killed: list[int]) -> None:
     while not killed:
         time.sleep(0.1)
         for worker in workers()[:1]:
-            time.sleep(1)
             os.kill(worker, signal.SIGKILL)
             killed.append(worker)
 
@@ -55,13 +62,13 @@ def test_a_cluster_runs_every_cell_once_although_a_worker_is_killed(tmp_path: Pa
     pytest.importorskip("ray")
     killed: list[int] = []
     threading.Thread(target=kill_one, args=(killed,), daemon=True).start()
-    grid.compare(LONGER, tmp_path / "cluster", on="ray", jobs=2)
+    grid.compare(TWO_CELLS, tmp_path / "cluster", on="ray", jobs=2)
     assert len(killed) == 1
-    grid.compare(LONGER, tmp_path / "alone")
+    grid.compare(TWO_CELLS, tmp_path / "alone")
     rows = read_records(tmp_path / "cluster/records.jsonl")
-    assert [(row.method, row.seed) for row in rows] == LONGER.cells
+    assert [(row.method, row.seed) for row in rows] == TWO_CELLS.cells
     assert rows == read_records(tmp_path / "alone/records.jsonl")
-    for method, seed in LONGER.cells:
+    for method, seed in TWO_CELLS.cells:
         weights = f"cells/{method}-seed{seed}/weights.safetensors"
         assert (tmp_path / "cluster" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
 
@@ -89,13 +96,13 @@ def head() -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_runs_already_is_joined(head: str, tmp_path: Path) -> None:
-    flags = "--methods base,r --seeds 1 --epochs 1 --suites clean --device cpu --jobs 2"
+    flags = ["compare", "--methods", "base", "--seeds", "1", "--epochs", "1", "--suites", "clean", "--device", "cpu"]
     runs = [tmp_path / "cluster", tmp_path / "alone"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    for out, on in zip(runs, (head, "local"), strict=True):
-        command = [sys.executable, "-m", "resolute", "compare", *flags.split(), "--on", on, "--out", str(out)]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr
+    command = [sys.executable, "-m", "resolute", *flags, "--on", head, "--out", str(runs[0])]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert CliRunner().invoke(app, [*flags, "--out", str(runs[1])]).exit_code == 0
     assert len({(out / "records.jsonl").read_bytes() for out in runs}) == 1
 
 

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from resolute.errors import InputError
-from resolute.models.shufflenet_v1 import ShuffleNetV1, Unit, shuffle
+from resolute.models.layers import shuffle
+from resolute.models.shufflenet_v1 import ShuffleNetV1, Unit
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(6, 2), (12, 3), (240, 3), (5, 1), (4, 4)])

@@ -45,7 +45,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 IN_PLACE = [name for name in ACTIVATIONS if name.endswith("in place")]
 KEEPS_MORE = {"leaky relu that turns", "elu by its result", "prelu", "softplus"}
 
-has_build = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
+has_build = pytest.mark.skipif(cpu.compiled() is None, reason="no C++ compiler")
 
 
 def robust(name: str, eps: float = 0.3, p: float = 0.4) -> nn.Module:
@@ -130,8 +130,8 @@ def test_in_place_refuses_a_leaf_as_the_activation_does() -> None:
 def test_is_the_same_without_the_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(40, 50, requires_grad=True)
     results = []
-    for serves in (kernels.serves, lambda _: False):
-        monkeypatch.setattr(kernels, "serves", serves)
+    for choose in (kernels.choose, lambda *_: None):
+        monkeypatch.setattr(kernels, "choose", choose)
         out = seeded(robust(name), x)
         results.append((out, *torch.autograd.grad(out.square().sum(), x)))
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
@@ -184,8 +184,8 @@ def test_networks_give_the_same_gradients_with_and_without_the_kernel(
     torch.manual_seed(0)
     model, x = robustify(case.build().train(), 0.3), case.images()
     results = []
-    for serves in (kernels.serves, lambda _: False):
-        monkeypatch.setattr(kernels, "serves", serves)
+    for choose in (kernels.choose, lambda *_: None):
+        monkeypatch.setattr(kernels, "choose", choose)
         model.zero_grad()
         torch.manual_seed(1)
         model(x).square().sum().backward()

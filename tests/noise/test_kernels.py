@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -14,14 +12,15 @@ import torch
 from noise.samples import LAYOUTS
 from resolute.noise import kernels, signs
 from resolute.noise.kernels import cpu, plain, reference
-from resolute.noise.perturb import perturb
+from resolute.noise.perturb import Perturb, perturb
+from resolute.noise.robustify import robustify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-    from types import ModuleType
 
     from torch import Tensor
+
+    from resolute.noise.kernels.reference import Kernel
 
 SEED = torch.tensor(-1234567890123456789)
 SIZES = (1, 31, 32, 33, 1023, 1024, 1025, 3000)
@@ -41,19 +40,19 @@ def check_same(actual: Tensor, wanted: Tensor, rtol: float = 0) -> None:
 
 
 def check_kernel(
-    kernel: ModuleType, n: int, dtype: torch.dtype, p: float, slope: float, start: int = 0, rtol: float = 0
+    kernel: Kernel, n: int, dtype: torch.dtype, p: float, slope: float, start: int = 0, rtol: float = 0
 ) -> None:
     src, ref = values(n, dtype), values(n, dtype)
     for y in (src, ref):
         out = torch.empty_like(ref)
-        kernel.multiply(y, ref, out, SEED, 0.3, signs.level(p), slope, start)
+        kernel.run(y, ref, out, SEED, 0.3, signs.level(p), slope, start)
         check_same(out, reference.product(y, ref, SEED, 0.3, signs.level(p), slope, start), rtol)
-    kernel.multiply(ref, ref, ref, SEED, 0.3, signs.level(p), slope, start)
+    kernel.run(ref, ref, ref, SEED, 0.3, signs.level(p), slope, start)
     check_same(ref, out)
 
 
 @pytest.fixture
-def triton_kernel(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def triton_kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """Load the Triton kernel anew with its interpreter on."""
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
@@ -62,47 +61,44 @@ def triton_kernel(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    kernel: Kernel = module.TRITON
+    return kernel
 
 
 @pytest.fixture
 def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where the kernel is not what works."""
 
-    def never(*arguments: object) -> None:
+    def never(*arguments: object) -> Iterator[object]:
         raise AssertionError("there is a kernel for this")
 
-    monkeypatch.setattr(reference, "multiply", never)
+    for module in (reference, plain):
+        monkeypatch.setattr(module, "pieces", never)
 
 
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Let the kernel be built anew, in an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for cached in (cpu.library, kernels._kernel):
-        cached.cache_clear()
-    yield tmp_path
-    for cached in (cpu.library, kernels._kernel):
-        cached.cache_clear()
+def built() -> Kernel:
+    kernel = cpu.compiled()
+    assert kernel is not None
+    return kernel
 
 
-has_build = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
+has_build = pytest.mark.skipif(cpu.compiled() is None, reason="no C++ compiler")
 
 
 @has_build
-@pytest.mark.parametrize("dtype", cpu.DTYPES)
+@pytest.mark.parametrize("dtype", cpu._SYMBOLS)
 @pytest.mark.parametrize("slope", SLOPES)
 @pytest.mark.parametrize("p", PS)
 def test_cpu_kernel_is_the_truth_bit_for_bit(dtype: torch.dtype, p: float, slope: float) -> None:
     for n in SIZES:
-        check_kernel(cpu, n, dtype, p, slope)
+        check_kernel(built(), n, dtype, p, slope)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("p", "slope"), [(0.5, 1.0), (0.5, 0.0), (0.3, 0.01), (0.0, 1.0), (1.0, 0.0), (0.25, 1.0)])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's NumPy multiplies with inf and nan
 def test_triton_kernel_is_the_truth_bit_for_bit(
-    triton_kernel: ModuleType, dtype: torch.dtype, p: float, slope: float
+    triton_kernel: Kernel, dtype: torch.dtype, p: float, slope: float
 ) -> None:
     rtol = 2**-7 if dtype == torch.bfloat16 else 0.0  # the interpreter cuts the last bits off, the compiler rounds
     for n in (1, 1025):
@@ -134,14 +130,14 @@ def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(dtype: str, level: in
 @pytest.mark.parametrize("start", [2**31 - 1024, 2**31, 2**36 + 1024])
 @pytest.mark.parametrize("p", [0.5, 0.3])
 def test_positions_beyond_32_bits_count(start: int, p: float) -> None:
-    check_kernel(cpu, 2048, torch.float32, p, 1.0, start)
+    check_kernel(built(), 2048, torch.float32, p, 1.0, start)
     level = signs.level(p)
     here, wrapped = signs.draw(SEED, 2048, level, start), signs.draw(SEED, 2048, level, start % 2**31 + 2**20)
     assert not torch.equal(here, wrapped)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_positions_beyond_32_bits_count_in_triton(triton_kernel: ModuleType) -> None:
+def test_positions_beyond_32_bits_count_in_triton(triton_kernel: Kernel) -> None:
     check_kernel(triton_kernel, 2048, torch.float32, 0.5, 1.0, 2**36 + 1024)
 
 
@@ -152,7 +148,7 @@ def test_signs_do_not_hang_on_the_number_of_threads(threads: int) -> None:
     x, before = torch.randn(100_001), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        g = kernels.multiply(x, x, SEED, 0.3, signs.level(0.3), 1.0, False)
+        g = kernels.compute(kernels.choose(x), x, x, SEED, 0.3, signs.level(0.3))
     finally:
         torch.set_num_threads(before)
     check_same(g, reference.product(x, x, SEED, 0.3, signs.level(0.3)))
@@ -165,7 +161,7 @@ def test_layouts_that_differ_and_have_gaps_meet_in_the_memory_order_of_ref(inpla
     ref = torch.randn(4, 6, 8, 10).to(memory_format=torch.channels_last)[:, ::2, 1:]
     src = torch.randn(4, 9, 10, 3).permute(0, 3, 1, 2)[:, :, 1:8]
     wanted = reference.product(src, ref, SEED, 0.3, signs.level(0.5))
-    out = kernels.multiply(src, ref, SEED, 0.3, signs.level(0.5), 1.0, inplace)
+    out = kernels.compute(kernels.choose(ref, src), src, ref, SEED, 0.3, signs.level(0.5), inplace=inplace)
     check_same(out, wanted)
     assert (out is src) == inplace
 
@@ -179,75 +175,63 @@ def test_the_reference_keeps_the_layout(layout: str, slope: float) -> None:
 
 
 @has_build
-def test_serves_plain_tensors_alone() -> None:
+def test_each_tensor_has_its_kernel() -> None:
+    x = torch.ones(2)
+    assert kernels.choose(x) is cpu.compiled()
+    assert kernels.choose(torch.nn.Parameter(x), x) is cpu.compiled()
+    for other in (x.half(), x.to("meta")):
+        assert kernels.choose(other) is reference.PYTORCH
+
+
+def test_no_kernel_where_somebody_looks_into_it() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     x = torch.ones(2)
-    assert kernels.serves(x)
-    assert kernels.serves(torch.nn.Parameter(x))
-    assert kernels.serves(x.half())
-    assert not kernels.serves(x.to("meta"))
-    assert not kernels.serves(x.to_sparse())
+    assert kernels.choose(x.to_sparse()) is None
+    assert kernels.choose(x, x.to_sparse()) is None
     with FlopCounterMode(display=False):
-        assert not kernels.serves(x)
-    seen: list[bool] = []
+        assert kernels.choose(x) is None
+    seen: list[object] = []
 
     def look(row: Tensor) -> Tensor:
-        seen.append(kernels.serves(x) or kernels.serves(row))
+        seen.append(kernels.choose(x) or kernels.choose(row))
         return row * 1
 
     torch.func.vmap(look)(torch.ones(2, 2))
     torch.func.grad(lambda row: look(row).sum())(x)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # tracing is going to leave PyTorch
         torch.jit.trace(look, x, check_trace=False)
-    assert seen == [False] * 3
+    assert seen == [None] * 3
+
+
+def test_a_call_and_its_gradient_each_choose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Tensor, ...]] = []
+    choose = kernels.choose
+
+    def counted(*tensors: Tensor) -> Kernel | None:
+        asked.append(tensors)
+        return choose(*tensors)
+
+    monkeypatch.setattr(kernels, "choose", counted)
+    x = torch.randn(100)
+    perturb(x)
+    assert len(asked) == 1
+    for layer in (Perturb(), robustify(torch.nn.ReLU()), robustify(torch.nn.GELU())):
+        asked.clear()
+        out = layer(x.clone().requires_grad_())
+        assert len(asked) == 1
+        out.sum().backward()
+        assert len(asked) == 2
 
 
 @pytest.mark.parametrize("slope", SLOPES)
 @pytest.mark.parametrize("p", PS)
 def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
-    for n in (1, 1025, plain._PIECE + 1025):
-        check_kernel(plain, n, torch.float32, p, slope, start=1024)
+    for n in (1, 1025, reference.PIECE + 1025):
+        check_kernel(plain.NUMPY, n, torch.float32, p, slope, start=1024)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("slope", SLOPES)
 def test_pieces_are_the_truth_bit_for_bit(dtype: torch.dtype, slope: float) -> None:
-    check_kernel(reference, reference._PIECE + 1025, dtype, 0.3, slope, start=1024)
-
-
-@pytest.mark.usefixtures("fresh")
-def test_without_a_compiler_it_works_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.delenv("CXX", raising=False)
-    x = torch.randn(100, requires_grad=True)
-    with pytest.warns(RuntimeWarning, match=r"No kernel could be built .* Install g\+\+, or name a C\+\+ compiler"):
-        g = perturb(x, 0.25)
-    again = perturb(x, 0.25)
-    for out in (g, again):
-        torch.testing.assert_close((out - x).abs(), 0.25 * x.abs())
-        (grad,) = torch.autograd.grad(out.sum(), x)
-        torch.testing.assert_close(grad * x, out)
-
-
-@has_build
-def test_a_build_is_made_once_and_kept(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cpu.library() is not None
-    (build,) = (fresh / "resolute").iterdir()
-    made = build.stat().st_mtime_ns
-    monkeypatch.setenv("PATH", "/nowhere")
-    cpu.library.cache_clear()
-    assert cpu.library() is not None
-    assert build.stat().st_mtime_ns == made
-
-
-@has_build
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the maps of the process")
-def test_there_is_one_pool_of_threads() -> None:
-    script = (
-        "import torch, pathlib; from resolute.noise.kernels import cpu; cpu.library();"
-        "lines = pathlib.Path('/proc/self/maps').read_text().splitlines();"
-        "print(len({l.split()[-1] for l in lines if 'omp' in l.rpartition('/')[2] and '.so' in l}))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == 1
+    check_kernel(reference.PYTORCH, reference.PIECE + 1025, dtype, 0.3, slope, start=1024)

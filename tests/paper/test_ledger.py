@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 
 from cases import tiny_info
 from resolute.data import customs
-from resolute.paper.ledger import FULL, JUDGED, KEYS, OTHER, QUOTE, REDUCED, RUNS, LedgerRow, ledger, read_pools
+from resolute.paper.ledger import FULL, KEYS, OTHER, PUBLISHED, QUOTE, REDUCED, RUNS, LedgerRow, ledger, read_pools
 from resolute.paper.rows import QUOTED, TRAINED
 from resolute.paper.tables import ROWS
 from resolute.run_folder import read_records, write_records
@@ -87,8 +87,8 @@ def test_p_values_are_adjusted_over_the_whole_ledger(tmp_path: Path, run: Callab
     [
         ([30, 27, 33, 28, 30], "better, as claimed"),
         ([10, 8, 13, 7, 8], "better, by more than claimed"),
-        ([52, 50, 55, 49, 52], "no difference seen, the claimed one excluded"),
-        ([20, 90, 30, 60, 40], "no difference seen, the claimed one possible"),
+        ([52, 50, 55, 49, 52], "no difference seen, claim excluded"),
+        ([20, 90, 30, 60, 40], "no difference seen, claim possible"),
         ([72, 71, 75, 68, 71], "worse, where better is claimed"),
     ],
 )
@@ -101,7 +101,7 @@ def test_one_seed_says_nothing_of_a_difference(tmp_path: Path, run: Callable[...
     run(tmp_path / "lenet", "4-r-lenet", {"base": [50], "r": [28]})
     entry = read(tmp_path)["4-r-lenet"]
     [found] = entry.lines[0].measured
-    assert (entry.state, entry.why, found.verdict) == (REDUCED, "1 of 5 seeds", "one seed says nothing")
+    assert (entry.state, entry.why, found.verdict) == (REDUCED, "1 of 5 seeds", "one seed, not tested")
     assert found.difference is not None
     assert math.isnan(found.difference.low)
     assert found.value.low < 0.28 < found.value.high
@@ -244,6 +244,6 @@ def test_published_weights_are_a_state_of_their_own(tmp_path: Path) -> None:
     record = Record("imagenet", "senet-154", "weights", 0, "clean", "clean", 0.0, 8268, 10_000)
     write_records(tmp_path / "senet/records.jsonl", [record])
     entries = read(tmp_path)
-    assert entries["2-senet"].state == JUDGED
+    assert entries["2-senet"].state == PUBLISHED
     assert entries["2-senet"].lines[0].measured[0].value.mean == pytest.approx(82.68)
     assert entries["2-nasnet-a"].state == RUNS

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from resolute.report.comparison import summarise
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import read_bits
 
 if TYPE_CHECKING:
@@ -138,11 +138,11 @@ def test_costs_are_ratios_within_a_seed(folder: Path) -> None:
     }
     ratios = [steps["fgsm", seed] / steps["base", seed] for seed in SEEDS]
     costs = summarise(load_run(folder)).costs
-    assert (costs["fgsm"].low, costs["fgsm"].ratio, costs["fgsm"].high) == pytest.approx(
-        (min(ratios), sorted(ratios)[2], max(ratios))
-    )
-    assert costs["fgsm"].low < costs["fgsm"].high
-    assert costs["base"].ratio == 1
+    fgsm = costs["fgsm"].ratio
+    assert (fgsm.low, fgsm.mean, fgsm.high) == pytest.approx((min(ratios), sorted(ratios)[2], max(ratios)))
+    assert fgsm.low < fgsm.high
+    assert (costs["fgsm"].steady, costs["base"].steady) == (False, True)
+    assert costs["base"].ratio.mean == 1
     assert costs["base"].step_ms == pytest.approx(np.median([steps["base", seed] for seed in SEEDS]))
     assert (costs["base"].passes, costs["fgsm"].passes) == (1, 3)
 
@@ -178,7 +178,7 @@ def test_a_partial_run_compares_the_seeds_that_both_have(make_run: MakeRun) -> N
 def test_a_method_without_a_finished_seed_is_a_gap(make_run: MakeRun, gone: str) -> None:
     summary = summarise(load_run(make_run(unfinished=tuple((gone, seed) for seed in SEEDS))))
     assert np.isnan(summary.table[gone, "clean"].error.mean)
-    assert np.isnan(summary.costs[gone].ratio)
+    assert np.isnan(summary.costs[gone].ratio.mean)
     assert summary.table["r", "clean"].comparison is None
     assert (summary.table["fgsm", "clean"].comparison is None) == (gone == "base")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from resolute.report.evaluation import SEVERITIES, benchmarks
+from resolute.report.evaluation import benchmarks
 from resolute.run_folder import Record
-from resolute.shifts.released import ALEXNET, corruption_errors
+from resolute.shifts.released import ALEXNET, SEVERITIES, corruption_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

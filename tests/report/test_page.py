@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 
 def written(folder: Path) -> str:
-    return write_report(folder).read_text(encoding="utf-8")
+    return write_report(folder).path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_page_stands_alone(text: str) -> None:
 
 def test_the_order_is_verdict_table_pictures_limits_making(text: str) -> None:
     headings = Page(text).headings
-    assert headings[0].startswith("No difference seen between r and base in the clean error: ")
+    assert headings[0].startswith("No significant difference between r and base in the clean error: ")
     assert headings[1:] == [
         *("Errors and costs", "Error against severity", "Seed by seed", "Training"),
         *("The tests behind the table", "What this does not show", "How it was made"),
@@ -192,7 +192,7 @@ def test_a_run_started_from_python_quotes_no_command(make_run: MakeRun) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Is this a run directory"):
+    with pytest.raises(InputError, match="Is this a run folder"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

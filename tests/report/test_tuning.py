@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 
 from resolute.methods import Settings
-from resolute.report.figures import draw_tuned
-from resolute.report.tuning import Tuned, console_tuned, markdown_tuned, sum_up
+from resolute.report.tuning import Tuned, console_tuned, draw_tuned, markdown_tuned, sum_up
 from resolute.stats import compare_paired, holm, mean_t, wilson
 
 N, SEEDS = 2000, 5
@@ -59,8 +58,8 @@ def test_the_sentence_says_what_was_found() -> None:
     number = r"[+-]\d+\.\d\d"
     assert re.fullmatch(
         r"r with eps 0\.2, p 0\.7 at hidden lowers the validation error of base to \d\.\d\d % "
-        rf"\({number} points, 95 % interval {number} to {number}, 5 paired seeds, p = [\d.e-]+ after Holm over "
-        r"5 settings\)\. It was chosen on these images: its gain here is too good\.",
+        rf"\({number} points, 95 % interval {number} to {number}, 5 paired seeds; significant at 5 %: p < 0\.001, "
+        r"Holm-corrected for 5 settings\)\. It was chosen on these images, so expect a smaller gain on others\.",
         found.sentence,
     )
 
@@ -71,7 +70,7 @@ def test_no_better_setting_is_said_to_be_none(error: float) -> None:
     found = tuned((error,) * 5)
     assert found.best is None
     assert found.sentence.startswith(
-        "No setting of r differs from base for the better; the lowest error came with eps "
+        "No setting of r is significantly better than base; the lowest error came with eps "
     )
 
 

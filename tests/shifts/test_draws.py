@@ -26,7 +26,7 @@ def test_words_are_the_counter_s() -> None:
 @pytest.mark.parametrize("n", [30, 170])
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch, make: Callable[..., torch.Tensor], n: int) -> None:
     whole = make(SEEDS[:40], n, stream=3)
-    monkeypatch.setattr(draws, "BLOCK", 70)
+    monkeypatch.setattr(draws, "AT_ONCE", 70)
     assert torch.equal(make(SEEDS[:40], n, stream=3), whole)
 
 

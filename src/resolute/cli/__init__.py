@@ -80,5 +80,5 @@ def run() -> None:
 
 
 def _stop(number: int, _frame: object) -> None:
-    Console(stderr=True).print("stopped by a signal; the same command goes on from here.")
+    Console(stderr=True).print("Stopped by a signal. Run the same command again to continue.")
     sys.exit(128 + number)

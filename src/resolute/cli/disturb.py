@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
-from resolute.cli.flags import Data, DataDir, DisturbanceSeed, FolderSize
+from resolute.cli.evaluate import TEST_DATA
+from resolute.cli.flags import of, takes
+from resolute.config import EvaluateConfig
 from resolute.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -36,19 +38,15 @@ class Tile(NamedTuple):
     note: str
 
 
+@takes(TEST_DATA, of(EvaluateConfig, "suites", "seed", suites="disturbances"))
 def disturb(
-    data: Data = "digits",
-    data_dir: DataDir = None,
-    size: FolderSize = None,
-    suites: Annotated[
-        str, typer.Option(help="Comma-separated: disturbances,everyday,corruptions,...")
-    ] = "disturbances",
-    images: Annotated[str, typer.Option(help="Which test images, comma-separated, from 0.")] = "0",
+    *,
+    images: Annotated[str, typer.Option(help="Positions of test images, separated by commas, from 0.")] = "0",
     levels: Annotated[
-        str | None, typer.Option(help="Which severities of each, comma-separated, from 1; else the strongest.")
+        str | None, typer.Option(help="Severities of each, separated by commas, 1 for the lowest; else the highest.")
     ] = None,
-    seed: DisturbanceSeed = 0,
     out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("disturbances.png"),
+    **given: Any,
 ) -> None:
     """Draw test images and each disturbance of them, side by side (Figure 1 of the paper).
 
@@ -59,13 +57,13 @@ def disturb(
 
     if out.suffix.lower() not in _FORMATS:
         raise InputError(f"--out is {str(out)!r}; it must end in {', '.join(_FORMATS)}.")
-    names = suites.split(",")
-    for name in names:
+    for name in given["suites"]:
         if name not in DRAWABLE:
             raise InputError(f"{unknown('suite', name, DRAWABLE)} Only suites that need no network can be drawn.")
-    loaded = load(data, data_dir, split="test", size=size)
+    loaded = load(given["data"], given.get("data_dir"), "test", given.get("size"))
     chosen = _numbers(images, "--images", 0, len(loaded) - 1)
-    rows = picture_rows(loaded, chosen, names, _numbers(levels, "--levels", 1, 5) if levels else None, seed)
+    severities = _numbers(levels, "--levels", 1, 5) if levels else None
+    rows = picture_rows(loaded, chosen, given["suites"], severities, given["seed"])
     write_atomic(out, draw_picture(rows, out.suffix.lower()[1:]))
     Console().print(f"picture: {out}", soft_wrap=True, highlight=False)
 

@@ -2,94 +2,85 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 typer reads it
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from resolute.cli.compare import command_line
-from resolute.cli.flags import Data, DataDir, DeviceName, DisturbanceSeed, Factory, FolderSize, NamedModel, Weights
+from resolute.cli.flags import command_line, of, settings_for, takes
+from resolute.config import EvaluateConfig, TrainConfig
 from resolute.errors import InputError
+from resolute.experiment.recipe import Recipe
 
 if TYPE_CHECKING:
     from resolute.data.dataset import Images
-    from resolute.evaluation.networks import Subject
+    from resolute.evaluation.networks import Network
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A network that is no cell of a run folder.
+
+    Attributes:
+        model: Another network by its name, such as timm/NAME; it needs --weights.
+        weights: The file of its weights: .safetensors, or .pth of tensors.
+        factory: Another network as package.module:function, which returns it; this runs your code.
+    """
+
+    model: str | None = None
+    weights: Path | None = None
+    factory: str | None = None
+
+
+Networks = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[NETWORK]...", help="Folders cells/METHOD-seedN; others are compared with the first."),
+]
+TEST_DATA = of(Recipe, "data", "data_dir", "size", unset=True, data="digits")
+DEVICE = of(TrainConfig, "device")
+
+
+@takes(TEST_DATA, of(EvaluateConfig), of(Named), DEVICE)
 def evaluate(
-    checkpoints: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[CHECKPOINT]...", help="Folders cells/METHOD-seedN; a second is compared in pairs."),
-    ] = None,
-    data: Data = "digits",
-    data_dir: DataDir = None,
-    size: FolderSize = None,
-    suites: Annotated[
-        str, typer.Option(help="Comma-separated: clean,disturbances,corruptions,attacks; see `list suites`.")
-    ] = "clean,disturbances",
-    model: NamedModel = None,
-    weights: Weights = None,
-    factory: Factory = None,
-    seed: DisturbanceSeed = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images in a batch.")] = 500,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many test images.")] = None,
-    device: DeviceName = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/evaluate-HASH.")] = None,
+    networks: Networks = None,
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-HASH.")] = None,
+    **given: Any,
 ) -> None:
-    """Judge trained networks on clean, disturbed, corrupted and attacked test images.
+    """Evaluate trained networks on clean, disturbed, corrupted and attacked test images.
 
-    The same command goes on where a killed one stopped. Images are in [0, 1]; a network normalises them itself.
-    """  # noqa: DOC501 the docstring is the command's help
+    Images are in [0, 1]; a network normalises them itself. To continue an evaluation that was stopped, run the same
+    command again.
+    """
     from resolute.data import load
     from resolute.experiment import evaluation
-    from resolute.report.evaluation import console_judged
+    from resolute.report.evaluation import console_evaluation, load_evaluation
+    from resolute.report.page import show
 
-    place = evaluation.device(device)
-    images = load(data, data_dir, "test", size)
-    plan = evaluation.Plan(images, tuple(suites.split(",")), seed, limit, batch_size, data_dir, command_line())
-    _ = plan.shifts  # an unknown suite is told before a network is loaded
-    subjects = load_subjects(checkpoints or [], model, weights, factory, images)
-    for subject in subjects:
-        subject.model.to(place)
-    folder = out or evaluation.default_folder(subjects, plan)
-    try:
-        judged = evaluation.assess(subjects, plan, folder)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on from here.")
-        raise typer.Exit(130) from None
-    console = Console()
-    console.print(*console_judged(judged), sep="\n")
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    place, root = evaluation.device(given["device"]), given.get("data_dir")
+    images = load(given["data"], root, "test", given.get("size"))
+    plan = evaluation.Plan(images, **settings_for(EvaluateConfig, given), root=root, command=command_line())
+    _ = plan.shifts  # an unknown suite is refused before a network is loaded
+    loaded = load_networks(networks or [], Named(**settings_for(Named, given)), images)
+    for network in loaded:
+        network.model.to(place)
+    folder = out or evaluation.default_folder(loaded, plan)
+    evaluation.evaluate_networks(loaded, plan, folder)
+    show(console_evaluation(load_evaluation(folder)), folder / "report.html")
 
 
-def load_subjects(
-    checkpoints: list[Path], model: str | None, weights: Path | None, factory: str | None, images: Images
-) -> list[Subject]:
-    """Load every network that the flags name.
-
-    Args:
-        checkpoints: Folders cells/METHOD-seedN.
-        model: A name for `models.build`, which belongs to ``weights``.
-        weights: Its file.
-        factory: ``package.module:function``.
-        images: What they will be asked.
-
-    Returns:
-        The networks, at least one.
-
-    Raises:
-        InputError: If none is named, or one cannot be loaded.
-    """
+def load_networks(folders: list[Path], named: Named, images: Images) -> list[Network]:
+    """Load every network that the command line names, at least one."""
     from resolute.evaluation.networks import from_checkpoint, from_factory, from_name
 
-    if (model is None) != (weights is None):
+    if (named.model is None) != (named.weights is None):
         raise InputError("--model NAME and --weights FILE belong together.")
-    found = [from_checkpoint(folder, images.info) for folder in checkpoints]
-    if model is not None and weights is not None:
-        found.append(from_name(model, weights, images.info))
-    if factory is not None:
-        found.append(from_factory(factory))
+    found = [from_checkpoint(folder, images.info) for folder in folders]
+    if named.model is not None and named.weights is not None:
+        found.append(from_name(named.model, named.weights, images.info))
+    if named.factory is not None:
+        found.append(from_factory(named.factory))
     if not found:
-        raise InputError("nothing to judge: give a CHECKPOINT, or --model NAME --weights FILE, or --factory.")
+        raise InputError("no network to evaluate: give a NETWORK, or --model NAME --weights FILE, or --factory.")
     return found

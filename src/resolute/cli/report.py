@@ -6,31 +6,33 @@ from pathlib import Path  # noqa: TC003 typer reads it
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of compare, evaluate or curvature.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of compare, tune, evaluate or curvature.")],
 ) -> None:
-    """Rebuild the report of a comparison, an evaluation or a survey of curvature from its other files alone."""
-    console = Console()
-    if (folder / "evaluation.json").exists():
-        from resolute.report.evaluation import console_judged, load_judged, write_judged
-
-        path = write_judged(folder)
-        console.print(*console_judged(load_judged(folder)), sep="\n")
-    elif (folder / "survey.json").exists():
+    """Rebuild the report of a run folder from its other files alone, and show it."""
+    holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if holds & {"survey.json", "curvature.json"}:
         from resolute.curvature.report import console_curvature, write_curvature
+        from resolute.report.page import show
 
-        console.print(*console_curvature(write_curvature(folder)), sep="\n")
-        path = folder / "report.html"
+        path, curvature = write_curvature(folder)
+        show(console_curvature(curvature), path)
+    elif "evaluation.json" in holds or ("results.csv" in holds and "recipe.json" not in holds):
+        from resolute.report.evaluation import console_evaluation, write_evaluation
+        from resolute.report.page import show
+
+        path, evaluation = write_evaluation(folder)
+        show(console_evaluation(evaluation), path)
+    elif "results.json" in holds:
+        from resolute.report.page import console_results, show
+
+        show(console_results(folder / "results.json"))
     else:
-        from resolute.report.comparison import summarise
-        from resolute.report.numbers import load_run
-        from resolute.report.page import console_table, write_report
+        from resolute.report.page import console_summary, show, write_report
 
-        path = write_report(folder)
-        summary = summarise(load_run(folder))
-        console.print(console_table(summary))
-        console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {path}", soft_wrap=True, highlight=False)
+        path, summary = write_report(folder)
+        show(console_summary(summary), path)
+        if "tuned.md" in holds:
+            show([], folder / "tuned.md", "tuning")

@@ -16,7 +16,6 @@ from resolute.curvature.hessian import (
     loss_along,
     over_batches,
     over_subsets,
-    sketch,
     spectrum,
     trace,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "loss_along",
     "over_batches",
     "over_subsets",
-    "sketch",
     "spectrum",
     "trace",
 ]

@@ -36,10 +36,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @contextmanager
 def listening(model: nn.Module, noise: bool) -> Iterator[None]:
-    """Hold a network in evaluation mode, but for its noise where that is asked for."""
+    """Hold a network in evaluation mode, but for its noise where that is wanted."""
     loud = carriers(model) if noise else []
     if noise and not loud:
-        raise InputError("draws of the noise are asked for and the network carries none: robustify it, or use draws=0.")
+        raise InputError("draws of the noise are wanted, and the network carries none: robustify it, or use draws=0.")
     with evaluating(model):
         for module in loud:
             module.training = True
@@ -61,7 +61,7 @@ def walk(model: nn.Module, data: Batches) -> Iterator[tuple[int, Tensor, Tensor]
     """Go through the batches on the network's device, in its precision."""
     if iter(data) is data:
         raise InputError("the batches can be gone through only once and are needed for each product: give a list.")
-    like = next(model.parameters())
+    like = next(model.parameters(), torch.empty(0))
     empty = True
     for batch, (x, y) in enumerate(data):
         empty = False
@@ -118,6 +118,10 @@ def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
     Returns:
         The mean over the images: of the cross-entropy, or of the network's own loss where it has one.
+
+    Example:
+        >>> cross_entropy(nn.Identity(), torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
     """
     outputs = model(x)
     if hasattr(loss.network(model), "per_image_loss"):
@@ -140,6 +144,9 @@ class Hessian:
         draws: 0 for the network without noise; D >= 1 for the mean over D draws of the noise that it carries.
         seed: Seed of the draws.
         on_batch: Called after each micro-batch with the number of images times vectors that it took.
+
+    Raises:
+        InputError: If draws are below 0, or no parameter requires a gradient.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -179,7 +186,7 @@ class Hessian:
         return self.parameters[0].detach()
 
     def __call__(self, v: Tensor) -> Tensor:
-        """Multiply."""
+        """Multiply each row of [..., P] with H."""
         rows = torch.atleast_2d(v)
         if rows.shape[-1] != self.size:
             raise InputError(f"the Hessian has {self.size} rows and was given vectors of {rows.shape[-1]} entries.")
@@ -243,7 +250,13 @@ TOGETHER = 4
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number that was estimated from n independent parts: its mean and the standard error of that (NaN for one)."""
+    """A number that was estimated from independent parts.
+
+    Attributes:
+        value: Their mean.
+        se: Its standard error; NaN for one part.
+        n: Number of parts.
+    """
 
     value: float
     se: float
@@ -255,7 +268,7 @@ class Eigenpairs:
     """Some eigenvalues with their eigenvectors.
 
     Attributes:
-        values: float64 [k], the largest first, or the smallest first where those were asked for.
+        values: float64 [k], the largest first, or the smallest first with ``which="smallest"``.
         vectors: [k, P], orthonormal.
         errors: float64 [k], |Hv - λv|: an eigenvalue of H lies no further than this from λ.
         products: Vectors that H was multiplied with.
@@ -334,6 +347,11 @@ def eigenvalues(
 
     Raises:
         InputError: If k is out of range, or restarts are used up.
+
+    Example:
+        >>> hessian = Hessian(nn.Linear(2, 2), cross_entropy, [(torch.eye(2), torch.tensor([0, 1]))])
+        >>> eigenvalues(hessian, 2).values.shape
+        torch.Size([2])
     """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
@@ -364,26 +382,11 @@ def eigenvalues(
     return Eigenpairs(values[order].cpu(), rows[order], errors[order].cpu(), made[0] + k)
 
 
-def sketch(hessian: Hessian, k: int, *, seed: int = 0) -> Tensor:
-    """Find a basis of nearly the space where most of H acts: QR of H times k random vectors (Hutch++, Meyer et al.).
-
-    Args:
-        hessian: The matrix.
-        k: Vectors, and products.
-        seed: Seed of the vectors.
-
-    Returns:
-        [k, P], orthonormal.
-    """
-    q: Tensor = torch.linalg.qr(hessian(_signs(hessian, k, seed)).T).Q
-    return q.T.contiguous()
-
-
 def trace(hessian: Hessian, probes: int = 16, *, basis: Tensor | None = None, seed: int = 0) -> Estimate:
     """Estimate the trace with its standard error: Hutchinson's, or with a basis Hutch++'s.
 
     On the basis Q the trace is computed exactly, tr(QᵀHQ); on its complement it is the mean of zᵀHz over random signs
-    z. With the top eigenvectors or `sketch` as the basis the error falls, since the large eigenvalues leave the
+    z. With the top eigenvectors as the basis the error falls, since the large eigenvalues leave the
     random part.
 
     Args:
@@ -397,6 +400,11 @@ def trace(hessian: Hessian, probes: int = 16, *, basis: Tensor | None = None, se
 
     Raises:
         InputError: If there are fewer than 2 probes.
+
+    Example:
+        >>> hessian = Hessian(nn.Linear(2, 2), cross_entropy, [(torch.eye(2), torch.tensor([0, 1]))])
+        >>> trace(hessian, 4).n
+        4
     """
     if probes < 2:
         raise InputError(f"probes is {probes}; a standard error needs at least 2.")
@@ -420,6 +428,11 @@ def spectrum(hessian: Hessian, steps: int = 40, probes: int = 4, *, seed: int = 
 
     Returns:
         The quadrature of each probe.
+
+    Example:
+        >>> hessian = Hessian(nn.Linear(2, 2), cross_entropy, [(torch.eye(2), torch.tensor([0, 1]))])
+        >>> spectrum(hessian, steps=3, probes=2).nodes.shape
+        torch.Size([2, 3])
     """
     start = _normal(hessian, probes, seed)
     nodes, weights = quadrature(*tridiagonal(hessian, start, min(steps, hessian.size), keep=False))
@@ -437,6 +450,11 @@ def over_batches(hessian: Hessian, v: Tensor) -> Estimate:
 
     Returns:
         The quotient of all images and its standard error over micro-batches.
+
+    Example:
+        >>> parts = [(torch.eye(2), torch.tensor([0, 1])), (torch.ones(1, 2), torch.tensor([0]))]
+        >>> over_batches(Hessian(nn.Linear(2, 2), cross_entropy, parts), torch.ones(6)).n
+        2
     """
     values, counts = hessian.quotients(v)
     share = counts / counts.sum()
@@ -463,6 +481,11 @@ def over_subsets(
 
     Returns:
         One eigenvalue a part.
+
+    Example:
+        >>> parts = [(torch.eye(2), torch.tensor([0, 1])), (torch.ones(1, 2), torch.tensor([0]))]
+        >>> len(over_subsets(Hessian(nn.Linear(2, 2), cross_entropy, parts), 2))
+        2
     """
     subsets = [replace(hessian, data=_Part(hessian.data, part, parts)) for part in range(parts)]
     return [float(eigenvalues(part, tol=tol, restarts=restarts, seed=seed).values[0]) for part in subsets]
@@ -497,7 +520,7 @@ def _signs(hessian: Hessian, k: int, seed: int) -> Tensor:
     return torch.randint(0, 2, (k, hessian.size), generator=generator, dtype=torch.int8).to(hessian.like) * 2 - 1
 
 
-def loss_along(hessian: Hessian, directions: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
+def loss_along(hessian: Hessian, directions: Tensor, radii: Tensor) -> Tensor:
     """Compute the mean loss at θ + r·d, or at θ + r₁·d₁ + r₂·d₂.
 
     Args:
@@ -510,6 +533,11 @@ def loss_along(hessian: Hessian, directions: torch.Tensor, radii: torch.Tensor) 
 
     Raises:
         InputError: If there are not 1 or 2 directions.
+
+    Example:
+        >>> hessian = Hessian(nn.Linear(2, 2), cross_entropy, [(torch.eye(2), torch.tensor([0, 1]))])
+        >>> loss_along(hessian, torch.eye(6)[:1], torch.linspace(-1, 1, 3)).shape
+        torch.Size([3])
     """
     if len(directions) not in (1, 2):
         raise InputError(f"there are {len(directions)} directions; a loss is drawn along 1 or 2.")
@@ -517,7 +545,7 @@ def loss_along(hessian: Hessian, directions: torch.Tensor, radii: torch.Tensor) 
     sizes = [p.numel() for p in parameters]
     kept = torch.cat([p.detach().reshape(-1) for p in parameters])
 
-    def place(theta: torch.Tensor) -> None:
+    def place(theta: Tensor) -> None:
         with torch.no_grad():
             for parameter, part in zip(parameters, theta.split(sizes), strict=True):
                 parameter.copy_(part.view_as(parameter))

@@ -57,6 +57,10 @@ def jacobian_norms(
 
     Raises:
         InputError: If there are fewer than 1 probes.
+
+    Example:
+        >>> jacobian_norms(torch.nn.Identity(), [(torch.rand(3, 4), torch.zeros(3))])
+        tensor([2., 2., 2.], dtype=torch.float64)
     """
     if probes is not None and probes < 1:
         raise InputError(f"probes is {probes}; it is a number of random vectors, 1 or more, or None.")
@@ -133,7 +137,7 @@ def input_hessians(
     its gradient.
 
     Args:
-        model: Images in, logits out; no image's answer may hang on another's (BatchNorm is in evaluation mode).
+        model: Images in, logits out; no image's answer may depend on another's (BatchNorm is in evaluation mode).
         loss: ``(model, x, y) -> mean loss``.
         data: Micro-batches.
         steps: Lanczos steps, at most the number of pixels.
@@ -147,6 +151,12 @@ def input_hessians(
 
     Raises:
         InputError: If steps or probes are below 1.
+
+    Example:
+        >>> from resolute.curvature import cross_entropy
+        >>> data = [(torch.eye(2), torch.tensor([0, 1]))]
+        >>> input_hessians(torch.nn.Linear(2, 2), cross_entropy, data).top.shape
+        torch.Size([2])
     """
     if min(steps, probes) < 1:
         raise InputError(f"steps is {steps} and probes {probes}; both must be 1 or more.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from resolute.curvature.hessian import (
     trace,
 )
 from resolute.curvature.inputs import input_hessians, jacobian_norms
-from resolute.curvature.report import ERRORS, write_curvature
+from resolute.curvature.report import ERRORS, Curvature, write_curvature
 from resolute.data.dataset import Images, batches, epoch_order, fingerprint
 from resolute.errors import InputError
 from resolute.evaluation.measure import check_network
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from resolute.evaluation.networks import Subject
+    from resolute.config import CurvatureConfig
+    from resolute.evaluation.networks import Network
 
 
 BATCHES = 16
@@ -60,48 +61,6 @@ _PARTS = 4
 TRACE_PROBES = 16
 RADII_LOSS = 1.0
 """The surface reaches as far as a loss that went on bending as at the network's own place would rise by this much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is measured.
-
-    Attributes:
-        images: Number of images, drawn at random from the split by ``seed``.
-        top: Eigenvalues by the parameters that are found.
-        steps: Lanczos steps of the density and of each image.
-        probes: Random vectors of the density.
-        surface: Points along each of the two leading directions; 0 for no surface.
-        surface_images: Images of the surface.
-        eps: Strength of sign noise that sounds during the measurement; 0 for none.
-        where: Its places.
-        draws: Draws of it that are averaged.
-        batch_size: Images in a micro-batch, which bounds the memory and changes no number.
-        double: Measure in float64.
-        seed: Seed of images, vectors and draws.
-        command: The command line to quote.
-    """
-
-    images: int = 1000
-    top: int = 5
-    steps: int = 30
-    probes: int = 4
-    surface: int = 15
-    surface_images: int = 200
-    eps: float = 0.0
-    where: str = "hidden"
-    draws: int = 4
-    batch_size: int = 250
-    double: bool = False
-    seed: int = 0
-    command: str = field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        for name in ("images", "top", "steps", "draws", "batch_size", "probes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
-        if not 0 <= self.surface <= 101:
-            raise InputError(f"surface is {self.surface}; it is a number of points from 0 (none) to 101.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +77,10 @@ class _Micro:
 
 
 def measure_network(
-    subject: Subject,
+    subject: Network,
     images: Images,
     order: Tensor,
-    plan: Survey,
+    plan: CurvatureConfig,
     tell: Callable[[int], None],
     finish: Callable[[str, str], None],
 ) -> dict[str, Any]:
@@ -192,7 +151,7 @@ def _json(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "se": None if math.isnan(estimate.se) else estimate.se, "n": estimate.n}
 
 
-def _surface(hessian: Hessian, directions: Tensor, values: Tensor, plan: Survey) -> dict[str, Any] | None:
+def _surface(hessian: Hessian, directions: Tensor, values: Tensor, plan: CurvatureConfig) -> dict[str, Any] | None:
     if plan.surface < 2 or len(directions) < 2 or float(values[0]) <= 0:
         return None
     reach = math.sqrt(2 * RADII_LOSS / float(values[0]))
@@ -212,14 +171,14 @@ _Tell = tuple["Callable[[int], None]", "Callable[[str, str], None]"]
 
 
 def survey(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Network],
     images: Images,
-    plan: Survey,
+    plan: CurvatureConfig,
     out: Path,
     *,
     errors: Mapping[str, Mapping[str, float]] | None = None,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Curvature:
     """Measure networks and write ``networks/NAME.json``, ``curvature.json`` and ``report.html``."""
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
@@ -238,7 +197,7 @@ def survey(
     found = {name for name, path in files.items() if _is_measured(path, own[name])}
     with _progress(subjects, found, plan, len(order), console) as (tell, finish):
 
-        def measured(subject: Subject) -> bool:
+        def measured(subject: Network) -> bool:
             path, mine = files[subject.name], own[subject.name]
             with contextlib.suppress(Timeout), folder.lock(subject.name):
                 if not _is_measured(path, mine):
@@ -252,7 +211,7 @@ def survey(
     if errors:
         path = out / ERRORS
         write_sealed(path, (read_sealed(path) if path.exists() else {}) | dict(errors))
-    return write_curvature(out)
+    return write_curvature(out).built
 
 
 def _is_measured(path: Path, own: Mapping[str, Any]) -> bool:
@@ -275,12 +234,12 @@ def errors_beside(checkpoints: Sequence[Path]) -> dict[str, dict[str, float]]:
     return found
 
 
-def survey_folder(subjects: Sequence[Subject], images: Images, plan: Survey) -> Path:
+def survey_folder(subjects: Sequence[Network], images: Images, plan: CurvatureConfig) -> Path:
     """Name the run folder: the same work is continued there, other work gets another."""
     return Path("runs") / f"curvature-{digest(_identity(subjects, images, plan))[:8]}"
 
 
-def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict[str, Any]:
+def _identity(subjects: Sequence[Network], images: Images, plan: CurvatureConfig) -> dict[str, Any]:
     return {
         "data": images.info.name,
         "split": images.split,
@@ -294,7 +253,7 @@ def _identity(subjects: Sequence[Subject], images: Images, plan: Survey) -> dict
 
 @contextlib.contextmanager
 def _progress(
-    subjects: Sequence[Subject], found: set[str], plan: Survey, n: int, console: Console | None
+    subjects: Sequence[Network], found: set[str], plan: CurvatureConfig, n: int, console: Console | None
 ) -> Iterator[_Tell]:
     """Count images times products with a vector."""
     costs = {

@@ -6,18 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolute.data.augment import Augment, augment
-from resolute.data.dataset import (
-    SPLITS,
-    DataInfo,
-    Images,
-    augment_generator,
-    balanced_part,
-    batches,
-    data_root,
-    epoch_order,
-    take,
-    training_batches,
-)
+from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
 from resolute.data.folders import load_encoded, open_folder
 from resolute.data.imagenet import AUGMENT, RADIUS, load_imagenet
 from resolute.data.parquet import open_parquet, parquet_files
@@ -27,6 +16,8 @@ from resolute.errors import InputError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+__all__ = ["DATASETS", "SPLITS", "Augment", "DataInfo", "Images", "augment", "batches", "data_root", "load"]
 
 DATASETS: dict[str, Callable[[Path, str], Images]] = {
     **{name: loader(published) for name, published in PUBLISHED.items()},
@@ -98,22 +89,3 @@ def _check(name: str, split: str, size: int | None) -> None:
         raise InputError(f"{name} is a file: give the path of the folder that it is in")
     if not path.is_dir():
         raise InputError(f"{unknown('data set', name, DATASETS)} There is no folder {path} either")
-
-
-__all__ = [
-    "DATASETS",
-    "SPLITS",
-    "Augment",
-    "DataInfo",
-    "Images",
-    "augment",
-    "augment_generator",
-    "balanced_part",
-    "batches",
-    "customs",
-    "data_root",
-    "epoch_order",
-    "load",
-    "take",
-    "training_batches",
-]

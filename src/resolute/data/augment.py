@@ -6,16 +6,20 @@ Drawing and applying are two functions, so that the fast one can be compared wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
+from resolute import transforms
+from resolute.config import Augment
 from resolute.errors import InputError
-from resolute.transforms import crop_and_enlarge, draw_crops, rotate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "ERASE_AREA", "ERASE_ASPECT", "ERASE_TRIES", "Augment", "Draws", "apply_draws", "augment", "draw_augmentation",
+]  # fmt: skip
 
 ERASE_AREA = (0.02, 0.4)
 """Share of the image that is erased (Zhong et al., 2020, "Random Erasing Data Augmentation")."""
@@ -23,48 +27,6 @@ ERASE_ASPECT = (0.3, 1 / 0.3)
 """Height over width of the erased rectangle, drawn uniformly as in the authors' code."""
 ERASE_TRIES = 16
 """Rectangles drawn for an image; the first that fits is used. At 32x32 about one in sixteen does not fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """What is done to training images. The default is nothing.
-
-    Attributes:
-        shift: Largest shift in pixels, up, down, left and right: a crop of the image's own size after padding with
-            this many pixels on each side. Every offset is equally likely.
-        padding: What the shift brings in: ``"zeros"`` (black) or ``"reflect"`` (the image mirrored at its border
-            pixel; needs ``shift`` below the image's height and width).
-        flip: Whether each image is mirrored left to right with probability 0.5.
-        erase: Probability in [0, 1] that one rectangle of the image is replaced with noise, uniform in [0, 1] for
-            each pixel and channel (the filling that Zhong et al. prefer). 0.5 is theirs.
-        crop: Smallest share of the image's area that a random crop keeps, above 0, at most 1, which is no crop. The
-            crop (any place, width over height from 3/4 to 4/3) is brought back to the image's size. 0.08 is ImageNet's
-            custom (Szegedy et al., 2015). Photographs that are streamed are cropped as they are decoded.
-        rotation: Largest angle in degrees, 0 to 180, of a turn about the centre, either way; nearest pixels, black
-            corners. 15 is in weiaicunzai's recipe for Inception V3 on CIFAR-100.
-
-    Raises:
-        InputError: If a value is out of its range.
-    """
-
-    shift: int = 0
-    padding: Literal["zeros", "reflect"] = "zeros"
-    flip: bool = False
-    erase: float = 0.0
-    crop: float = 1.0
-    rotation: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.shift < 0:
-            raise InputError(f"shift is {self.shift}: it is a number of pixels, 0 or more")
-        if self.padding not in {"zeros", "reflect"}:
-            raise InputError(f"padding is {self.padding!r}: it is 'zeros' or 'reflect'")
-        if not 0 <= self.erase <= 1:
-            raise InputError(f"erase is {self.erase}: it is a probability, from 0 to 1")
-        if not 0 < self.crop <= 1:
-            raise InputError(f"crop is {self.crop}: it is a share of the image's area, above 0 and at most 1")
-        if not 0 <= self.rotation <= 180:
-            raise InputError(f"rotation is {self.rotation}: it is an angle in degrees, from 0 to 180")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +64,7 @@ def draw_augmentation(policy: Augment, shape: tuple[int, int, int, int], generat
         box = _draw_boxes(policy.erase, n, height, width, generator)
         noise = torch.randint(0, 256, shape, generator=generator, device=device, dtype=torch.uint8)
     if policy.crop < 1:
-        crop = draw_crops(policy.crop, height, width, n, generator)
+        crop = transforms.draw_crops(policy.crop, height, width, n, generator)
     if policy.rotation:
         angle = policy.rotation * (2 * torch.rand(n, generator=generator, device=device) - 1)
     return Draws(top, left, flip, box, noise, crop, angle)
@@ -126,42 +88,17 @@ def _draw_boxes(probability: float, n: int, height: int, width: int, generator: 
 
 def apply_draws(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
     """Apply draws to a batch: crop, shift, flip, rotate, erase."""
-    out = x if draws.crop is None else crop_and_enlarge(x, draws.crop)
-    if policy.shift or policy.flip:
-        out = _shift_and_flip(out, policy, draws)
+    out = x if draws.crop is None else transforms.crop_and_enlarge(x, draws.crop)
+    if policy.shift:
+        out = transforms.window(out, draws.top - policy.shift, draws.left - policy.shift, policy.padding, draws.flip)
+    elif policy.flip:
+        out = transforms.flip(out, draws.flip)
     if draws.angle is not None:
-        out = rotate(out, draws.angle)
+        out = transforms.rotate(out, draws.angle)
     if draws.box is not None and draws.noise is not None:
         noise = draws.noise if x.dtype == torch.uint8 else draws.noise.to(x.dtype) / 255
-        out = torch.where(_inside(draws.box, x.shape[2], x.shape[3]), noise, out)
+        out = torch.where(transforms.rectangles(x, *draws.box.unbind(1)), noise, out)
     return out
-
-
-def _shift_and_flip(x: Tensor, policy: Augment, draws: Draws) -> Tensor:
-    if not policy.shift:
-        return torch.where(draws.flip[:, None, None, None], x.flip(3), x)
-    n, channels, height, width = x.shape
-    row = torch.arange(height, device=x.device) + (draws.top - policy.shift)[:, None]
-    column = torch.arange(width, device=x.device).expand(n, width)
-    column = torch.where(draws.flip[:, None], width - 1 - column, column) + (draws.left - policy.shift)[:, None]
-    # Mirroring keeps every index inside; for zeros, what it reads outside the image is blanked below.
-    source = _mirror(row, height)[:, :, None] * width + _mirror(column, width)[:, None, :]
-    out = x.flatten(2).gather(2, source.view(n, 1, -1).expand(n, channels, -1)).view_as(x)
-    if policy.padding == "zeros":
-        rows_inside, columns_inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
-        out.masked_fill_(~(rows_inside[:, :, None] & columns_inside[:, None, :])[:, None], 0)
-    return out
-
-
-def _mirror(index: Tensor, size: int) -> Tensor:
-    return ((size - 1) - ((size - 1) - index.abs()).abs()).clamp(min=0)
-
-
-def _inside(box: Tensor, height: int, width: int) -> Tensor:
-    top, left, box_height, box_width = box[:, :, None].unbind(1)
-    row, column = torch.arange(height, device=box.device), torch.arange(width, device=box.device)
-    rows, columns = (row >= top) & (row < top + box_height), (column >= left) & (column < left + box_width)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
@@ -176,7 +113,7 @@ def augment(x: Tensor, policy: Augment, generator: torch.Generator) -> Tensor:
         A tensor of the shape, dtype and device of ``x``; ``x`` itself if the policy does nothing.
 
     Raises:
-        InputError: If reflection is asked for and the shift is not below the image's height and width.
+        InputError: If ``padding`` is reflect and the shift is not below the image's height and width.
 
     Examples:
         >>> x = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3)

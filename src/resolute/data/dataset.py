@@ -480,24 +480,19 @@ def batches(
 
     Raises:
         InputError: If the batch size is below 1, or an image that is streamed cannot be read.
+
+    Example:
+        >>> from resolute.data import load
+        >>> x, y = next(batches(load("digits"), 64))
+        >>> x.shape, x.dtype, y.dtype
+        (torch.Size([64, 1, 8, 8]), torch.float32, torch.int64)
     """
     for x, y in _bytes(images, batch_size, order, device, crop):
         yield _as_float(x), y
 
 
 def take(images: Images, index: Tensor) -> Tensor:
-    """Fetch some images, decoded here and now if they are on the disk.
-
-    Args:
-        images: The set.
-        index: int64 [b], positions in it.
-
-    Returns:
-        uint8 [b, C, H, W].
-
-    Raises:
-        InputError: If an image cannot be read.
-    """
+    """Fetch some images, uint8 [b, C, H, W], decoded here and now if they are on the disk."""
     if images.stream is None:
         return images.x[index]
     pixels = [images.stream.pixels(i, None) for i in index.tolist()]

@@ -33,7 +33,7 @@ MEMORY_LIMIT = 4 * 2**30
 SAMPLE = 512
 """Images, evenly spaced over a set that stays on the disk, that its shape, mean and std are taken from."""
 SIDES = (32, 64, 128, 224)
-"""Sides to choose from where the images' sizes differ and none was asked for."""
+"""Sides to choose from where the images' sizes differ and none is given."""
 _SHOWN = 5
 
 
@@ -89,7 +89,7 @@ def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
 
 def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int, int]:
     """Choose the shape that all images of a set are brought to."""
-    # One channel if every image has one, else three. A size that was asked for gives a square. Otherwise images that
+    # One channel if every image has one, else three. A size that is given makes a square. Otherwise images that
     # all have one size keep it; if sizes differ, the side is the largest of 32, 64, 128 and 224 that the median image's
     # shorter side reaches (32 if it reaches none).
     channels = 1 if all(header.grey for header in headers) else 3

@@ -1,9 +1,20 @@
-"""Tell, image by image, whether a network is right under each shift."""
+"""The evaluation engine: tell, shift by shift and image by image, whether a network is right.
+
+Cells of a comparison and finished networks go through `measure`, one loop over shifts and batches. Answers are kept as
+they come, so that work that was killed goes on with the batch it was at, to the same answers bit for bit: a disturbance
+depends on its image alone, and the batches are the same ones again.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
+import time
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -11,16 +22,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from resolute.attacks import answer, evaluating
-from resolute.data import load
 from resolute.data.dataset import Images, batches, photographs, take
 from resolute.errors import InputError
 from resolute.noise import signs
-from resolute.run_folder import Record
+from resolute.run_folder import Record, file_name, identity_of, read_part, write_part
+from resolute.safe_io import check_stored
 from resolute.shifts import find_shifts
 from resolute.shifts.shift import check_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,12 +54,14 @@ class Floats:
         x: float32 [n, C, H, W] in [0, 1].
         y: int64 [n] in 0..classes-1.
         split: What they are called: ``"loader"``.
+        stream: Nothing stays on the disk.
     """
 
     info: DataInfo
     x: Tensor
     y: Tensor
     split: str = "loader"
+    stream: None = None
 
     def __len__(self) -> int:
         """Count the images."""
@@ -100,6 +113,15 @@ def device_of(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
+def weights_sha256(model: nn.Module) -> str:
+    """Hash all weights and the printed architecture."""
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(model)).encode())
+    for key, tensor in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Ask a network in evaluation mode, without gradients."""
     with evaluating(model), torch.no_grad():
@@ -123,7 +145,7 @@ def _named(outputs: Any) -> str:
 
 
 def check_network(model: nn.Module, x: Tensor, info: DataInfo) -> None:
-    """Refuse a network that cannot be judged on some images."""
+    """Refuse a network that cannot be evaluated on some images."""
     try:
         outputs = predict(model, x)
     except (RuntimeError, AssertionError) as error:
@@ -136,7 +158,8 @@ def check_network(model: nn.Module, x: Tensor, info: DataInfo) -> None:
             f"the model tells {outputs.shape[1]} classes apart, and {info.name} has {info.classes}: wanted is a "
             "network that was trained on these classes."
         )
-    if not outputs.isfinite().all():
+    outputs = outputs[outputs.isfinite().all(1)]
+    if not len(outputs):
         raise InputError("the model answers with NaN or infinity on clean images: its weights are broken.")
     if outputs.min() >= 0 and bool(((outputs.sum(1) - 1).abs() < CLOSE).all()):
         raise InputError(
@@ -147,130 +170,225 @@ def check_network(model: nn.Module, x: Tensor, info: DataInfo) -> None:
 
 PROBE = 16
 """Images that a network is shown before anything is counted."""
+WRONG, RIGHT, NOT_FINITE = 0, 1, 2
+"""A network's answer about one image. One with NaN or infinity in it is wrong, whatever its argmax would be."""
+SECONDS_BETWEEN_SAVES = 2.0
+"""How often the answers so far are kept; of slow batches, each."""
+SAVES_SHARE = 20
+"""How much longer than a save the work between two saves is, at least."""
 
 
-def evaluate(
-    model: nn.Module,
-    data: Images | str | Iterable[Any],
-    suites: Sequence[str] = ("clean",),
-    seed: int = 0,
-    *,
-    name: str = "model",
-    method: str = "-",
-    run_seed: int = 0,
-    batch_size: int = 500,
-    info: DataInfo | None = None,
-    root: str | Path | None = None,
-) -> list[Record]:
-    """Count right answers under each shift of some suites.
+class Store(Protocol):
+    """Where the answers of one network are kept while it is evaluated."""
 
-    The network is in evaluation mode meanwhile and has its modes back afterwards.
+    def load(self) -> Mapping[Key, NDArray[np.uint8]]:
+        """Give back the answers so far: for each shift those about its first images."""
 
-    Args:
-        model: Images in [0, 1] in, logits out; on the device where it shall run.
-        data: The test images; or the name or path of a data set whose test split is taken; or a DataLoader, or any
-            iterable, of batches (x, y): float NCHW in [0, 1], and integers. A loader is gone through once and held in
-            memory.
-        suites: Names in ``suites.SUITES``.
-        seed: Seed of the disturbances. Each image's are a function of (seed, shift, severity, index) alone.
-        name: The network's name in the records.
-        method: The training method's name in the records.
-        run_seed: Seed of the training run in the records.
-        batch_size: Images in a batch.
-        info: For a loader: description of the data, which sets the radii of attacks. By default that of photographs
-            of this size, see `resolute.data.dataset.photographs`.
-        root: The folder that holds named data sets and released corruptions.
-
-    Returns:
-        One record for each shift and severity.
-
-    Example:
-        >>> import resolute
-        >>> model = resolute.models.build("lenet", classes=10, shape=(1, 8, 8))
-        >>> [record] = evaluate(model, "digits")
-        >>> record.suite, record.n
-        ('clean', 898)
-    """
-    images = _images(model, data, info, root)
-    bits = measure(model, images, suites, seed, batch_size=batch_size, root=root)
-    return records(bits, data=images.info.name, model=name, method=method, seed=run_seed)
-
-
-def _images(
-    model: nn.Module, data: Images | str | Iterable[Any], info: DataInfo | None, root: str | Path | None
-) -> Images | Floats:
-    if isinstance(data, str):
-        return load(data, root, split="test")
-    return data if isinstance(data, (Images, Floats)) else collect(data, model, info)
+    def save(self, found: Mapping[Key, NDArray[np.uint8]]) -> None:
+        """Keep the answers so far."""
 
 
 def measure(
     model: nn.Module,
     images: Images | Floats,
-    suite_names: Sequence[str],
+    suites: Sequence[str],
     seed: int = 0,
     *,
+    name: str = "the network",
     batch_size: int = 500,
     root: str | Path | None = None,
+    store: Store | None = None,
     on_batch: Callable[[int], None] | None = None,
     sharded: bool = False,
 ) -> dict[Key, NDArray[np.bool_]]:
-    """Tell image by image whether a network is right under each shift."""
-    shifts = find_shifts(suite_names, images.info, root)
+    """Tell image by image whether a network is right under each shift; warn of answers that are no numbers."""
+    shifts, order = find_shifts(suites, images.info, root), torch.arange(len(images))
+    probe(model, images, order)
+    answers = measure_shifts(
+        model, images, shifts, seed, order=order, batch_size=batch_size, store=store, sharded=sharded,
+        on_batch=on_batch and (lambda _, n: on_batch(n)),
+    )  # fmt: skip
+    for sentence in not_finite(name, answers):
+        warnings.warn(sentence, stacklevel=2)
+    return {key: own == RIGHT for key, own in answers.items()}
+
+
+def probe(model: nn.Module, images: Images | Floats, order: Tensor) -> None:
+    """Refuse a network that cannot be evaluated, by its answers about the first of some images."""
     [clean] = find_shifts(["clean"], images.info)
-    x, _ = shown_to(model, images, clean, seed, torch.arange(min(PROBE, len(images))))
+    x, _ = shown_to(model, images, clean, 0, order[:PROBE])
     check_network(model, x, images.info)
-    bits = {}
+
+
+def measure_shifts(
+    model: nn.Module,
+    images: Images | Floats,
+    shifts: Sequence[Shift],
+    seed: int = 0,
+    *,
+    order: Tensor,
+    batch_size: int = 500,
+    store: Store | None = None,
+    on_batch: Callable[[Shift, int], None] | None = None,
+    sharded: bool = False,
+) -> dict[Key, NDArray[np.uint8]]:
+    """Give a network's answers about some images, in their order, under each shift."""
+    if batch_size < 1:
+        raise InputError(f"batch size is {batch_size}: it must be 1 or more")
+    found = dict(store.load()) if store else {}
+    keep = _keeper(store)
+    whole, fresh = {}, False
     for shift in shifts:
         shared = sharded and dist.is_initialized() and not shift.block  # images of a block stay together
-        share = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-        right = measure_shift(model, images, shift, seed, batch_size=batch_size, share=share, on_batch=on_batch)
-        bits[shift.key] = _joined(right, len(images), share[1])
-    return bits
+        rank, world = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
+        own = order[rank::world]
+        so_far = found.pop(shift.key, np.empty(0, np.uint8))
+        size = shift.block or batch_size
+        if len(so_far) < len(own):
+            so_far = so_far[: len(so_far) // size * size]
+        for codes in _answers(model, images, shift, seed, own[len(so_far) :], size):
+            so_far = np.concatenate([so_far, codes])
+            fresh = True
+            keep(found | {shift.key: so_far})
+            if on_batch:
+                on_batch(shift, len(codes))
+        found[shift.key] = so_far
+        whole[shift.key] = _joined(so_far, len(order), world)
+    if store and fresh:
+        store.save(found)
+    return whole
 
 
-def _joined(right: NDArray[np.bool_], n: int, world: int) -> NDArray[np.bool_]:
+def _keeper(store: Store | None) -> Callable[[Mapping[Key, NDArray[np.uint8]]], None]:
+    """Save now and then: rarely enough that it takes no time, often enough that little is lost."""
+    due = time.monotonic() + SECONDS_BETWEEN_SAVES
+
+    def keep(found: Mapping[Key, NDArray[np.uint8]]) -> None:
+        nonlocal due
+        if store and (begun := time.monotonic()) >= due:
+            store.save(found)
+            now = time.monotonic()
+            due = now + max(SECONDS_BETWEEN_SAVES, SAVES_SHARE * (now - begun))
+
+    return keep
+
+
+def _answers(
+    model: nn.Module, images: Images | Floats, shift: Shift, seed: int, order: Tensor, size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Ask a network batch by batch, each made anew."""
+    shown = _batches(stored_images(images, shift), order, size, device_of(model)) if len(order) else iter(())
+    for index, (x, y) in zip(order.split(size) if len(order) else (), shown, strict=True):
+        with evaluating(model):
+            logits = predict(model, _shifted(model, x, y, shift, seed, index))
+        yield _codes(logits, y, shift.top).cpu().numpy()
+
+
+def _codes(logits: Tensor, y: Tensor, top: int) -> Tensor:
+    chosen = logits.argmax(1, keepdim=True) if top == 1 else logits.topk(top, dim=1).indices
+    right = (chosen == y[:, None]).any(1).to(torch.uint8)
+    return right.masked_fill(~logits.isfinite().all(1), NOT_FINITE)
+
+
+def _joined(own: NDArray[np.uint8], n: int, world: int) -> NDArray[np.uint8]:
     """Put the shares of all processes in the order of the images; none is padded, so none is counted twice."""
     if world == 1:
-        return right
+        return own
     shares: list[Any] = [None] * world
-    dist.all_gather_object(shares, right)
-    whole = np.empty(n, dtype=bool)
+    dist.all_gather_object(shares, own)
+    whole = np.empty(n, np.uint8)
     for rank, share in enumerate(shares):
         whole[rank::world] = share
     return whole
 
 
-def measure_shift(
-    model: nn.Module,
-    images: Images | Floats,
-    shift: Shift,
-    seed: int = 0,
-    *,
-    batch_size: int = 500,
-    limit: int | None = None,
-    share: tuple[int, int] = (0, 1),
-    on_batch: Callable[[int], None] | None = None,
-) -> NDArray[np.bool_]:
-    """Tell image by image whether a network is right under one shift."""
-    if batch_size < 1:
-        raise InputError(f"batch size is {batch_size}: it must be 1 or more")
-    size = shift.block or batch_size
-    order = torch.arange(len(images) if limit is None else min(limit, len(images)))[share[0] :: share[1]]
-    right: list[Tensor] = []
-    shown = _batches(stored_images(images, shift), order, size, device_of(model))
-    with evaluating(model):
-        for index, (x, y) in zip(order.split(size), shown, strict=True):
-            changed = _shifted(model, x, y, shift, seed, index)
-            right.append(_right(predict(model, changed), y, shift.top))
-            if on_batch:
-                on_batch(len(index))
-    return torch.cat(right).cpu().numpy()
+def sample(labels: Tensor, limit: int | None) -> Tensor:
+    """Choose images so that each class has its share; fewer are the first of more. All, in their order, if None."""
+    n = len(labels)
+    if limit is None or limit >= n:
+        return torch.arange(n)
+    drawn = signs.fold(signs.key(0, "limit"), torch.arange(n)).argsort()
+    of_class = labels[drawn]
+    by_class = of_class.argsort(stable=True)
+    counts = labels.bincount()
+    place = torch.empty(n, dtype=torch.float64)
+    place[by_class] = (torch.arange(n) - (counts.cumsum(0) - counts)[of_class[by_class]]).to(torch.float64)
+    share = (place + 0.5) / counts[of_class]  # the k-th of m drawn stands at (k + 1/2) / m, and the classes take turns
+    return drawn[share.argsort(stable=True)[:limit]]
 
 
-def _right(logits: Tensor, y: Tensor, top: int) -> Tensor:
-    chosen = logits.argmax(1, keepdim=True) if top == 1 else logits.topk(top, dim=1).indices
-    return (chosen == y[:, None]).any(1)
+def not_finite(name: str, answers: Mapping[Key, NDArray[np.uint8]]) -> list[str]:
+    """Say of how many answers of each suite a network made no number."""
+    told = []
+    for suite in dict.fromkeys(key[0] for key in answers):
+        codes = np.concatenate([own for key, own in answers.items() if key[0] == suite])
+        if bad := int((codes == NOT_FINITE).sum()):
+            answers_of = f"{len(codes):,} answers {'on clean images' if suite == 'clean' else f'under {suite}'}"
+            told.append(f"{name}: {bad:,} of {answers_of} are not finite (NaN or infinity) and count as wrong.")
+    return told
+
+
+ANSWERS = "answers"
+"""How the files begin that a cell keeps answers in."""
+MOST_ANSWERS = 2**32
+"""Bytes in a file of answers: 50,000 images under 340,000 shifts."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """Answers in a file that carries what they belong to, and a checksum."""
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    def load(self) -> dict[Key, NDArray[np.uint8]]:
+        """Read the answers so far; none if there is no file."""
+        content = read_part(self.path, self.identity, MOST_ANSWERS)
+        if content is None:
+            return {}
+        try:
+            return _unpacked(content)
+        except (OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, BadZipFile) as error:
+            raise InputError(
+                f"cannot read {self.path} ({error}). Delete it and give the same command again."
+            ) from error
+
+    def save(self, found: Mapping[Key, NDArray[np.uint8]]) -> None:
+        """Write the answers so far, two bits an image."""
+        buffer = io.BytesIO()
+        planes = {
+            f"{suite}/{shift}/{severity!r}": np.packbits(np.stack([own == RIGHT, own == NOT_FINITE]), axis=1)
+            for (suite, shift, severity), own in found.items()
+        }
+        np.savez(buffer, n=np.array([len(own) for own in found.values()], np.int64), **planes)  # type: ignore[arg-type]
+        write_part(self.path, buffer.getvalue(), self.identity)
+
+
+def cell_file(cell: Path, model: nn.Module, identity: Mapping[str, Any]) -> PartFile:
+    """Say where a cell keeps the answers of its network, or this process its share, until all are there."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return PartFile(cell / f"{ANSWERS}-{weights_sha256(model)[:16]}-{rank}of{world}", identity)
+
+
+def part_file(folder: Path, network: str, identity: Mapping[str, Any]) -> PartFile:
+    """Say where an evaluation keeps the answers of a network."""
+    return PartFile(folder / "networks" / f"{file_name(network)}.answers", identity_of(identity, network=network))
+
+
+def _unpacked(content: bytes) -> dict[Key, NDArray[np.uint8]]:
+    with ZipFile(io.BytesIO(content)) as archive:
+        check_stored(archive.infolist(), len(content))
+    found = {}
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        names = [name for name in stored.files if name != "n"]
+        for name, n in zip(names, stored["n"].tolist(), strict=True):
+            suite, shift, severity = name.split("/")
+            packed = stored[name]
+            if packed.dtype != np.uint8 or packed.shape != (2, (n + 7) // 8):
+                raise ValueError(f"{n:,} answers are announced, and there is {packed.dtype} {packed.shape}")
+            planes = np.unpackbits(packed, axis=1, count=n)
+            found[suite, shift, float(severity)] = (planes[0] * RIGHT + planes[1] * NOT_FINITE).astype(np.uint8)
+    return found
 
 
 def shown_to(
@@ -306,7 +424,7 @@ def stored_images(images: Images | Floats, shift: Shift) -> Images | Floats:
     return shift.stored(images)
 
 
-def records(bits: dict[Key, NDArray[np.bool_]], *, data: str, model: str, method: str, seed: int) -> list[Record]:
+def records(bits: Mapping[Key, NDArray[np.bool_]], *, data: str, model: str, method: str, seed: int) -> list[Record]:
     """Count the bits of `measure`."""
     return [
         Record(data, model, method, seed, suite, shift, severity, int(right.sum()), len(right))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib
 import io
 import sys
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from resolute import models
 from resolute.errors import InputError
-from resolute.evaluation.measure import predict, shown_to, stored_images
+from resolute.evaluation.measure import predict, shown_to, stored_images, weights_sha256
 from resolute.models import checkpoint
 from resolute.safe_io import check_tensors
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resolute.data.dataset import DataInfo, Images
+    from resolute.evaluation.measure import Floats
     from resolute.run_folder import Key
     from resolute.shifts.shift import Shift
 
@@ -38,8 +38,8 @@ NESTED = ("state_dict_ema", "state_dict", "model_ema", "model")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Subject:
-    """A network to judge.
+class Network:
+    """A finished network and its name.
 
     Attributes:
         name: What tables call it.
@@ -54,7 +54,7 @@ class Subject:
     sha256: str
 
 
-def from_checkpoint(folder: Path, info: DataInfo) -> Subject:
+def from_checkpoint(folder: Path, info: DataInfo) -> Network:
     """Load a checkpoint that `resolute compare` wrote. Nothing in it is executed."""
     if not (folder / checkpoint.SPEC).exists():
         cells = sorted(path.parent for path in folder.glob(f"cells/*/{checkpoint.SPEC}"))
@@ -63,7 +63,7 @@ def from_checkpoint(folder: Path, info: DataInfo) -> Subject:
     spec = checkpoint.read_spec(folder)
     _check_spec(folder, spec, info)
     name = f"{spec['method']}-seed{spec['seed']}" if {"method", "seed"} <= spec.keys() else folder.resolve().name
-    return _subject(name, checkpoint.load_network(folder), str(spec["name"]))
+    return named(name, checkpoint.load_network(folder).eval(), str(spec["name"]))
 
 
 def _check_spec(folder: Path, spec: dict[str, Any], info: DataInfo) -> None:
@@ -85,7 +85,7 @@ def _times(shape: Any) -> str:
     return "x".join(map(str, shape))
 
 
-def from_name(name: str, weights: Path, info: DataInfo) -> Subject:
+def from_name(name: str, weights: Path, info: DataInfo) -> Network:
     """Build a named network and load a file of weights into it."""
     model = models.build(name, classes=info.classes, shape=info.shape)
     tensors = _read_weights(weights)
@@ -97,7 +97,7 @@ def from_name(name: str, weights: Path, info: DataInfo) -> Subject:
         raise InputError(
             f"the weights in {weights} are not those of {name} for {info.classes} classes: {reason}"
         ) from (error)
-    return _subject(weights.stem, model, name)
+    return named(weights.stem, model.eval(), name)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def _bare(name: str) -> str:
     return name
 
 
-def from_factory(target: str) -> Subject:
+def from_factory(target: str) -> Network:
     """Call a function of the user's own, which runs their code."""
     module, _, function = target.partition(":")
     if not module or not function:
@@ -147,20 +147,12 @@ def from_factory(target: str) -> Subject:
     model = make()
     if not isinstance(model, nn.Module):
         raise InputError(f"--factory {target} returned a {type(model).__name__}; wanted is a torch.nn.Module.")
-    return _subject(function, model, target)
+    return named(function, model.eval(), target)
 
 
-def _subject(name: str, model: nn.Module, architecture: str) -> Subject:
-    return Subject(name, model.eval(), architecture, weights_sha256(model))
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """Hash all weights of a network and its printed architecture."""
-    digest = hashlib.sha256(str(model).encode())
-    for key, tensor in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def named(name: str, model: nn.Module, architecture: str) -> Network:
+    """Give a network a name and the hash that it is known by."""
+    return Network(name, model, architecture, weights_sha256(model))
 
 
 EACH = 4
@@ -172,37 +164,44 @@ PICTURE_SIDE = 112
 
 
 def examples(
-    subjects: Sequence[Subject],
-    images: Images,
+    networks: Sequence[Network],
+    images: Images | Floats,
     shifts: Sequence[Shift],
     seed: int,
-    bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]],
+    order: Tensor,
+    right: Mapping[Key, NDArray[np.bool_]],
 ) -> list[dict[str, Any]]:
     """Show the first images that the first network got wrong, at the strongest severity of each shift."""
-    strongest = {(shift.suite, shift.name): shift for shift in shifts}
-    first = subjects[0]
     found = []
-    for shift in list(strongest.values())[:SHIFTS]:
-        wrong = np.flatnonzero(~bits[first.name][shift.key])[:EACH]
-        if len(wrong):
-            found.append(_of_shift(subjects, images, shift, seed, torch.from_numpy(wrong)))
+    for shift in list({(shift.suite, shift.name): shift for shift in shifts}.values())[:SHIFTS]:
+        wrong = order[np.flatnonzero(~right[shift.key])[:EACH]]
+        if len(wrong) and (shown := _of_shift(networks, images, shift, seed, wrong)):
+            found.append({"suite": shift.suite, "shift": shift.name, "severity": shift.severity, "images": shown})
     return found
 
 
-def _of_shift(subjects: Sequence[Subject], images: Images, shift: Shift, seed: int, index: Tensor) -> dict[str, Any]:
-    x, y = shown_to(subjects[0].model, stored_images(images, shift), shift, seed, index)
-    said = {subject.name: predict(subject.model, x).argmax(1).tolist() for subject in subjects}
+def _of_shift(
+    networks: Sequence[Network], images: Images | Floats, shift: Shift, seed: int, index: Tensor
+) -> list[dict[str, Any]]:
+    x, y = shown_to(networks[0].model, stored_images(images, shift), shift, seed, index)
     names = images.info.class_names
+    said = {network.name: _said(predict(network.model, x), names) for network in networks}
     shown = [
         {
             "index": int(at),
             "png": png(picture),
             "truth": names[int(label)],
-            "said": {name: names[answers[row]] for name, answers in said.items()},
+            "said": {name: answers[row] for name, answers in said.items()},
         }
         for row, (at, picture, label) in enumerate(zip(index, x, y, strict=True))
     ]
-    return {"suite": shift.suite, "shift": shift.name, "severity": shift.severity, "images": shown}
+    # What draws for a batch draws otherwise for these few: an image that it fails to fool is no example.
+    return [one for one in shown if one["said"][networks[0].name] != one["truth"] or not shift.block]
+
+
+def _said(logits: Tensor, names: Sequence[str]) -> list[str]:
+    finite = logits.isfinite().all(1).tolist()
+    return [names[at] if good else "not a number" for at, good in zip(logits.argmax(1).tolist(), finite, strict=True)]
 
 
 def png(x: Tensor) -> str:

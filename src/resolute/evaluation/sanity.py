@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from resolute.attacks import fgsm, input_gradient, losses, pgd
+from resolute.attacks import fgsm, input_gradient, is_right, losses, pgd
 from resolute.evaluation.measure import predict
 from resolute.stats import mcnemar
 
@@ -82,7 +82,7 @@ def _check(name: str, holds: bool, found: str) -> Check:
 
 
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return predict(model, x).argmax(1) == y
+    return is_right(predict(model, x), y)
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

@@ -17,7 +17,7 @@ from resolute import methods, models
 from resolute.data import load
 from resolute.data.dataset import Images, balanced_part, fingerprint
 from resolute.errors import DivergedError, InputError
-from resolute.evaluation.measure import measure, records
+from resolute.evaluation.measure import ANSWERS, cell_file, measure, records
 from resolute.experiment.recipe import identity
 from resolute.models.checkpoint import SPEC, WEIGHTS_FILE, save_network
 from resolute.noise import signs
@@ -168,7 +168,8 @@ def _run(
         out=cell,
         on_step=functools.partial(tell, method, seed) if tell else None,
     )
-    bits = measure(model, splits.test, recipe.suites, sharded=True)
+    own = cell_identity(run_identity(recipe, splits), method, seed)
+    bits = measure(model, splits.test, recipe.suites, name=cell.name, store=cell_file(cell, model, own), sharded=True)
     if rank(recipe.train):
         return
     save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
@@ -176,7 +177,9 @@ def _run(
     write_sealed(cell / "cost.json", _cost(recipe, method, model, log))
     rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
     write_records(cell / "records.jsonl", rows)
-    seal(cell, cell_identity(run_identity(recipe, splits), method, seed), FILES)
+    for file in cell.glob(f"{ANSWERS}-*"):
+        file.unlink()
+    seal(cell, own, FILES)
 
 
 def _build(recipe: Recipe, images: Images, seed: int) -> torch.nn.Module:

@@ -1,38 +1,67 @@
-"""Evaluate finished networks into a run folder: every shift is written when it is done and not computed again."""
+"""Evaluate finished networks: `resolute.evaluate` and `resolute evaluate` are what is here.
+
+In a run folder, the answers of each network are a part of their own: locked while it is worked on, kept batch by batch,
+read back only if its identity and its checksum agree. A killed evaluation goes on with the batch it was at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
-import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from filelock import Timeout
 
-from resolute.errors import InputError, differences, unknown
+from resolute.data import load
+from resolute.data.dataset import Images, fingerprint
+from resolute.errors import InputError, unknown
 from resolute.evaluation import sanity
-from resolute.evaluation.measure import check_network, measure_shift, records, shown_to
-from resolute.evaluation.networks import Subject, examples
+from resolute.evaluation.measure import (
+    RIGHT,
+    Floats,
+    PartFile,
+    collect,
+    device_of,
+    measure_shifts,
+    not_finite,
+    part_file,
+    probe,
+    records,
+    sample,
+    shown_to,
+)
+from resolute.evaluation.networks import Network, examples, named
 from resolute.progress import progress
-from resolute.report.evaluation import Judged, load_judged, write_judged
-from resolute.run_folder import environment, read_bits, read_json, write_bits, write_json
+from resolute.run_folder import (
+    RunFolder,
+    digest,
+    file_name,
+    go_through,
+    identity_of,
+    read_sealed,
+    versions,
+    write_sealed,
+)
 from resolute.shifts import find_shifts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
+    from torch import Tensor, nn
 
-    from resolute.data.dataset import Images
+    from resolute.run_folder import Key, Record
     from resolute.shifts.shift import Shift
 
+    Answers = Mapping[Key, NDArray[np.uint8]]
 
-_Tell = tuple["Callable[[str, Shift, int], None]", "Callable[[str], None]"]
 
 CHECKED = 200
 """Images that the checks of the attacks look at: enough for a percentage, few enough for 100 steps of PGD."""
@@ -46,20 +75,20 @@ class Plan:
 
     Attributes:
         images: The test images.
-        suites: Names in ``suites.SUITES``; ``clean`` is added if it is missing.
+        suites: Names in ``shifts.SUITES``.
         seed: Seed of the disturbances.
-        limit: Only the first so many images; None for all.
+        limit: Only so many images, each class in its proportion; None for all.
         batch_size: Images in a batch.
         root: Folder of released corruptions.
         command: The command line to quote in the report.
     """
 
-    images: Images
+    images: Images | Floats
     suites: tuple[str, ...] = ("clean",)
     seed: int = 0
     limit: int | None = None
     batch_size: int = 500
-    root: str | None = None
+    root: str | Path | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -69,15 +98,14 @@ class Plan:
             raise InputError(f"--batch-size is {self.batch_size}; it is a number of images, 1 or more.")
 
     @property
-    def n(self) -> int:
-        """How many images are shown."""
-        return min(len(self.images), self.limit or len(self.images))
+    def order(self) -> Tensor:
+        """The images that are shown."""
+        return sample(self.images.y, self.limit)
 
     @property
     def shifts(self) -> list[Shift]:
-        """Every shift, the clean images first."""
-        names = tuple(dict.fromkeys(("clean", *self.suites)))
-        return find_shifts(names, self.images.info, self.root)
+        """Every shift."""
+        return find_shifts(self.suites, self.images.info, self.root)
 
 
 def device(name: str) -> torch.device:
@@ -89,145 +117,198 @@ def device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def assess(subjects: Sequence[Subject], plan: Plan, out: Path, *, console: Console | None = None) -> Judged:
-    """Judge networks on the same images and write what was found."""
+def evaluate(
+    model: nn.Module,
+    data: Images | str | Iterable[Any],
+    suites: Sequence[str] = ("clean",),
+    seed: int = 0,
+    *,
+    limit: int | None = None,
+    batch_size: int = 500,
+    out: str | Path | None = None,
+    name: str = "model",
+    method: str = "-",
+    run_seed: int = 0,
+    info: Any = None,
+    root: str | Path | None = None,
+) -> list[Record]:
+    """Count a network's right answers under each shift of some suites, as the command ``resolute evaluate`` does.
+
+    The network is in evaluation mode meanwhile, and each module has its own mode back afterwards. It always sees copies
+    of the images. An answer with NaN or infinity in it counts as wrong, and a warning says how many there were.
+
+    Args:
+        model: Images in [0, 1] in, logits out; on the device where it shall run.
+        data: The test images; or the name or path of a data set whose test split is taken; or a DataLoader, or any
+            iterable, of batches (x, y): float NCHW in [0, 1], and integers. A loader is gone through once and held in
+            memory.
+        suites: Names in ``shifts.SUITES``.
+        seed: Seed of the disturbances. Each image's are a function of (seed, shift, severity, index) alone.
+        limit: Only so many images, at least 1: a fixed sample in which each class has its share, and of which a smaller
+            limit takes a part. None for all.
+        batch_size: Images in a batch, at least 1.
+        out: A run folder, as the command makes it, with its report. Kill the call at any moment: the same call goes on
+            with the batch it was at, to the same records. None to keep nothing.
+        name: The network's name in the records.
+        method: The training method's name in the records.
+        run_seed: Seed of the training run in the records.
+        info: For a loader: the `resolute.data.dataset.DataInfo` that sets the radii of attacks. By default that of
+            photographs of this size, see `resolute.data.dataset.photographs`.
+        root: The folder that holds named data sets and released corruptions.
+
+    Returns:
+        One record for each shift and severity, in the order of the suites.
+
+    Raises:
+        InputError: If the data cannot be had, the network cannot be evaluated on it, or ``out`` holds other work.
+
+    Example:
+        >>> import resolute
+        >>> model = resolute.models.build("lenet", classes=10, shape=(1, 8, 8))
+        >>> [record] = resolute.evaluate(model, "digits", limit=200)
+        >>> record.suite, record.n, 0 <= record.correct <= 200
+        ('clean', 200, True)
+    """
+    images = load(data, root, split="test") if isinstance(data, str) else data
+    if not isinstance(images, (Images, Floats)):
+        images = collect(images, model, info)
+    plan, network = Plan(images, tuple(suites), seed, limit, batch_size, root), named(name, model, type(model).__name__)
     shifts = plan.shifts
-    names = [subject.name for subject in subjects]
-    if len(set(names)) < len(names):
-        subjects = [dataclasses.replace(s, name=f"{s.name}-{i}") for i, s in enumerate(subjects, start=1)]
-    for subject in subjects:
-        x, _ = shown_to(subject.model, plan.images, shifts[0], 0, torch.arange(min(16, plan.n)))
-        check_network(subject.model, x, plan.images.info)
-    _claim(out, subjects, plan)
-    checked = any(shift.name in sanity.STRENGTH for shift in shifts) and not (out / "checks.json").exists()
-    left = [(subject, shift) for subject in subjects for shift in shifts if not _file(out, subject, shift).exists()]
-    costs = [plan.n * shift.cost for _, shift in left]
-    costs += [CHECK_COST * min(plan.n, CHECKED)] * (sanity.COUNT * len(subjects) * checked)
-    with _progress(costs, console) as (tell, finish):
-        for subject, shift in left:
-            _measure(subject, shift, plan, out, tell)
-            finish(subject.name)
-        bits = {s.name: _gathered(out, s, shifts) for s in subjects}
-        if checked:
-            _check_attacks(subjects, plan, out, bits, finish)
-    write_json(out / "examples.json", examples(subjects, plan.images, shifts, plan.seed, bits))
-    write_judged(out)
-    return load_judged(out)
+    if out is None:
+        probe(model, images, plan.order)
+        answers: Answers = measure_shifts(model, images, shifts, seed, order=plan.order, batch_size=batch_size)
+    else:
+        whole = evaluate_networks([network], plan, Path(out))[name]
+        answers = {shift.key: whole[shift.key] for shift in shifts}
+    for sentence in not_finite(name, answers):
+        warnings.warn(sentence, stacklevel=2)
+    return records(_right(answers), data=images.info.name, model=name, method=method, seed=run_seed)
 
 
-def default_folder(subjects: Sequence[Subject], plan: Plan) -> Path:
+def _right(answers: Answers) -> dict[Key, NDArray[np.bool_]]:
+    return {key: own == RIGHT for key, own in answers.items()}
+
+
+def evaluate_networks(
+    networks: Sequence[Network], plan: Plan, out: Path, *, console: Console | None = None
+) -> dict[str, Answers]:
+    """Evaluate networks on the same images and write what was found; ``clean`` is added to the suites."""
+    from resolute.report.evaluation import write_evaluation
+
+    plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
+    networks, shifts, order = _told_apart(networks), plan.shifts, plan.order
+    for network in networks:
+        probe(network.model, plan.images, order)
+    identity = _identity(networks, plan)
+    folder = RunFolder(out, "evaluation.json", "evaluation")
+    folder.claim(identity, {"command": plan.command, "info": dataclasses.asdict(plan.images.info)})
+    parts = {n.name: part_file(out, n.name, identity) for n in networks}
+    found: dict[str, Answers] = {}
+    checks: dict[str, Any] = {}
+    attacked = any(shift.name in sanity.STRENGTH for shift in shifts)
+    with _progress(parts, plan, attacked=attacked, console=console) as (tell, finish):
+
+        def done(network: Network) -> bool:
+            name = network.name
+            with contextlib.suppress(Timeout), folder.lock(name):
+                found[name] = measure_shifts(
+                    network.model, plan.images, shifts, plan.seed, order=order, batch_size=plan.batch_size,
+                    store=parts[name], on_batch=functools.partial(tell, name),
+                )  # fmt: skip
+                if attacked:
+                    checks[name] = _kept(
+                        out / "networks" / f"{file_name(name)}.checks.json", parts[name].identity,
+                        functools.partial(_checks, network, plan, found[name], functools.partial(tell, name, None)),
+                    )  # fmt: skip
+                finish(name)
+            return name in found
+
+        go_through(networks, done)
+    write_sealed(out / "checks.json", {network.name: checks[network.name] for network in networks if attacked})
+    first = networks[0].name
+    _kept(
+        out / "examples.json", identity,
+        lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[first]))},
+    )  # fmt: skip
+    write_evaluation(out)
+    return {network.name: found[network.name] for network in networks}
+
+
+def _told_apart(networks: Sequence[Network]) -> list[Network]:
+    """Number networks where two have one name."""
+    if len({network.name for network in networks}) == len(networks):
+        return list(networks)
+    return [dataclasses.replace(one, name=f"{one.name}-{i}") for i, one in enumerate(networks, start=1)]
+
+
+def default_folder(networks: Sequence[Network], plan: Plan) -> Path:
     """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder."""
-    digest = hashlib.sha256(json.dumps(_identity(subjects, plan)).encode()).hexdigest()
-    return Path("runs") / f"evaluate-{digest[:8]}"
+    plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
+    return Path("runs") / f"evaluate-{digest(_identity(_told_apart(networks), plan))[:8]}"
 
 
-def _identity(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
+def _identity(networks: Sequence[Network], plan: Plan) -> dict[str, Any]:
+    images = plan.images
+    content = fingerprint(cast("Images", images))  # of a loader's images as well: it hashes what it finds
     return {
-        "data": plan.images.info.name,
-        "split": plan.images.split,
-        "n": plan.n,
-        "images_sha256": _digest(plan.images, plan.n),
-        "suites": list(dict.fromkeys(("clean", *plan.suites))),
+        "data": images.info.name,
+        "split": images.split,
+        "total": content["n"],
+        "images_sha256": content["pixels"],
+        "labels_sha256": content["labels"],
+        "n": len(plan.order),
+        "suites": list(plan.suites),
+        "keys": [list(shift.key) for shift in plan.shifts],
         "seed": plan.seed,
-        "networks": [
-            {"name": s.name, "architecture": s.architecture, "sha256": s.sha256, "folder": _folder(s)} for s in subjects
-        ],
+        "batch_size": plan.batch_size,
+        "device": device_of(networks[0].model).type,
+        "versions": versions(),
+        "networks": [{"name": n.name, "architecture": n.architecture, "sha256": n.sha256} for n in networks],
     }
 
 
-def _digest(images: Images, n: int) -> str:
-    """Hash the first images and their labels; of those on the disk the names and sizes of their files."""
-    digest = hashlib.sha256(images.y[:n].contiguous().numpy().tobytes())
-    if images.stream is None:
-        digest.update(images.x[:n].contiguous().numpy().tobytes())
-        return digest.hexdigest()
-    stream = images.stream
-    digest.update(repr((stream.shape, stream.resize, stream.positions[:n].tolist())).encode())
-    for file in stream.blobs.files():
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-    return digest.hexdigest()
+def _kept(path: Path, identity: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Read what was made for an identity, or make it."""
+    wanted = digest(identity_of(identity))
+    kept = read_sealed(path) if path.exists() else {}
+    if kept.pop("identity_sha256", "") != wanted:
+        kept = dict(make())
+        write_sealed(path, {"identity_sha256": wanted, **kept})
+    return kept
 
 
-def _claim(out: Path, subjects: Sequence[Subject], plan: Plan) -> None:
-    path, ours = out / "evaluation.json", _identity(subjects, plan)
-    if path.exists():
-        if told := differences(read_json(path), ours):
-            raise InputError(f"{out} holds another evaluation: {told}. Choose another folder with --out.")
-        return
-    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
-        raise InputError(f"{out} is not empty and holds no evaluation. Choose another folder with --out.")
-    info = dataclasses.asdict(plan.images.info)
-    beside = {"command": plan.command, "keys": [list(s.key) for s in plan.shifts], "info": info}
-    write_json(path, ours | beside)
-    write_json(out / "environment.json", environment())
-
-
-def _folder(subject: Subject) -> str:
-    return re.sub(r"[^\w.+-]", "_", subject.name)
-
-
-def _file(out: Path, subject: Subject, shift: Shift) -> Path:
-    return out / "networks" / _folder(subject) / f"{shift.suite}--{shift.name}--{shift.severity:.6g}.npz"
-
-
-def _measure(subject: Subject, shift: Shift, plan: Plan, out: Path, tell: Callable[[str, Shift, int], None]) -> None:
-    right = measure_shift(
-        subject.model,
-        plan.images,
-        shift,
-        plan.seed,
-        batch_size=plan.batch_size,
-        limit=plan.limit,
-        on_batch=lambda done: tell(subject.name, shift, done),
+def _checks(network: Network, plan: Plan, answers: Answers, tell: Callable[[int], None]) -> dict[str, Any]:
+    """Once an attack was run: was it a real one?"""
+    counted, info = records(_right(answers), data="", model="", method="", seed=0), plan.images.info
+    [clean] = find_shifts(["clean"], info)
+    shown = sample(plan.images.y, min(len(plan.order), plan.batch_size, CHECKED))
+    x, y = shown_to(network.model, plan.images, clean, plan.seed, shown)
+    own = sanity.check_attacks(
+        network.model, x, y, info.radius, counted, seed=plan.seed, on_check=functools.partial(tell, len(x))
     )
-    write_bits(_file(out, subject, shift), {shift.key: right})
+    sentence = sanity.checks_sentence(counted, own, info.radius)
+    return {"sentence": sentence, "n": len(x), "checks": [dataclasses.asdict(check) for check in own]}
 
 
-def _gathered(out: Path, subject: Subject, shifts: Sequence[Shift]) -> dict[Any, Any]:
-    return {key: right for s in shifts for key, right in read_bits(_file(out, subject, s)).items()}
-
-
-def _check_attacks(
-    subjects: Sequence[Subject],
-    plan: Plan,
-    out: Path,
-    bits: dict[str, dict[Any, Any]],
-    finish: Callable[[str], None],
-) -> None:
-    """Once an attack was run: was it a real one? Written beside the shifts, and not computed again."""
-    found, info = {}, plan.images.info
-    for subject in subjects:
-        counted = records(bits[subject.name], data="", model="", method="", seed=0)
-        clean = plan.shifts[0]
-        x, y = shown_to(
-            subject.model, plan.images, clean, plan.seed, torch.arange(min(plan.n, plan.batch_size, CHECKED))
-        )
-        done = functools.partial(finish, f"{subject.name}, checks of the attacks")
-        own = sanity.check_attacks(subject.model, x, y, info.radius, counted, seed=plan.seed, on_check=done)
-        told = [dataclasses.asdict(check) for check in own]
-        found[subject.name] = {
-            "sentence": sanity.checks_sentence(counted, own, info.radius),
-            "n": len(x),
-            "checks": told,
-        }
-    write_json(out / "checks.json", found)
+_Tell = tuple["Callable[[str, Shift | None, int], None]", "Callable[[str], None]"]
 
 
 @contextlib.contextmanager
-def _progress(costs: Sequence[float], console: Console | None) -> Iterator[_Tell]:
-    """Count the parts that are left, each by its cost in forward passes of an image."""
-    with progress(sum(costs), console) as meter:
-        done, shown = 0, 0.0
+def _progress(parts: Mapping[str, PartFile], plan: Plan, *, attacked: bool, console: Console | None) -> Iterator[_Tell]:
+    """Count forward passes of an image: those of each shift, and those of the checks."""
+    shifts, n = plan.shifts, len(plan.order)
+    cost = {shift.key: shift.cost for shift in shifts}
+    each = n * sum(cost.values()) + attacked * sanity.COUNT * CHECK_COST * min(n, CHECKED)
+    spent = {name: float(sum(len(own) * cost[key] for key, own in part.load().items())) for name, part in parts.items()}
+    with progress(each * len(parts), console, found=sum(spent.values())) as meter:
 
-        def tell(name: str, shift: Shift, images: int) -> None:
-            nonlocal shown
-            shown += images * shift.cost
-            meter.tell(sum(costs[:done]) + shown, f"{name}: {shift.suite}, {shift.name} {shift.severity:.4g}")
+        def tell(name: str, shift: Shift | None, images: int) -> None:
+            spent[name] += images * (shift.cost if shift else CHECK_COST)
+            what = f"{shift.suite}, {shift.name} {shift.severity:.4g}" if shift else "checks of the attacks"
+            meter.tell(sum(spent.values()), f"{name}: {what}")
 
         def finish(name: str) -> None:
-            nonlocal done, shown
-            done, shown = done + 1, 0.0
-            last = done == len(costs)
-            meter.tell(sum(costs[:done]), f"{name}: {done} of {len(costs)} parts done", part=last or done % 10 == 0)
+            spent[name] = each
+            meter.tell(sum(spent.values()), f"{name} done", part=True)
 
         yield tell, finish

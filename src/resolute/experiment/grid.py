@@ -18,7 +18,7 @@ from resolute.experiment.recipe import to_json
 from resolute.experiment.workers import check_place, run_cells, run_in_processes, run_on_ray
 from resolute.methods import find_method
 from resolute.progress import progress
-from resolute.report import comparison, numbers, page
+from resolute.report.page import write_report
 from resolute.run_folder import GROWS, RunFolder, cell_identity, cell_name, digest, read_records, write_records
 from resolute.training.distributed import check_alone, rank
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from resolute.experiment.recipe import Recipe
+    from resolute.report.comparison import Summary
     from resolute.run_folder import Record
 
 
@@ -45,7 +46,7 @@ def compare(
     on: str = "local",
     command: str = "",
     console: Console | None = None,
-) -> comparison.Summary:
+) -> Summary:
     """Train and evaluate every cell of a recipe that is not finished, then write the report.
 
     Args:
@@ -68,6 +69,17 @@ def compare(
         DivergedError: If the baseline's training diverges, without which nothing can be compared.
         InputError: If the data cannot be had, the folder cannot be written or holds another run, or a file of it is
             damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from dataclasses import replace
+        >>> from resolute.experiment.recipes import digits
+        >>> short = replace(digits(), methods=("base", "r"), seeds=(0,), suites=("clean",))
+        >>> short = replace(short, train=replace(short.train, epochs=1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     summary = compare(short, folder)
+        >>> list(summary.costs)
+        ['base', 'r']
     """
     return run_comparison(recipe, out, jobs=jobs, on=on, command=command, console=console)[1]
 
@@ -80,7 +92,7 @@ def run_comparison(
     on: str = "local",
     command: str = "",
     console: Console | None = None,
-) -> tuple[Path, comparison.Summary]:
+) -> tuple[Path, Summary]:
     """Do what `compare` does, and tell the folder too."""
     check_place(on)
     if jobs < 1:
@@ -91,8 +103,7 @@ def run_comparison(
     out = Path(out) if out is not None else default_folder(recipe, splits)
     _folder(out).claim(run_identity(recipe, splits), _beside(recipe, splits, command))
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
-    page.write_report(out)
-    return out, comparison.summarise(numbers.load_run(out))
+    return out, write_report(out).built
 
 
 def fill(

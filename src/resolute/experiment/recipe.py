@@ -1,19 +1,18 @@
-"""A recipe: everything that a comparison of methods depends on, complete and in one place."""
+"""A recipe: everything that a comparison of methods depends on, complete and in one place; and how one is tuned."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from resolute import methods
-from resolute.data import DATASETS
-from resolute.data.augment import Augment
-from resolute.errors import InputError
-from resolute.methods import Settings
-from resolute.training.config import TrainConfig
+from resolute.config import Augment, Settings, TrainConfig
+from resolute.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +21,20 @@ class Recipe:
 
     Attributes:
         name: Short name, for folders and titles.
-        data: A name in ``data.DATASETS``, or a path.
-        data_dir: Folder that holds named data sets; None for the default.
-        size: Side that the images of a folder are brought to; None for their own.
-        model: A name as in ``models.build``.
-        methods: The methods, the baseline among them.
+        data: A data set of `resolute list data`, or a folder of images or parquet files.
+        data_dir: Folder that holds named data sets. None is the default.
+        size: Side in pixels to which the images of a folder are resized. None keeps a size that all images share.
+        model: A network of `resolute list models`: lenet, wrn-D-K, timm/NAME, torchvision/NAME.
+        methods: The methods, separated by commas: base,r,r+fgsm,r@eps=0.3@where=both. The baseline is one of them.
         baseline: The method that the others are compared with.
-        seeds: Seeds of the runs; methods with the same seed start from the same weights and see the same batches.
+        seeds: How many paired seeds, or from which to which: 5 or 100-119. Methods with the same seed start from the
+            same weights and see the same batches.
         settings: Strength of the methods.
-        suites: What the trained networks are judged by.
-        split: What the trained networks are judged on: ``"test"``, or ``"validation"`` to choose settings without
-            looking at the test images.
-        hold_out: Keep the validation images out of training and log their error after each epoch.
+        suites: Suites of `resolute list suites` that the networks are evaluated on, separated by commas.
+        split: Evaluate on the test images, or on the validation images to choose settings.
+        hold_out: Keep the validation images out of training. Their error is logged after each epoch.
         train: How each network is trained.
-        train_fraction: Share of each class of the training images that is trained on, above 0 and up to 1; which ones
+        train_fraction: Share of each class of the training images to train on, above 0 and at most 1. Which ones
             follows from the seed, for all methods alike. An epoch is a pass over them, so that there are fewer steps.
             Validation images, mean and deviation stay those of the whole set.
     """
@@ -56,7 +55,9 @@ class Recipe:
     train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        methods.find_methods(self.methods)
+        from resolute.methods import find_methods
+
+        find_methods(self.methods)
         if len(set(self.methods)) < len(self.methods) or self.baseline not in self.methods:
             raise InputError(
                 f"methods are {', '.join(self.methods)}; each must stand there once, and the baseline "
@@ -67,7 +68,7 @@ class Recipe:
         if self.split not in ("test", "validation"):
             raise InputError(f"split is {self.split!r}; it is 'test' or 'validation'.")
         if self.split == "validation" and not self.hold_out:
-            raise InputError("networks that are judged on the validation images must not train on them: hold_out=True.")
+            raise InputError("networks evaluated on the validation images must not be trained on them: hold_out=True.")
         if not 0 < self.train_fraction <= 1:
             raise InputError(f"train_fraction is {self.train_fraction}; it must be above 0 and at most 1.")
         if not isinstance(self.settings.where, str):
@@ -88,8 +89,88 @@ class Recipe:
         Returns:
             A recipe without those two None.
         """
-        train = dataclasses.replace(self.train, augment=self.train.augment or augment)
-        return dataclasses.replace(self, settings=self.settings.resolved(radius), train=train)
+        train = replace(self.train, augment=self.train.augment or augment)
+        return replace(self, settings=self.settings.resolved(radius), train=train)
+
+
+_Config = TypeVar("_Config", bound=Recipe | Settings | TrainConfig | Augment)
+
+
+def changed(config: _Config, given: Mapping[str, Any]) -> _Config:
+    """Change settings by the names of their fields, in a recipe and in what it holds; other names are passed over."""
+    changes = {each.name: given[each.name] for each in dataclasses.fields(config) if each.name in given}
+    for each in dataclasses.fields(config):
+        held = getattr(config, each.name)
+        if each.name == "augment" and any(part.name in given for part in dataclasses.fields(Augment)):
+            held = held or Augment()
+        if isinstance(held, (Settings, TrainConfig, Augment)):
+            changes[each.name] = changed(held, given)
+    return replace(config, **changes)
+
+
+TUNABLE = ("r", "gaussian", "additive", "dropout")
+"""Methods that have an eps and a site; only ``r`` has a p."""
+
+
+@dataclass(frozen=True, slots=True)
+class TuneConfig:
+    """What `tune` tries, on validation images only.
+
+    Attributes:
+        recipe: Data, network, training, suites and seeds; its split becomes ``"validation"``.
+        method: The method to tune: r, gaussian, additive or dropout.
+        eps: Strengths to try first at each site, separated by commas: 0.1,0.3. The ends of the curve are among them.
+        where: Sites to try, separated by commas: input,hidden,both.
+        trials: Largest number of settings to try.
+        margin: Gain in percentage points that is too small to matter; by default half of the baseline's error, at most
+            0.5.
+        timeout: Seconds after which no further setting is tried. None is no limit.
+        jobs: Processes on this machine that share the networks of a setting.
+    """
+
+    recipe: Recipe
+    method: str = "r"
+    eps: tuple[float, ...] = (0.1, 0.3, 0.05, 0.6, 0.2)
+    where: tuple[str, ...] = ("hidden", "input", "both")
+    trials: int = 20
+    margin: float | None = None
+    timeout: float | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.method not in TUNABLE:
+            raise InputError(f"{unknown('method', self.method, TUNABLE)} Those have an eps and a site to be tuned.")
+        for eps in self.eps:
+            Settings(eps=eps)
+        wanted = {
+            "eps": (bool(self.eps), "at least one strength"),
+            "where": (bool(self.where), "at least one site"),
+            "trials": (self.trials >= 1, "at least 1"),
+            "margin": (self.margin is None or 0 < self.margin < 100, "above 0 and below 100, in percentage points"),
+            "timeout": (self.timeout is None or self.timeout > 0, "a number of seconds above 0"),
+            "jobs": (self.jobs >= 1, "at least 1"),
+        }
+        for name, (good, want) in wanted.items():
+            if not good:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be {want}.")
+
+    @property
+    def held_out(self) -> Recipe:
+        """The recipe as tuning runs it: evaluated on the validation images, which are kept out of training."""
+        methods = (self.recipe.baseline, self.method)
+        return replace(self.recipe, methods=methods, split="validation", hold_out=True)
+
+    @property
+    def grid(self) -> list[tuple[float, str]]:
+        """The settings that are tried first, as (eps, site), sites alternating."""
+        return [(eps, site) for eps in self.eps for site in self.where]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a folder must agree in to be continued: not where the data lies, nor how much may be spent."""
+        stored = identity(self.held_out)
+        del stored["settings"]
+        return {"recipe": stored, "method": self.method, "eps": list(self.eps), "places": list(self.where)}
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:
@@ -106,6 +187,8 @@ def identity(recipe: Recipe) -> dict[str, Any]:
 
 def set_name(data: str) -> str:
     """Name a data set the same however the path of its folder is written."""
+    from resolute.data import DATASETS
+
     return data if data in DATASETS else Path(data).expanduser().resolve().name
 
 

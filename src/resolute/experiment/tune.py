@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import Timeout
 
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError
 from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
-from resolute.experiment.recipe import identity
 from resolute.methods import Settings
 from resolute.progress import clock
-from resolute.report import page
-from resolute.report.figures import draw_tuned
-from resolute.report.tuning import markdown_tuned, sum_up
-from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits, write_atomic
+from resolute.report.page import write_report
+from resolute.report.tuning import sum_up, write_tuning
+from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits
 from resolute.stats import paired_t
 
 if TYPE_CHECKING:
@@ -30,83 +28,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from resolute.experiment.cell import Splits
-    from resolute.experiment.recipe import Recipe
+    from resolute.experiment.recipe import Recipe, TuneConfig
     from resolute.report.tuning import Tuned
 
 
-TUNABLE = ("r", "gaussian", "additive", "dropout")
-"""Methods that have an eps and a place; only ``r`` has a p."""
-EPS = (0.1, 0.3, 0.05, 0.6, 0.2)
-"""Strengths that each place is tried with first; the ends of what the curve shows are among them."""
-PLACES = ("hidden", "input", "both")
-MARGIN = 0.005
-"""Half a percentage point, chosen here: what a search is worth at least."""
+MARGIN = 0.5
+"""Percentage points, chosen here: what a search is worth at least."""
 SCREEN = 3
 """Seeds that each setting is tried with: the fewest whose t interval (factor 4.3) still says something."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to try, on validation images only.
-
-    Attributes:
-        recipe: Data, network, training, suites and seeds; its split becomes ``"validation"``.
-        method: What is tuned, one of `METHODS`.
-        eps: Strengths that each place is tried with, before the search goes on by itself.
-        places: Places of the noise.
-        trials: Settings that are tried at most.
-        margin: A gain below this, as a share of the images, is none: see `tune`. None is half of the baseline's error,
-            at most `MARGIN`.
-        timeout: Seconds after which no further setting is tried; None for no limit.
-        jobs: Processes that share the networks of a setting.
-    """
-
-    recipe: Recipe
-    method: str = "r"
-    eps: tuple[float, ...] = EPS
-    places: tuple[str, ...] = PLACES
-    trials: int = 20
-    margin: float | None = None
-    timeout: float | None = None
-    jobs: int = 1
-
-    def __post_init__(self) -> None:
-        if self.method not in TUNABLE:
-            raise InputError(f"{unknown('method', self.method, TUNABLE)} Those have an eps and a place to be tuned.")
-        for eps in self.eps:
-            Settings(eps=eps)
-        wanted = {
-            "eps": (bool(self.eps), "at least one strength"),
-            "places": (bool(self.places), "at least one place"),
-            "trials": (self.trials >= 1, "at least 1"),
-            "margin": (
-                self.margin is None or 0 < self.margin < 1,
-                "above 0 and below 1, as a share of the images (--margin has points: 0.5 is 0.005)",
-            ),
-            "timeout": (self.timeout is None or self.timeout > 0, "a number of seconds above 0"),
-            "jobs": (self.jobs >= 1, "at least 1"),
-        }
-        for name, (good, want) in wanted.items():
-            if not good:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be {want}.")
-
-    @property
-    def held_out(self) -> Recipe:
-        """The recipe as tuning runs it: judged on the validation images, which are kept out of training."""
-        methods = (self.recipe.baseline, self.method)
-        return replace(self.recipe, methods=methods, split="validation", hold_out=True)
-
-    @property
-    def grid(self) -> list[tuple[float, str]]:
-        """The settings that are tried first, as (eps, place), places alternating."""
-        return [(eps, place) for eps in self.eps for place in self.places]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What a folder must agree in to be gone on with: not where the data lies, nor how much may be spent."""
-        stored = identity(self.held_out)
-        del stored["settings"]
-        return {"recipe": stored, "method": self.method, "eps": list(self.eps), "places": list(self.places)}
 
 
 def variant(method: str, settings: Settings) -> str:
@@ -115,7 +44,7 @@ def variant(method: str, settings: Settings) -> str:
     return f"{method}@eps={settings.eps:g}@where={settings.where}{p}"
 
 
-def default_folder(plan: Plan, splits: Splits) -> Path:
+def default_folder(plan: TuneConfig, splits: Splits) -> Path:
     """Name the folder of a search: the same one is continued there, another gets another folder."""
     identity = [plan.identity, run_identity(plan.held_out, splits)]
     return Path("runs") / f"tune-{plan.recipe.name}-{digest(identity)[:8]}"
@@ -128,16 +57,18 @@ SPENT = "stopped after {} settings"
 LATE = "stopped after {:.0f} s, as asked"
 
 
-def tune(plan: Plan, out: str | Path | None = None, *, command: str = "", console: Console | None = None) -> Tuned:
-    """Choose eps, p and place on the validation images; the test images are not even loaded.
+def tune(
+    plan: TuneConfig, out: str | Path | None = None, *, command: str = "", console: Console | None = None
+) -> Tuned:
+    """Choose eps, p and site on the validation images; the test images are not even loaded.
 
     Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. Once there
     are 4 finalists, a setting whose mean difference to the baseline is above the finalists' median (with these seeds)
-    is dropped; any other is trained with every seed and becomes a finalist. First come all places at each eps, then
+    is dropped; any other is trained with every seed and becomes a finalist. First come all sites at each eps, then
     what Optuna's TPE proposes.
 
-    It stops when ``trials`` settings were tried, when time is up, or once all places were tried at each eps and the
-    lower ends of all finalists' paired 95 % intervals lie above ``-margin``: then none of them gains as much as that.
+    It stops when ``trials`` settings were tried, when time is up, or once all sites were tried at each eps and the
+    lower ends of all finalists' paired 95 % intervals lie above minus ``margin`` points: then none gains as much.
 
     Args:
         plan: What to try.
@@ -158,7 +89,7 @@ def tune(plan: Plan, out: str | Path | None = None, *, command: str = "", consol
 
 
 def run_tuning(
-    plan: Plan, out: str | Path | None = None, *, command: str = "", console: Console | None = None
+    plan: TuneConfig, out: str | Path | None = None, *, command: str = "", console: Console | None = None
 ) -> tuple[Path, Tuned]:
     """Do what `tune` does, and tell the folder too."""
     from rich.console import Console
@@ -168,8 +99,8 @@ def run_tuning(
     splits = load_splits(plan.held_out)
     info = splits.test.info
     recipe = plan.held_out.resolved(info.augment, info.radius)
-    for place in plan.places:
-        name = variant(plan.method, Settings(eps=plan.eps[0], where=place))
+    for site in plan.where:
+        name = variant(plan.method, Settings(eps=plan.eps[0], where=site))
         check_recipe(replace(recipe, methods=(recipe.baseline, name)), splits)
     out = Path(out) if out is not None else default_folder(plan, splits)
     _claim(out, plan, splits)
@@ -201,7 +132,7 @@ def load_optuna() -> Any:
 class _Lab:
     """Trains what is asked for and remembers where it erred."""
 
-    plan: Plan
+    plan: TuneConfig
     recipe: Recipe
     splits: Splits
     out: Path
@@ -254,20 +185,20 @@ def _alone(out: Path) -> AbstractContextManager[object]:
         raise InputError(f"another `resolute tune` is at work in {out}. Let it end, or choose another --out.") from None
 
 
-def _claim(out: Path, plan: Plan, splits: Splits) -> None:
+def _claim(out: Path, plan: TuneConfig, splits: Splits) -> None:
     """Make the folder that of a search: of its recipe, images, settings and versions."""
     run = {key: value for key, value in run_identity(plan.held_out, splits).items() if key != "settings"}
-    identity = run | {"method": plan.method, "eps": list(plan.eps), "places": list(plan.places)}
+    identity = run | {"method": plan.method, "eps": list(plan.eps), "places": list(plan.where)}
     RunFolder(out, "tuning.json", "search").claim(identity, plan.identity)
 
 
-def _study(optuna: Any, plan: Plan) -> Any:
+def _study(optuna: Any, plan: TuneConfig) -> Any:
     """Begin the search anew, in memory."""
     # It needs no file: every decision follows from the networks, which are on the disk. So a search that was killed
     # goes through the same settings in the same order as one that was not, and trains only what is missing.
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP))
-    for eps, place in plan.grid:
-        given = {"where": place, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {})
+    for eps, site in plan.grid:
+        given = {"where": site, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {})
         study.enqueue_trial(given, skip_if_exists=True)
     return study
 
@@ -278,13 +209,13 @@ def _given(trial: Any) -> dict[str, Any]:
     return given
 
 
-def _as_settings(plan: Plan, given: dict[str, Any]) -> Settings:
+def _as_settings(plan: TuneConfig, given: dict[str, Any]) -> Settings:
     """Round what was drawn, so that names stay short; what the plan names is taken as it is."""
     eps, p = given["eps"], given.get("p", 0.5)
     return Settings(eps=eps if eps in plan.eps else round(eps, 2), p=round(p, 1), where=given["where"])
 
 
-def _settings(study: Any, plan: Plan, *, queued: bool = False) -> list[tuple[str, Settings]]:
+def _settings(study: Any, plan: TuneConfig, *, queued: bool = False) -> list[tuple[str, Settings]]:
     """What was tried, or waits to be, each once."""
     found = {}
     for trial in study.trials:
@@ -294,15 +225,15 @@ def _settings(study: Any, plan: Plan, *, queued: bool = False) -> list[tuple[str
     return list(found.items())
 
 
-def _reason(study: Any, plan: Plan, lab: _Lab, spent: float) -> str:
+def _reason(study: Any, plan: TuneConfig, lab: _Lab, spent: float) -> str:
     """Why to stop now, or nothing."""
     done = _done(study)
     if done and not _settings(study, plan, queued=True):
         finalists = [name for name, _ in _settings(study, plan) if lab.is_finalist(name)]
         least = [paired_t(lab.differences(name))[0].low for name in finalists]
-        margin = plan.margin or min(MARGIN, float(lab.wrong(lab.recipe.baseline).mean()) / 2)
-        if least and min(least) > -margin:  # never with one seed, whose bounds are NaN
-            return NOTHING.format(100 * margin)
+        margin = plan.margin or min(MARGIN, 100 * float(lab.wrong(lab.recipe.baseline).mean()) / 2)
+        if least and 100 * min(least) > -margin:  # never with one seed, whose bounds are NaN
+            return NOTHING.format(margin)
     if done >= plan.trials:
         return SPENT.format(done)
     return LATE.format(spent) if done and plan.timeout and spent > plan.timeout else ""
@@ -312,13 +243,13 @@ def _done(study: Any) -> int:
     return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials)
 
 
-def _try(study: Any, plan: Plan, lab: _Lab, console: Console) -> str:
+def _try(study: Any, plan: TuneConfig, lab: _Lab, console: Console) -> str:
     """Train a setting and say what it gave."""
     queued = [name for name, _ in _settings(study, plan, queued=True)]
     if plan.jobs > 1 and queued:  # networks of several settings, so that no process waits for the last of three seeds
         lab.train(queued[: min(plan.jobs, plan.trials - _done(study))], lab.screen, console)
     trial = study.ask()
-    trial.suggest_categorical("where", list(plan.places))
+    trial.suggest_categorical("where", list(plan.where))
     trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps))
     if plan.method == "r":
         trial.suggest_float("p", 0.2, 0.8)
@@ -347,12 +278,10 @@ def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: s
     baseline, out = lab.recipe.baseline, lab.out
     wrong = {name: lab.wrong(name) for name in (baseline, *settings)}
     tuned = sum_up(lab.plan.method, wrong, settings, baseline=baseline, stopped=stopped)
-    for kind in ("svg", "png"):
-        write_atomic(out / f"curve.{kind}", draw_tuned(tuned, kind))
-    write_atomic(out / "tuned.md", markdown_tuned(tuned))
+    write_tuning(out, tuned)
     chosen = (tuned.best or tuned.nearest).name  # comes first, as the report's sentence speaks of the first
     finalists = sorted((each.name for each in tuned.tried if each.finalist), key=lambda name: name != chosen)
     lab.train(finalists, lab.seeds, Console(quiet=True))  # nothing is left to train: it gathers their records
     settle(replace(lab.recipe, methods=(baseline, *finalists)), out, lab.splits, command)
-    page.write_report(out)
+    write_report(out)
     return tuned

@@ -33,7 +33,14 @@ _COLOUR_224: Shape = (3, 224, 224)
 
 
 class Family(NamedTuple):
-    """How to build a family of networks, the customary image shape, what it is, and whether weights are published."""
+    """A family of networks.
+
+    Attributes:
+        make: Builds one: ``(*numbers or name, classes=, shape=) -> network``, or the network with its own `Normalize`.
+        shape: Customary channels, height and width of an image.
+        about: What it is, in a line.
+        has_weights: Whether weights are published; then ``make`` takes ``pretrained`` too.
+    """
 
     make: Callable[..., nn.Module | tuple[nn.Module, Normalize]]
     shape: Shape

@@ -1,4 +1,4 @@
-"""The layers of CondenseNet: pointwise convolutions that learn their groups, and what they become."""
+"""CondenseNet (Huang et al. 2017, arXiv:1711.09224): convolutions learn their groups and are then condensed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resolute.errors import InputError
+from resolute.models.layers import shuffle, start_as_he
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +61,7 @@ class CondensedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Select, convolve and shuffle."""
-        x = self.conv(self.relu(self.norm(x.index_select(1, self.index))))
-        shuffled: Tensor = x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
-        return shuffled
+        return shuffle(self.conv(self.relu(self.norm(x.index_select(1, self.index)))), self.groups)
 
 
 class IndexedLinear(nn.Module):
@@ -129,9 +128,7 @@ class CondenseNet(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.fc = IndexedLinear(channels, round(channels * classifier) if condensed else channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        start_as_he(self, "fan_out")
         nn.init.zeros_(self.fc.linear.bias)
         self.register_load_state_dict_post_hook(_forget_stage)  # type: ignore[no-untyped-call]
 
@@ -182,6 +179,12 @@ def condense(model: nn.Module, classifier: float = 1.0) -> nn.Module:
 
     Raises:
         InputError: If the network is no CondenseNet or is not condensed to the end.
+
+    Example:
+        >>> model = CondenseNet(2, classes=3, shape=(3, 8, 8), layers=(2,), growth=(4,))
+        >>> model.on_progress(1)  # as the training loop does
+        >>> type(condense(model).blocks[0].squeeze).__name__
+        'CondensedConv'
     """
     own = getattr(model, "network", model)
     if not isinstance(own, CondenseNet):

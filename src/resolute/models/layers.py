@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def start_as_he(network: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
+    """Draw the weights of every convolution as He et al. (2015) do, and start its bias at 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def shuffle(x: Tensor, groups: int) -> Tensor:
+    """Deal channels out so that each group of the next convolution gets some of each group of the last."""
+    dealt: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return dealt
 
 
 class Normalize(nn.Module):

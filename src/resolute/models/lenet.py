@@ -1,4 +1,4 @@
-"""LeNet in its Caffe form (20-50-500), the modern LeCun et al. 1998 with a dropout before the classifier."""
+"""LeNet (LeCun et al. 1998) in its Caffe form (20-50-500), with dropout before the classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network is trained on: cross-entropy, unless it brings its own loss; and how it hears of the progress.
+"""The training loss: the cross-entropy, or the network's own; and how a network hears of the progress.
 
 Two methods that a network may have, and nothing else makes a difference to training:
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def loss(model: nn.Module, x: Tensor, y: Tensor, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
-    """Judge what a network returned, by its own loss or by the cross-entropy."""
+    """Compute the mean loss of what a network returned: its own, or the cross-entropy."""
     inner = network(model)
     own: Callable[[Tensor, Tensor, Any], Tensor] | None = getattr(inner, "per_image_loss", None)
     if own is None:

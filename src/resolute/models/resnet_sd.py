@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resolute.errors import InputError
+from resolute.models.layers import start_as_he
 
 
 class ResNetSD(nn.Module):
@@ -34,10 +35,7 @@ class ResNetSD(nn.Module):
             )
         )
         self.fc = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        start_as_he(self)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +50,7 @@ class DroppedBlock(nn.Module):
 
     # Where channels double, the block has stride 2, and the shortcut is a 2x2 average pool with zeros for new channels.
     # The residual of a dead block is computed and masked: every parameter has a gradient at each step, which
-    # DistributedDataParallel needs, momentum and weight decay go on as in the authors' code, and the graph is one whole
+    # DistributedDataParallel needs, momentum and weight decay continue as in the authors' code, and the graph is whole
     # for torch.compile. The time that skipping would save is not saved.
 
     def __init__(self, before: int, after: int, survival: float) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resolute.errors import InputError
+from resolute.models.layers import shuffle, start_as_he
 
 _GROUPS = 3
 _STAGES = ((240, 4), (480, 8), (960, 4))
@@ -35,9 +36,7 @@ class ShuffleNetV1(nn.Module):
                 before = after
         self.units = nn.Sequential(*units)
         self.fc = nn.Linear(before, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        start_as_he(self, "fan_out")
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
 
@@ -71,9 +70,3 @@ class Unit(nn.Module):
         joined = x + residual if self.shrink is None else torch.cat([self.shrink(x), residual], 1)
         out: Tensor = self.relu2(joined)
         return out
-
-
-def shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal channels out so that each group of the next convolution gets some of each group of the last."""
-    dealt: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-    return dealt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from resolute.errors import InputError
+from resolute.models.layers import start_as_he
 
 
 class WideResNet(nn.Module):
@@ -35,9 +36,7 @@ class WideResNet(nn.Module):
         self.norm = nn.BatchNorm2d(widths[-1])
         self.relu = nn.ReLU(inplace=True)
         self.fc = nn.Linear(widths[-1], classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        start_as_he(self)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:

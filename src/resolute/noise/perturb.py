@@ -14,7 +14,9 @@ from resolute.noise import kernels, signs
 from resolute.noise.kernels import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from resolute.noise.kernels.reference import Kernel
 
 
 _RESOLUTION = {
@@ -72,38 +74,43 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
             return x
         if 0 < eps < _RESOLUTION.get(x.dtype, 0):
             _warn_lost(x.dtype)
+    kernel = kernels.choose(x)
     if (rank := signs.group_rank()) is not None:
-        return _of_rank(rank, x, eps, level, slope, inplace)
-    if not x.requires_grad and kernels.serves(x):
-        return kernels.multiply(x, x, signs.draw_seed(x), float(eps), level, slope, inplace)
-    overwrites = inplace and kernels.serves(x)
-    out = _apply(x, eps, level, slope, inplace or slope == 0, overwrites)
+        return _of_rank(kernel, rank, x, eps, level, slope, inplace)
+    if kernel is not None and not x.requires_grad:
+        return kernels.compute(kernel, x, x, signs.draw_seed(x), eps, level, slope, inplace)
+    overwrites = inplace and kernel is not None
+    out = _apply(kernel, x, eps, level, slope, inplace or slope == 0, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
 
 
-def _of_rank(rank: int, x: Tensor, eps: float | Tensor, level: int, slope: float, inplace: bool) -> Tensor:
+def _of_rank(
+    kernel: Kernel | None, rank: int, x: Tensor, eps: float | Tensor, level: int, slope: float, inplace: bool
+) -> Tensor:
     """Do what `noisy` does under `signs.sharded`: each sample in blocks of its own, after those of lower ranks."""
     samples = x.flatten(1) if x.ndim > 1 else x.reshape(-1, 1)
     n = samples.shape[1]
     blocks = nn.functional.pad(samples, (0, -n % signs.BLOCK))
-    out = _apply(blocks, eps, level, slope, slope == 0, False, rank * blocks.numel())[:, :n].reshape(x.shape)
+    out = _apply(kernel, blocks, eps, level, slope, slope == 0, False, start=rank * blocks.numel())
+    out = out[:, :n].reshape(x.shape)
     return x.copy_(out) if inplace else out
 
 
-def _apply(
-    x: Tensor, eps: float | Tensor, level: int, slope: float, keeps_output: bool, overwrites: bool, start: int = 0
-) -> Tensor:
-    function = _Eager if kernels.unobserved(x) else _Noisy
-    out: Tensor = function.apply(x, signs.draw_seed(x), eps, level, slope, keeps_output, overwrites, start)
+def _apply(kernel: Kernel | None, x: Tensor, *how: Any, start: int = 0) -> Tensor:
+    """Compute with a derivative, by the kernel that was chosen; None where something transforms the operations."""
+    inputs = (x, signs.draw_seed(x), *how, start)
+    out: Tensor = _Transformable.apply(*inputs) if kernel is None else _Eager.apply(kernel, *inputs)
     return out
 
 
 class Perturb(nn.Module):
     """`perturb` as a layer: g(x) in training mode, the identity in evaluation mode.
 
+    It has no parameter and no buffer. eps and p are attributes that may be changed at any time.
+
     Args:
-        eps: Strength, 0 <= eps < 1.
-        p: Probability of the sign +1, in [0, 1].
+        eps: Strength, 0 <= eps < 1. The default is that of `perturb`.
+        p: Probability of the sign +1, in [0, 1]. The default is the paper's.
 
     Raises:
         InputError: If eps or p is out of its range.
@@ -127,7 +134,11 @@ class Perturb(nn.Module):
             x: Floating point, any shape.
 
         Returns:
-            A tensor like ``x``.
+            g(x), with the shape, dtype, device and memory format of ``x``.
+
+        Raises:
+            InputError: If eps or p has been set out of its range.
+            TypeError: If x is not a tensor of a floating-point type.
         """
         return perturb(x, self.eps, self.p) if self.training else x
 
@@ -148,33 +159,6 @@ def check_strength(eps: float, p: float = 0.5) -> None:
         raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
 
 
-def run(
-    src: Tensor,
-    ref: Tensor,
-    seed: Tensor,
-    eps: float | Tensor,
-    level: int,
-    slope: float = 1.0,
-    inplace: bool = False,
-    start: int | Tensor = 0,
-    order: Sequence[int] | None = None,
-) -> Tensor:
-    """Do what `kernels.reference.product` does, by a kernel where there is one and nobody looks into it."""
-    if kernels.serves(ref) and kernels.serves(src) and not torch.is_grad_enabled():
-        ref = ref if order is None else reference.reordered(ref, order)
-        return kernels.multiply(src, ref, seed, float(eps), level, slope, inplace, int(start))
-    out = reference.product(src, ref, seed, eps, level, slope, start, order)
-    return src.copy_(out) if inplace else out
-
-
-def changed_order(kept: Tensor, stride: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Tell the order of the signs in forward, where that of what was kept for backward may be another."""
-    # What packs tensors that are kept, such as ``save_on_cpu``, may give them back contiguous.
-    if kept.stride() == stride:
-        return None
-    return reference.memory_order(torch.empty_strided(kept.shape, stride, device="meta"))
-
-
 @functools.cache
 def _warn_lost(dtype: torch.dtype) -> None:
     lost = _RESOLUTION[dtype]
@@ -186,7 +170,18 @@ def _warn_lost(dtype: torch.dtype) -> None:
     )
 
 
-class _Noisy(torch.autograd.Function):
+def _gradient(ctx: Any, grad: Tensor, kept: Tensor, seed: Tensor, slope: float, start: int | Tensor) -> Tensor:
+    """Multiply a gradient by the derivative at what was kept for backward."""
+    # What packs tensors that are kept, such as ``save_on_cpu``, may give them back contiguous: the signs go by the
+    # order in memory that forward saw.
+    order = None
+    if kept.stride() != ctx.stride:
+        order = reference.memory_order(torch.empty_strided(kept.shape, ctx.stride, device="meta"))
+    kernel = None if torch.is_grad_enabled() else kernels.choose(kept, grad)
+    return kernels.compute(kernel, grad, kept, seed, ctx.eps, ctx.level, slope, start=start, order=order)
+
+
+class _Transformable(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -200,7 +195,8 @@ class _Noisy(torch.autograd.Function):
         overwrites: bool,
         start: int,
     ) -> Tensor:
-        return run(x, x, seed, eps, level, slope, overwrites, start)
+        kernel = None if torch.is_grad_enabled() else kernels.choose(x)  # a transformation may have been peeled off
+        return kernels.compute(kernel, x, x, seed, eps, level, slope, overwrites, start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -216,21 +212,23 @@ class _Noisy(torch.autograd.Function):
         # A compiler derives the signs in backward again only if they seem to hang on the gradient: else it finds that
         # forward can compute them, and keeps words or a mask.
         nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
-        start, order = ctx.start + nothing, changed_order(ref, ctx.stride)
-        out = run(grad, ref, seed, ctx.eps, ctx.level, ctx.slope, start=start, order=order)
+        out = _gradient(ctx, grad, ref, seed, ctx.slope, ctx.start + nothing)
         return out, None, None, None, None, None, None, None
 
 
 class _Eager(torch.autograd.Function):
-    """`_Noisy` where nothing transforms it: for a Function with a setup_context, `apply` alone takes 0.1 ms."""
+    """`_Transformable` by a kernel: for a Function with a setup_context, `apply` alone takes 0.1 ms."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        out = _Noisy.forward(*inputs)
-        _Noisy.setup_context(ctx, inputs, out)
+    def forward(ctx: Any, kernel: Kernel, *inputs: Any) -> Tensor:
+        x, seed, eps, level, slope, _, overwrites, start = inputs
+        out = kernels.compute(kernel, x, x, seed, eps, level, slope, overwrites, start)
+        _Transformable.setup_context(ctx, inputs, out)
         return out
 
-    backward = staticmethod(_Noisy.backward)
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_Transformable.backward(ctx, grad)
 
 
 _aten = torch.ops.aten
@@ -272,10 +270,12 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     if slope >= 0:
         return noisy(x, eps, level, slope, inplace)
     known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    if inplace or known is None or not kernels.serves(x) or signs.group_rank() is not None:
+    in_one_pass = known is not None and not inplace and signs.group_rank() is None
+    kernel = kernels.choose(x) if in_one_pass else None
+    if kernel is None or known is None:
         return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
     value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
-    out: Tensor = _Activated.apply(x, signs.draw_seed(x), eps, level, value, gradient)
+    out: Tensor = _Activated.apply(kernel, x, signs.draw_seed(x), eps, level, value, gradient)
     return out
 
 
@@ -283,6 +283,7 @@ class _Activated(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        kernel: Kernel,
         x: Tensor,
         seed: Tensor,
         eps: float,
@@ -293,14 +294,14 @@ class _Activated(torch.autograd.Function):
         ctx.save_for_backward(x, seed)
         ctx.eps, ctx.level, ctx.value, ctx.gradient, ctx.stride = eps, level, value, gradient, x.stride()
         y = value(x)
-        return run(y, y, seed, eps, level, inplace=True)
+        return kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, seed = ctx.saved_tensors
-        scaled = run(grad, x, seed, ctx.eps, ctx.level, order=changed_order(x, ctx.stride))
+        scaled = _gradient(ctx, grad, x, seed, 1.0, 0)
         if torch.is_grad_enabled():  # not every gradient below has one of its own
             (out,) = torch.autograd.grad(ctx.value(x), x, scaled, create_graph=True)
         else:
             out = ctx.gradient(scaled, x)
-        return out, None, None, None, None, None
+        return None, out, None, None, None, None, None

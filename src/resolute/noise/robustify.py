@@ -54,8 +54,8 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
         The same model.
 
     Raises:
-        InputError: If eps or p is out of range, or if ``where`` (or an item of it) matches no module; the message
-            names the candidates.
+        InputError: If eps or p is out of range; if ``where`` (or an item of it) matches no module; the message names
+            the candidates; or if a module there is scripted or traced, so that noise at it would be ignored.
 
     Example:
         >>> model = robustify(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), eps=0.1)
@@ -78,6 +78,11 @@ def unrobustify(model: _Model) -> _Model:
 
     Raises:
         InputError: If another tool has exchanged the class of a perturbed module in the meantime.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        >>> is_robust(unrobustify(robustify(model)))
+        False
     """
     perturbed = [module for module in model.modules() if isinstance(module, _Perturbed)]
     for module in perturbed:
@@ -100,7 +105,12 @@ def is_robust(model: nn.Module) -> bool:
         model: A module.
 
     Returns:
-        True after `robustify`, False after `unrobustify`.
+        True after `robustify`, also in evaluation mode and with eps 0; False after `unrobustify`. A `Perturb` that was
+        put in by hand does not count.
+
+    Example:
+        >>> is_robust(nn.ReLU()), is_robust(robustify(nn.ReLU()))
+        (False, True)
     """
     return any(isinstance(module, _Perturbed) for module in model.modules())
 
@@ -122,6 +132,11 @@ def set_eps(model: _Model, eps: float) -> _Model:
 
     Raises:
         InputError: If eps is out of range or the model carries no noise.
+
+    Example:
+        >>> model = set_eps(robustify(nn.ReLU(), eps=0.1), 0.25)
+        >>> model(torch.tensor([4.0])).item() in (3.0, 5.0)
+        True
     """
     check_strength(eps)
     if not is_robust(model):

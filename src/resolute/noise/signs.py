@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 _Word = TypeVar("_Word", int, Tensor, "NDArray[Any]")
-_WORD = 0xFFFFFFFF
-_ODD = 0x9E3779B9
+WORD = 0xFFFFFFFF
+ODD = 0x9E3779B9
 
 
 def words(seed: Tensor, counter: Tensor) -> Tensor:
@@ -29,19 +29,19 @@ def words(seed: Tensor, counter: Tensor) -> Tensor:
     # for C. Wellons's hash prospector), each keyed with half of the seed. The seed is scrambled before: otherwise seeds
     # 0 and 1 would give the same words in another order. The sum of the rounds is returned, so that, unlike a
     # bijection, words may repeat as random words do.
-    low, high = seed & _WORD, (seed >> 32) & _WORD
-    high = mix(high ^ mix(low + _ODD))
+    low, high = seed & WORD, (seed >> 32) & WORD
+    high = mix(high ^ mix(low + ODD))
     low = mix(low ^ high)
-    first = mix(((counter & _WORD) ^ low) + _ODD)
-    second = mix((first ^ high) + mix(counter >> 32) + _ODD)
-    return (first + second) & _WORD
+    first = mix(((counter & WORD) ^ low) + ODD)
+    second = mix((first ^ high) + mix(counter >> 32) + ODD)
+    return (first + second) & WORD
 
 
 def mix(h: _Word) -> _Word:
     """Scramble words of 32 bits, one to one: the finaliser of `words`."""
-    h = h & _WORD
-    h = ((h ^ (h >> 16)) * 0x21F0AAAD) & _WORD
-    h = ((h ^ (h >> 15)) * 0xD35A2D97) & _WORD
+    h = h & WORD
+    h = ((h ^ (h >> 16)) * 0x21F0AAAD) & WORD
+    h = ((h ^ (h >> 15)) * 0xD35A2D97) & WORD
     return stored(h ^ (h >> 15))
 
 
@@ -54,11 +54,11 @@ def stored(h: _Word) -> _Word:
 
 def hashed(seeds: NDArray[Any], positions: NDArray[Any], above: int = 0) -> NDArray[Any]:
     """Do what `words` does in NumPy's words of 32 bits: a fourth of the time on a CPU."""
-    low, high = (seeds & _WORD).astype("uint32"), (seeds >> 32 & _WORD).astype("uint32")
-    high = mix_in_place(high ^ mix_in_place(low + _ODD))
+    low, high = (seeds & WORD).astype("uint32"), (seeds >> 32 & WORD).astype("uint32")
+    high = mix_in_place(high ^ mix_in_place(low + ODD))
     low = mix_in_place(low ^ high)
-    first = mix_in_place((positions ^ low) + _ODD)
-    second = mix_in_place((first ^ high) + (mix(above) + _ODD & _WORD))
+    first = mix_in_place((positions ^ low) + ODD)
+    second = mix_in_place((first ^ high) + (mix(above) + ODD & WORD))
     second += first
     return second
 
@@ -87,13 +87,13 @@ def fold(seed: int | Tensor, index: Tensor) -> Tensor:
     return (words(seed, 2 * index) << 32) | words(seed, 2 * index + 1)
 
 
-_LANES = 32
+LANES = 32
 """Words that lie side by side; each serves one bit to 32 rows of as many elements."""
 
 _PLANES = 16
 """Binary digits of p: it is rounded to a multiple of 2**-16."""
 
-BLOCK = _LANES**2
+BLOCK = LANES**2
 """Signs are drawn in blocks of so many elements."""
 
 _rank: int | None = None
@@ -137,15 +137,15 @@ def sign_words(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Ten
     if level in {0, 1 << _PLANES}:
         return torch.full((n,), -int(level > 0), dtype=torch.int32, device=seed.device)
     blocks = -(-n // BLOCK)
-    lanes = start // _LANES + torch.arange(blocks * _LANES, device=seed.device)
+    lanes = start // LANES + torch.arange(blocks * LANES, device=seed.device)
     last = (level & -level).bit_length() - 1
     planes = torch.arange(_PLANES - 1 - last, -1, -1, device=seed.device) << 32
     drawn = words(seed, lanes + planes[:, None]).to(torch.int32).unbind()
     word = drawn[0]
     for digit, plane in enumerate(drawn[1:], start=last + 1):
         word = word | plane if level >> digit & 1 else word & plane
-    rows = torch.arange(_LANES, dtype=torch.int32, device=seed.device).view(-1, 1)
-    return (_stored(word).view(blocks, 1, _LANES) << rows).view(-1)[:n]
+    rows = torch.arange(LANES, dtype=torch.int32, device=seed.device).view(-1, 1)
+    return (_stored(word).view(blocks, 1, LANES) << rows).view(-1)[:n]
 
 
 def _stored(words: Tensor) -> Tensor:

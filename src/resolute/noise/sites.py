@@ -236,14 +236,18 @@ def sites(model: nn.Module, where: Where = "hidden") -> list[Site]:
     """List the places that `robustify` would touch, or has touched.
 
     Args:
-        model: Any module, perturbed or not.
+        model: Any module, perturbed or not; it is not changed.
         where: As in `robustify`.
 
     Returns:
         The sites in the order of ``model.named_modules()``; a shared module stands there once.
 
     Raises:
-        InputError: If ``where`` matches no module.
+        InputError: If ``where``, or an item of it, matches no module; the message names the candidates.
+
+    Example:
+        >>> [site.name for site in sites(nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)))]
+        ['1']
     """
     return [Site(name, own_class(module)) for (name, _), module in find_sites(model, where).items()]
 

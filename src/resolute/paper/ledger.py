@@ -236,18 +236,18 @@ def needs(row: Row) -> str:
     return f"needs {DATA_NAMES[row.data]}, {count(int(rounded), 'GPU hour') if rounded else 'minutes of a GPU'}"
 
 
-def judge(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
-    """Say what a measured difference to base says of the claimed one."""
+def compare_claim(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
+    """Say what a measured difference to base means for the claimed one."""
     wanted = "better" if claim < 0 else "worse" if claim > 0 else "the same"
     if math.isnan(measured.low):
-        return "one seed says nothing"
+        return "one seed, not tested"
     within = measured.low - ROUNDING <= claimed <= measured.high + ROUNDING
     if found == "no difference seen" and math.isclose(
         measured.low, measured.high, abs_tol=1e-9
     ):  # equal differences bound nothing
         return found
     if found == "no difference seen":
-        return f"{found}, the claimed one {'possible' if within else 'excluded'}"
+        return f"{found}, claim {'possible' if within else 'excluded'}"
     if found == wanted:
         return f"{found}, as claimed" if within else f"{found}, by {_beside(claimed, measured)}"
     return f"{found}, where {wanted} is claimed"
@@ -270,7 +270,7 @@ KEYS: dict[str, Key] = {
 }
 """The shift that each printed measure is compared with: disturbances at their customary severity
 (docs/disturbances.md)."""
-FULL, REDUCED, OTHER, JUDGED = "full recipe", "reduced recipe", "another recipe", "published weights"
+FULL, REDUCED, OTHER, PUBLISHED = "full recipe", "reduced recipe", "another recipe", "published weights"
 RUNS, QUOTE = "runs, not measured", "quoted"
 
 
@@ -284,7 +284,7 @@ class Measured:
         images: Number of test images.
         setting: ``"eps 0.3 at both"``, ``"radius 0.1"``; "" where the method has none.
         departures: In what the training departs from the row's recipe, in words.
-        state: `FULL`, `REDUCED`, `OTHER` or `JUDGED`.
+        state: `FULL`, `REDUCED`, `OTHER` or `PUBLISHED`.
         difference: To base with the same seeds, in percentage points of the printed measure, with its 95 % interval;
             None for base rows and where base was not run.
         pairs: Number of seeds that method and base share.
@@ -327,7 +327,7 @@ class LedgerRow:
 
     Attributes:
         row: The row.
-        state: `FULL`, `REDUCED`, `OTHER`, `JUDGED`, `RUNS` or `QUOTE`.
+        state: `FULL`, `REDUCED`, `OTHER`, `PUBLISHED`, `RUNS` or `QUOTE`.
         why: What a row that was not measured needs, why one is quoted, or how a measured one departs from its recipe.
         lines: Its printed measures of quality.
     """
@@ -389,7 +389,7 @@ def _measure(row: Row, value: Value, pool: Pool, key: Key) -> Measured:
 
 def _state(row: Row, pool: Pool, seeds: int, departs: tuple[str, ...]) -> str:
     if pool.method == PRETRAINED:
-        return JUDGED
+        return PUBLISHED
     recipe = TRAINED[row.id].recipe
     short = pool.training["train.epochs"] < recipe.train.epochs or seeds < len(recipe.seeds)
     return REDUCED if short else OTHER if departs else FULL
@@ -423,16 +423,18 @@ def _adjusted(entries: list[LedgerRow]) -> list[LedgerRow]:
     adjusted = iter(holm([measured.p for measured in tested]).tolist()) if tested else iter(())
 
     def words(line: Line) -> Line:
-        return replace(line, measured=tuple(_judged(line, measured, next(adjusted)) for measured in line.measured))
+        return replace(
+            line, measured=tuple(_with_verdict(line, measured, next(adjusted)) for measured in line.measured)
+        )
 
     return [replace(entry, lines=tuple(words(line) for line in entry.lines)) for entry in entries]
 
 
-def _judged(line: Line, measured: Measured, p: float) -> Measured:
+def _with_verdict(line: Line, measured: Measured, p: float) -> Measured:
     if measured.difference is None or line.claimed is None:
         return replace(measured, p_holm=p)
     sign = -1 if line.value.higher_is_better else 1
     found = verdict(sign * measured.difference.mean, p)
-    words = judge(sign * line.claimed, found, line.claimed, measured.difference)
+    words = compare_claim(sign * line.claimed, found, line.claimed, measured.difference)
     shared = f" (over {count(measured.pairs, 'seed')} of base)" if measured.pairs < measured.seeds else ""
     return replace(measured, p_holm=p, verdict=words + shared)

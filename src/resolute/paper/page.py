@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from resolute.paper.ledger import FULL, JUDGED, OTHER, QUOTE, REDUCED, RUNS
+from resolute.paper.ledger import FULL, OTHER, PUBLISHED, QUOTE, REDUCED, RUNS
 from resolute.paper.rows import OPEN, QUOTED, TRAINED, WEIGHTS
 from resolute.paper.sizes import SIZES
 from resolute.paper.tables import CAPTIONS, DATA_NAMES, NOTES
-from resolute.report.numbers import NONE, count, listing
-from resolute.report.page import escape
+from resolute.report.numbers import NONE, change, count, estimate, listing, number
+from resolute.report.page import escape, markdown_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MEASURED = {
-    FULL: "the full recipe", REDUCED: "a reduced recipe", OTHER: "another recipe", JUDGED: "published weights",
+    FULL: "the full recipe", REDUCED: "a reduced recipe", OTHER: "another recipe", PUBLISHED: "published weights",
 }  # fmt: skip
 """States of a row that was measured, in words."""
 HEADS = {
@@ -38,11 +37,6 @@ HEADS = {
 """Short names of what the rows measure, of six letters at most."""
 
 
-def number(value: float) -> str:
-    """Write a percentage."""
-    return f"{value:.2f}"
-
-
 def printed(value: Value) -> str:
     """Write a printed number with its ±, and what the source has where the print is wrong."""
     spread = "" if value.plus_minus is None else f" ± {number(value.plus_minus)}"
@@ -50,25 +44,13 @@ def printed(value: Value) -> str:
     return number(value.value) + spread + true
 
 
-def signed(points: float | None) -> str:
-    """Write a difference."""
-    if points is None:
-        return ""
-    text = f"{points:+.2f}"
-    return text[1:] if float(text) == 0 else text
-
-
-def interval(value: Interval) -> str:
-    """Write a value with its bounds."""
-    return f"{number(value.mean)} ({number(value.low)} to {number(value.high)})"
-
-
 def difference(value: Interval | None) -> str:
-    """Write a difference with its bounds."""
-    if value is None:
-        return ""
-    bounds = "" if math.isnan(value.low) else f" ({signed(value.low)} to {signed(value.high)})"
-    return signed(value.mean) + bounds
+    """Write a difference with its bounds, or nothing."""
+    return "" if value is None else estimate(value, change)
+
+
+def _claimed(line: Line) -> str:
+    return "" if line.claimed is None else change(line.claimed)
 
 
 def tally(entries: Sequence[LedgerRow]) -> str:
@@ -126,13 +108,14 @@ def _augmentation(augment: Augment | None) -> str:
 
 
 LEGEND = """\
-All numbers in %, differences in points. n: seeds. 95 % intervals: Student's t over seeds; one seed: Wilson, images.
-less base: over the same seeds. Verdicts: paired t test over seeds, Holm over the whole ledger.
-GPU hours: for all seeds, from multiply-adds at 50 Tflop/s, a lower bound. Smoke runs measure nothing and are not shown.
-Departures from a row's recipe are named in docs/tables.md. Run a row:
+All numbers are in %, differences in points: method minus base, over the same seeds. n: number of seeds.
+95 % intervals: Student's t over seeds; with one seed Wilson's over images.
+Verdicts: at 5 %, paired by seed (t test), Holm-corrected for the whole ledger.
+GPU hours are for all seeds, from multiply-adds at 50 Tflop/s: a lower bound. Smoke runs measure nothing and are not
+shown. docs/tables.md names how each run departs from its row's recipe. To run a row:
 resolute reproduce --table 4 --row R-LeNet --data-dir DIR"""
 
-MEASURED_HEAD = "measured            seeds less base, measured\n  setting; state: verdict"
+MEASURED_HEAD = "measured            seeds to base, measured\n  setting; state: verdict"
 """Above what `_measured` writes."""
 STATE_COLOURS = {"better": "green", "worse": "red"}
 
@@ -155,13 +138,13 @@ def _table(entries: Sequence[LedgerRow]) -> RenderableType:
     measured = any(line.measured for entry in entries for line in entry.lines)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("row", no_wrap=True)
-    table.add_column(f"{heads}\nclaimed\nless base", justify="right", no_wrap=True)
+    table.add_column(f"{heads}\nclaimed\nto base", justify="right", no_wrap=True)
     table.add_column(f"\n{MEASURED_HEAD}" if measured else "\nstate")
     for entry in entries:
         row, lines = entry.row, entry.lines
         name = row.name if row.data == "imagenet" else f"{row.name}  [dim]{DATA_NAMES[row.data]}[/]"
         claimed = _aligned([number(line.value.value) for line in lines])
-        less = "" if row.method == "base" else f"\n{_aligned([signed(line.claimed) for line in lines])}"
+        less = "" if row.method == "base" else f"\n{_aligned([_claimed(line) for line in lines])}"
         found = [_cell(line, one, named=len(lines) > 1) for line in lines for one in line.measured]
         table.add_row(name, claimed + less, "\n".join(found) or f"[dim]{entry.state}: {entry.why}[/]")
     return table
@@ -174,7 +157,9 @@ def _aligned(texts: list[str]) -> str:
 def _cell(line: Line, measured: Measured, *, named: bool) -> str:
     """Two lines: the numbers, then what they are worth."""
     what = f"{HEADS[line.value.what]:>6} " if named else ""
-    numbers = f"{what}{interval(measured.value):<19} n {measured.seeds:<3}{difference(measured.difference)}".rstrip()
+    numbers = (
+        f"{what}{estimate(measured.value, number):<19} n {measured.seeds:<3}{difference(measured.difference)}".rstrip()
+    )
     colour = STATE_COLOURS.get(measured.verdict.partition(",")[0], "default")
     state = f"{measured.state}{_departing(measured.departures)}"
     said = f"{state}: [{colour}]{measured.verdict}[/]" if measured.verdict else state
@@ -211,19 +196,20 @@ resolute compare 4-r-lenet --methods base,r,gaussian --suites clean,disturbances
 How to read it:
 
 - Numbers are in %, as each table prints them: accuracy in Tables 1 and 2, error in Tables 3 to 5. Differences are in
-  percentage points, method less base.
+  percentage points: method minus base.
 - Measured values have a 95 % interval (Student's t over n seeds; with one seed Wilson's over images). Differences are
-  over the same seeds, tested by the paired t test over seeds, adjusted by Holm over the whole ledger; p of 0.05 or less
-  is called a difference. The test looks at seeds, not at images: it speaks of new seeds on these test images.
-- "The claimed one possible": the claimed difference lies in the measured 95 % interval, which is that of this one
-  difference, not adjusted for their number. "Excluded": it does not.
-- *Full recipe*: the row's recipe below, with its seeds. *Reduced recipe*: fewer epochs or seeds. *Another
-  recipe*: as long, and different. *Runs, not measured*: a smoke run goes through, and what a measurement would take is
-  said; GPU hours are for all seeds, from multiply-adds at 50 Tflop/s, and so a lower bound. *Quoted*: not trained here.
-- The paper's ± is kept as printed; it does not say what it is.
-- Table 3 prints other figures of the CondenseNets of Table 1: a run of a row of Table 1 fills in that of Table 3 too.
+  taken over the same seeds and tested by a paired t test over seeds, Holm-corrected for the whole ledger; p <= 0.05 is
+  called significant. The test covers new seeds on these test images, not new images.
+- "Claim possible": the claimed difference lies in the measured 95 % interval of this one difference, which is not
+  corrected for the number of differences. "Claim excluded": it does not.
+- *Full recipe*: the row's recipe below, with its seeds. *Reduced recipe*: fewer epochs or seeds. *Another recipe*: as
+  many epochs and seeds, with other settings. *Runs, not measured*: a smoke run works; the table says what a measurement
+  needs. GPU hours are for all seeds, from multiply-adds at 50 Tflop/s, and so a lower bound. *Quoted*: not trained
+  here.
+- The paper's ± is kept as printed; the paper does not define it.
+- Table 3 prints other figures of the CondenseNets of Table 1. One run of a row of Table 1 serves both tables.
 
-What the paper leaves open for every row, and what is done here:
+What the paper leaves open for every row, and what we chose:
 
 {open}
 """
@@ -245,7 +231,7 @@ def markdown(entries: Sequence[LedgerRow]) -> str:
 def _section(table: int, entries: list[LedgerRow]) -> Iterator[str]:
     yield f"\n## Table {table}\n\n{escape(CAPTIONS[table])}\n"
     yield _rows(_values(entries))
-    yield "\nAgainst base, in points:\n"
+    yield "\nDifference to base, in points:\n"
     yield _rows(_differences(entries))
     yield f"\nRecipes of Table {table}:\n"
     yield from _recipes(entries)
@@ -253,9 +239,7 @@ def _section(table: int, entries: list[LedgerRow]) -> Iterator[str]:
 
 def _rows(rows: Iterator[list[str]]) -> str:
     """Lay out a table; the first row is its head."""
-    head, *body = rows
-    lines = [head, ["---" if name in _TEXT else "---:" for name in head], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_rows(rows, _TEXT).rstrip("\n")
 
 
 def _values(entries: list[LedgerRow]) -> Iterator[list[str]]:
@@ -273,7 +257,7 @@ def _values(entries: list[LedgerRow]) -> Iterator[list[str]]:
 
 
 def _measured(line: Line) -> str:
-    return "<br>".join(f"{interval(found.value)}{_with(found)}" for found in line.measured) or NONE
+    return "<br>".join(f"{estimate(found.value, number)}{_with(found)}" for found in line.measured) or NONE
 
 
 def _with(found: Measured) -> str:
@@ -326,7 +310,7 @@ def _differences(entries: list[LedgerRow]) -> Iterator[list[str]]:
     for entry in entries:
         if entry.row.method != "base":
             data = [DATA_NAMES[entry.row.data]] if single else []
-            cells = [cell for line in entry.lines for cell in (signed(line.claimed), _compared(line))]
+            cells = [cell for line in entry.lines for cell in (_claimed(line), _compared(line))]
             yield [escape(entry.row.name), *data, *cells]
 
 
@@ -345,22 +329,22 @@ def _recipes(entries: list[LedgerRow]) -> Iterator[str]:
 
 def _how(row: Row, own: list[Row]) -> str:
     weights = WEIGHTS.get(row.id)
-    judged = (
-        f" `--row {row.id} --pretrained` judges published weights: {' '.join(weights.deviations)}" if weights else ""
+    evaluated = (
+        f" `--row {row.id} --pretrained` evaluates published weights: {' '.join(weights.deviations)}" if weights else ""
     )
     if row.id in QUOTED:
-        return f"Quoted: {QUOTED[row.id]}. From {escape(row.source.paper)}.{judged}"
+        return f"Quoted: {QUOTED[row.id]}. From {escape(row.source.paper)}.{evaluated}"
     recipes = [TRAINED[other.id] for other in own]
     said = dict.fromkeys(text for recipe in recipes for text in recipe.deviations if text not in OPEN.values())
     trained = training_words(recipes[-1].recipe, recipes[-1].source.loss)
     names = ", ".join(f"`{recipe.row}`" for recipe in recipes)
     notes = escape(" ".join([f"Source: {recipes[-1].source.where}.", *said]))
-    return f"{trained} {notes}{judged} Rows {names}."
+    return f"{trained} {notes}{evaluated} Rows {names}."
 
 
 def _misprints(entries: Sequence[LedgerRow]) -> Iterator[str]:
     yield "\n## Misprints and mismatches\n"
-    yield "What is evidently wrong in print, and where the print disagrees with the source of its figures.\n"
+    yield "Evident misprints, and printed figures that differ from their source.\n"
     for table, notes in NOTES.items():
         yield f"- Table {table}: {escape(' '.join(notes))}"
     for entry in entries:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 OPEN = {
-    "base": "5 seeds; the paper does not say how many runs a figure stands for.",
-    "r": "Signs at p = 0.5, as printed; the paper prints neither eps nor the places of the noise; each recipe does.",
+    "base": "5 seeds. The paper does not say how many runs a figure stands for.",
+    "r": "Signs at p = 0.5, as printed. The paper prints neither eps nor the places of the noise; each recipe does.",
     "fgsm": "FGSM rows: half of each batch clean, half attacked (Goodfellow et al. 2014), at the data set's customary "
-    "radius; the paper prints neither mix nor radius.",
+    "radius. The paper prints neither the mix nor the radius.",
 }
 """What the paper leaves open for every row of a method, and what is done."""
 
@@ -51,11 +51,11 @@ class RowRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Published weights that a base row can be judged with.
+class PublishedWeights:
+    """Published weights that a base row can be evaluated with.
 
     Attributes:
-        model: Name as in ``models.build``.
+        model: Name as in `models.build`.
         size: Side of the images.
         deviations: In what the weights and the test differ from the row's source.
     """
@@ -65,7 +65,7 @@ class Weights:
     deviations: tuple[str, ...]
 
 
-def rows_of(
+def _rows_of(
     table: int, network: str, source: Source, *deviations: str, suites: tuple[str, ...] = ("clean",)
 ) -> tuple[RowRecipe, ...]:
     """Make the recipes of a network's rows in a table: base, FGSM and R."""
@@ -80,61 +80,17 @@ def _of_row(row: Row, source: Source, deviations: tuple[str, ...], suites: tuple
     return RowRecipe(row.id, recipe, source, (*source.deviations, *deviations, *left_open))
 
 
+def _with_dropout(source: Source) -> Source:
+    kept = [said for said in source.deviations if not said.startswith("No dropout")]
+    ticked = "Dropout of 30 % in the blocks, which the table ticks: Zagoruyko and Komodakis's rate for this network."
+    return replace(source, recipe=replace(source.recipe, model="wrn-28-10-drop30"), deviations=(*kept, ticked))
+
+
 _DISTURBED = (
-    "The paper prints no parameter of any disturbance; each is taken at its customary severity (docs/disturbances.md).",
+    "The paper prints no parameter of any disturbance; each is taken at its customary severity (docs/disturbances.md)."
 )
 _SUITES = (*TOP_1_AND_5, "disturbances")
 """Table 3 prints top-1 and top-5 of the same networks: one training serves both tables."""
-
-TABLE_1 = (
-    *rows_of(1, "condensenet8", SOURCES["condensenet-g8-imagenet"], *_DISTURBED, suites=_SUITES),
-    *rows_of(1, "condensenet4", SOURCES["condensenet-g4-imagenet"], *_DISTURBED, suites=_SUITES),
-)
-"""Recipes by row."""
-
-TABLE_2 = rows_of(2, "nasneta_large", SOURCES["nasnet-a-large-imagenet"], suites=TOP_1_AND_5)
-"""Recipes by row."""
-
-QUOTED_2 = {"2-senet": "no FGSM- or R- row"}
-"""Rows that are not trained, and why."""
-
-WEIGHTS_2 = {
-    "2-senet": Weights(
-        "senet-154",
-        320,
-        ("timm's conversion of the released SENet-154, 115.1M parameters where the row prints 145.8M.",),
-    ),
-    "2-nasnet-a": Weights(
-        "nasnet-a-large",
-        331,
-        (
-            "timm's conversion of the released weights.",
-            "Tested at 331 of 378 pixels, bilinear; timm: 331 of 363, bicubic.",
-        ),
-    ),
-}
-"""Published weights by base row."""
-
-TABLE_3 = (
-    *rows_of(3, "condensenet8", SOURCES["condensenet-g8-imagenet"], suites=TOP_1_AND_5),
-    *rows_of(3, "condensenet4", SOURCES["condensenet-g4-imagenet"], suites=TOP_1_AND_5),
-)
-"""Recipes by row."""
-
-QUOTED_3 = {
-    "3-inception-v1": "no FGSM- or R- row",
-    "3-mobilenet": "no FGSM- or R- row",
-    "3-shufflenet": "no FGSM- or R- row; no library has weights",
-    "3-nasnet-b": "its cell is in a figure of its paper alone",
-    "3-nasnet-c": "its cell is in a figure of its paper alone",
-}
-"""Rows that are not trained, and why."""
-
-WEIGHTS_3 = {
-    "3-inception-v1": Weights("inception-v1", 224, ("torchvision's, with BN, and 3x3 where the source has 5x5.",)),
-    "3-mobilenet": Weights("mobilenet-v1", 224, ("timm's, from a longer training of its own.",)),
-}
-"""Published weights by base row."""
 
 _LENET = replace(
     SOURCES["lenet-mnist"],
@@ -160,51 +116,71 @@ _LENET = replace(
     ),
 )
 
-TABLE_4 = (
-    *rows_of(4, "lenet", _LENET),
-    *rows_of(
-        4,
-        "capsnet",
-        SOURCES["capsnet-mnist"],
-        "Shifts of up to 2 pixels and no dropout, as at the source; the table ticks dropout and no augmentation.",
-        "Without reconstruction, as the printed 0.35; with it the source has 0.25, less than the printed R-CapsNet.",
-    ),
-    *rows_of(
-        4,
-        "sresnet",
-        SOURCES["resnet110-sd-svhn"],
-        "Neither dropout nor augmentation, as at the source; the table ticks both.",
-    ),
-    *rows_of(4, "wrn168", SOURCES["wrn-16-8-svhn"]),
-)
-"""Recipes by row."""
-
-
-def _with_dropout(source: Source) -> Source:
-    kept = [said for said in source.deviations if not said.startswith("No dropout")]
-    ticked = "Dropout of 30 % in the blocks, which the table ticks: Zagoruyko and Komodakis's rate for this network."
-    return replace(source, recipe=replace(source.recipe, model="wrn-28-10-drop30"), deviations=(*kept, ticked))
-
-
-TABLE_5 = (
-    *rows_of(5, "wrn2810_c10", _with_dropout(SOURCES["wrn-28-10-erasing-cifar10"])),
-    *rows_of(
-        5,
-        "inceptionv3_c100",
-        SOURCES["inception-v3-cifar100"],
-        "Images of 32 pixels and a stem of stride 1; the paper says nothing of either.",
-    ),
-    *rows_of(5, "wrn2810_c100", _with_dropout(SOURCES["wrn-28-10-erasing-cifar100"])),
-)
-"""Recipes by row."""
-
-TRAINED: dict[str, RowRecipe] = {row.row: row for row in (*TABLE_1, *TABLE_2, *TABLE_3, *TABLE_4, *TABLE_5)}
+TRAINED: dict[str, RowRecipe] = {
+    row.row: row
+    for row in (
+        *_rows_of(1, "condensenet8", SOURCES["condensenet-g8-imagenet"], _DISTURBED, suites=_SUITES),
+        *_rows_of(1, "condensenet4", SOURCES["condensenet-g4-imagenet"], _DISTURBED, suites=_SUITES),
+        *_rows_of(2, "nasneta_large", SOURCES["nasnet-a-large-imagenet"], suites=TOP_1_AND_5),
+        *_rows_of(3, "condensenet8", SOURCES["condensenet-g8-imagenet"], suites=TOP_1_AND_5),
+        *_rows_of(3, "condensenet4", SOURCES["condensenet-g4-imagenet"], suites=TOP_1_AND_5),
+        *_rows_of(4, "lenet", _LENET),
+        *_rows_of(
+            4,
+            "capsnet",
+            SOURCES["capsnet-mnist"],
+            "Shifts of up to 2 pixels and no dropout, as at the source; the table ticks dropout and no augmentation.",
+            "Without reconstruction, as the printed 0.35; with it the source has 0.25, less than the printed "
+            "R-CapsNet.",
+        ),
+        *_rows_of(
+            4,
+            "sresnet",
+            SOURCES["resnet110-sd-svhn"],
+            "Neither dropout nor augmentation, as at the source; the table ticks both.",
+        ),
+        *_rows_of(4, "wrn168", SOURCES["wrn-16-8-svhn"]),
+        *_rows_of(5, "wrn2810_c10", _with_dropout(SOURCES["wrn-28-10-erasing-cifar10"])),
+        *_rows_of(
+            5,
+            "inceptionv3_c100",
+            SOURCES["inception-v3-cifar100"],
+            "Images of 32 pixels and a stem of stride 1; the paper says nothing of either.",
+        ),
+        *_rows_of(5, "wrn2810_c100", _with_dropout(SOURCES["wrn-28-10-erasing-cifar100"])),
+    )
+}
 """Recipes of the rows that can be trained."""
 
-QUOTED: dict[str, str] = {**QUOTED_2, **QUOTED_3}
+QUOTED: dict[str, str] = {
+    "2-senet": "no FGSM- or R- row",
+    "3-inception-v1": "no FGSM- or R- row",
+    "3-mobilenet": "no FGSM- or R- row",
+    "3-shufflenet": "no FGSM- or R- row; no library has weights",
+    "3-nasnet-b": "its cell is in a figure of its paper alone",
+    "3-nasnet-c": "its cell is in a figure of its paper alone",
+}
 """Why the other rows are not trained."""
 
-WEIGHTS: dict[str, Weights] = {**WEIGHTS_2, **WEIGHTS_3}
+WEIGHTS: dict[str, PublishedWeights] = {
+    "2-senet": PublishedWeights(
+        "senet-154",
+        320,
+        ("timm's conversion of the released SENet-154, 115.1M parameters where the row prints 145.8M.",),
+    ),
+    "2-nasnet-a": PublishedWeights(
+        "nasnet-a-large",
+        331,
+        (
+            "timm's conversion of the released weights.",
+            "Tested at 331 of 378 pixels, bilinear; timm: 331 of 363, bicubic.",
+        ),
+    ),
+    "3-inception-v1": PublishedWeights(
+        "inception-v1", 224, ("torchvision's, with BN, and 3x3 where the source has 5x5.",)
+    ),
+    "3-mobilenet": PublishedWeights("mobilenet-v1", 224, ("timm's, from a longer training of its own.",)),
+}
 """Published weights of base rows, trained ones and quoted ones."""
 
 

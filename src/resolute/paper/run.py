@@ -13,8 +13,7 @@ from resolute.data import load
 from resolute.data.augment import Augment
 from resolute.data.dataset import fingerprint
 from resolute.errors import InputError, unknown
-from resolute.evaluation.measure import measure, records
-from resolute.evaluation.networks import weights_sha256
+from resolute.evaluation.measure import measure, records, weights_sha256
 from resolute.experiment.evaluation import device as find_device
 from resolute.experiment.grid import compare
 from resolute.paper.ledger import PRETRAINED
@@ -139,7 +138,7 @@ def recipe_of(row: Row, scale: str, out: Path, *, seeds: int | None = None, **tr
 
 
 def train_row(recipe: Recipe, out: Path, *, data_dir: str | None = None, command: str = "") -> tuple[Path, Summary]:
-    """Train a row and its base row, evaluate both, write a report; a killed run is continued, finished networks stay."""
+    """Train a row and its base row, evaluate both, write a report; a killed run is continued."""
     folder = out / recipe.name
     stored = read_json(folder / "recipe.json") if (folder / "recipe.json").exists() else {}
     methods = tuple(dict.fromkeys((*recipe.methods, *stored.get("methods", ()))))

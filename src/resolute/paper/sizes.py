@@ -5,21 +5,21 @@ Multiply-adds are those of convolutions and linear layers for one image, in eval
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from resolute.models import build
+
+if TYPE_CHECKING:
+    from torch import nn
 
 M = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class NetworkSize:
     """Parameters and multiply-adds of one network.
 
     Attributes:
@@ -27,129 +27,78 @@ class Size:
         multiply_adds: Multiply-adds for an image, counted.
         classes: Number of classes that it was counted with.
         shape: Channels, height and width that it was counted with.
-        printed: (parameters, multiply-adds) in the tables of the paper that this library implements; None where none.
-        published: The same at the network's own source.
-        source: Where that is.
+        source: Where the published figures are.
         note: Why the figures differ.
+        published: Parameters and multiply-adds at the network's own source; None where none.
+        printed: The same in the tables of the paper that this library implements.
     """
 
     parameters: int
     multiply_adds: float
     classes: int
     shape: tuple[int, int, int]
-    printed: tuple[float | None, float | None] = (None, None)
-    published: tuple[float | None, float | None] = (None, None)
     source: str = ""
     note: str = ""
+    published: tuple[float | None, float | None] = (None, None)
+    printed: tuple[float | None, float | None] = (None, None)
 
 
-_GREY = (1, 28, 28)
-_CIFAR = (3, 32, 32)
-_IMAGENET = (3, 224, 224)
+def _size(
+    parameters: int,
+    millions: float,
+    classes: int,
+    shape: tuple[int, int, int],
+    source: str = "",
+    published: tuple[float | None, float | None] = (None, None),
+    printed: tuple[float | None, float | None] = (None, None),
+    note: str = "",
+) -> NetworkSize:
+    """Put a size together from millions."""
+    theirs, papers = (tuple(value and value * M for value in pair) for pair in (published, printed))
+    return NetworkSize(parameters, millions * M, classes, shape, source, note, theirs, papers)  # type: ignore[arg-type]
+
+
+_GREY, _CIFAR, _IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
+_SABOUR = "Sabour et al. (arXiv:1710.09829)"
+_WRN = "arXiv:1605.07146"
 _CONDENSENET = "README of ShichenLiu/CondenseNet@833a91d"
-_NASNET_2 = "NASNet (arXiv:1707.07012), Table 2"
-_NASNET_3 = "NASNet (arXiv:1707.07012), Table 3"
-_CONDENSE_NOTE = "The source's counter also counts ReLUs and average pools; convolutions and classifier alone are less."
+_NASNET_2, _NASNET_3 = (f"NASNet (arXiv:1707.07012), Table {number}" for number in (2, 3))
+_SHUFFLENET = "arXiv:1707.01083; parameters from MobileNetV2's table (arXiv:1801.04381)"
+_MASKED = "As it trains, dense and masked."
+_DECODER = "The decoder works in training only."
+_GOOGLENET = "With 3x3 in place of 5x5 kernels and BN, as in TF-slim and torchvision; 1,448M could not be reproduced."
+_CONDENSED = "The source's counter also counts ReLUs and average pools; convolutions and classifier alone are less."
+_MISPRINT = " The paper's base row repeats 2.9M and 274M, a misprint; its FGSM- and R- rows have these."
+_NASNET = "The source counts the 196,668 running statistics of BatchNorm too: 88,949,818."
+_SENET = "The released network has 115.1M (its weights file: 440 MB); 145.8M is another paper's count and 42.4B a slip."
 
-SIZES: dict[str, Size] = {
-    "lenet": Size(431_080, 2.293 * M, 10, _GREY, source="Caffe's lenet.prototxt"),
-    "capsnet": Size(
-        6_804_384, 202.3 * M, 10, _GREY, published=(6.8 * M, None), source="Sabour et al. (arXiv:1710.09829)"
+SIZES: dict[str, NetworkSize] = {
+    "lenet": _size(431_080, 2.293, 10, _GREY, "Caffe's lenet.prototxt"),
+    "capsnet": _size(6_804_384, 202.3, 10, _GREY, _SABOUR, (6.8, None)),
+    "capsnet-decoder": _size(8_215_728, 202.3, 10, _GREY, _SABOUR, (8.2, None), note=_DECODER),
+    "resnet110-sd": _size(1_732_010, 252.9, 10, _CIFAR, "WRN (arXiv:1605.07146), Table 5", (1.7, None)),
+    "resnet152-sd": _size(2_414_090, 352.0, 10, _CIFAR),
+    "wrn-16-8": _size(10_961_370, 1548.1, 10, _CIFAR, _WRN, (11.0, None)),
+    "wrn-28-10": _size(36_479_194, 5243.3, 10, _CIFAR, _WRN, (36.5, None)),
+    "inception-v3-cifar": _size(22_318_148, 3390.7, 100, _CIFAR, "weiaicunzai/pytorch-cifar100@11d8418", (22.3, None)),
+    "inception-v3": _size(23_834_568, 5713.2, 1000, (3, 299, 299), _NASNET_2, (23.8, 5720)),
+    "inception-v1": _size(6_624_904, 1498.4, 1000, _IMAGENET, _NASNET_3, (6.6, 1448), (6.6, 1448), _GOOGLENET),
+    "mobilenet-v1": _size(4_231_976, 568.74, 1000, _IMAGENET, _NASNET_3, (4.2, 569), (4.2, 569)),
+    "shufflenet-v1-2x": _size(5_450_776, 524.05, 1000, _IMAGENET, _SHUFFLENET, (5.4, 524), (5.3, 524)),
+    "condensenet-g8": _size(11_103_608, 1137.8, 1000, _IMAGENET, note=_MASKED),
+    "condensenet-g8-condensed": _size(
+        2_935_416, 261.5, 1000, _IMAGENET, _CONDENSENET, (2.9, 274), (2.9, 274), _CONDENSED
     ),
-    "capsnet-decoder": Size(
-        8_215_728,
-        202.3 * M,
-        10,
-        _GREY,
-        published=(8.2 * M, None),
-        source="Sabour et al. (arXiv:1710.09829)",
-        note="The decoder works in training only.",
+    "condensenet-g4": _size(11_922_680, 1267.9, 1000, _IMAGENET, note=_MASKED),
+    "condensenet-g4-condensed": _size(
+        4_773_944, 516.6, 1000, _IMAGENET, _CONDENSENET, (4.8, 529), (4.8, 529), _CONDENSED + _MISPRINT
     ),
-    "resnet110-sd": Size(
-        1_732_010, 252.9 * M, 10, _CIFAR, published=(1.7 * M, None), source="WRN (arXiv:1605.07146), Table 5"
+    "nasnet-a-large": _size(
+        88_753_150, 23783.4, 1000, (3, 331, 331), _NASNET_2, (88.9, 23_800), (88.9, 23_800), _NASNET
     ),
-    "resnet152-sd": Size(2_414_090, 352.0 * M, 10, _CIFAR),
-    "wrn-16-8": Size(10_961_370, 1548.1 * M, 10, _CIFAR, published=(11.0 * M, None), source="arXiv:1605.07146"),
-    "wrn-28-10": Size(36_479_194, 5243.3 * M, 10, _CIFAR, published=(36.5 * M, None), source="arXiv:1605.07146"),
-    "inception-v3-cifar": Size(
-        22_318_148, 3390.7 * M, 100, _CIFAR, published=(22.3 * M, None), source="weiaicunzai/pytorch-cifar100@11d8418"
-    ),
-    "inception-v3": Size(23_834_568, 5713.2 * M, 1000, (3, 299, 299), published=(23.8 * M, 5720 * M), source=_NASNET_2),
-    "inception-v1": Size(
-        6_624_904,
-        1498.4 * M,
-        1000,
-        _IMAGENET,
-        (6.6 * M, 1448 * M),
-        (6.6 * M, 1448 * M),
-        _NASNET_3,
-        "With 3x3 in place of 5x5 kernels and BN, as in TF-slim and torchvision; 1,448M could not be reproduced.",
-    ),
-    "mobilenet-v1": Size(4_231_976, 568.74 * M, 1000, _IMAGENET, (4.2 * M, 569 * M), (4.2 * M, 569 * M), _NASNET_3),
-    "shufflenet-v1-2x": Size(
-        5_450_776,
-        524.05 * M,
-        1000,
-        _IMAGENET,
-        (5.3 * M, 524 * M),
-        (5.4 * M, 524 * M),
-        "arXiv:1707.01083; parameters from MobileNetV2's table (arXiv:1801.04381)",
-    ),
-    "condensenet-g8": Size(11_103_608, 1137.8 * M, 1000, _IMAGENET, note="As it trains, dense and masked."),
-    "condensenet-g8-condensed": Size(
-        2_935_416,
-        261.5 * M,
-        1000,
-        _IMAGENET,
-        (2.9 * M, 274 * M),
-        (2.9 * M, 274 * M),
-        _CONDENSENET,
-        _CONDENSE_NOTE,
-    ),
-    "condensenet-g4": Size(11_922_680, 1267.9 * M, 1000, _IMAGENET, note="As it trains, dense and masked."),
-    "condensenet-g4-condensed": Size(
-        4_773_944,
-        516.6 * M,
-        1000,
-        _IMAGENET,
-        (4.8 * M, 529 * M),
-        (4.8 * M, 529 * M),
-        _CONDENSENET,
-        f"{_CONDENSE_NOTE} The paper's base row repeats 2.9M and 274M, a misprint; its FGSM- and R- rows have these.",
-    ),
-    "nasnet-a-large": Size(
-        88_753_150,
-        23783.4 * M,
-        1000,
-        (3, 331, 331),
-        (88.9 * M, 23_800 * M),
-        (88.9 * M, 23_800 * M),
-        _NASNET_2,
-        "The source counts the 196,668 running statistics of BatchNorm too: 88,949,818.",
-    ),
-    "senet-154": Size(
-        115_088_984,
-        42212.2 * M,
-        1000,
-        (3, 320, 320),
-        (145.8 * M, 42_400 * M),
-        (145.8 * M, 42_300 * M),
-        _NASNET_2,
-        "The released network has 115.1M (its weights file: 440 MB); 145.8M is another paper's count and 42.4B a slip.",
-    ),
+    "senet-154": _size(115_088_984, 42212.2, 1000, (3, 320, 320), _NASNET_2, (145.8, 42_300), (145.8, 42_400), _SENET),
 }
 """Sizes by the name of the network."""
-
-_NORMS = (
-    torch.ops.aten.native_batch_norm.default,
-    torch.ops.aten._native_batch_norm_legit_no_training.default,
-)
-_FILLS = (
-    torch.ops.aten.normal_.default,
-    torch.ops.aten.uniform_.default,
-    torch.ops.aten.zero_.default,
-    torch.ops.aten.fill_.Scalar,
-)
 
 
 class Counts(NamedTuple):
@@ -161,59 +110,18 @@ class Counts(NamedTuple):
 
 def count_network(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
     """Count a network by running it once in evaluation mode. BatchNorm, activations and pools are not counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with torch.no_grad(), _MultiplyAdds() as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, *shape, device=device))
-    return Counts(sum(parameter.numel() for parameter in model.parameters()), counter.total)
+    # A multiply-add is two of torch's floating-point operations.
+    return Counts(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
 
 
 def count_named(name: str) -> Counts:
-    """Count a network of `facts.SIZES` with the classes and images that it is stated for."""
+    """Count a network of `SIZES` with the classes and images that it is stated for."""
     size = SIZES[name]
-    with torch.device("meta"), _MultiplyAdds():
+    with torch.device("meta"):
         model = build(name, classes=size.classes, shape=size.shape)
     return count_network(model, size.shape)
-
-
-def _broadcast(args: Any) -> Tensor:
-    """What an elementwise operation returns, with its shape alone."""
-    sizes = itertools.zip_longest(*(reversed(x.shape) for x in args if isinstance(x, Tensor)), fillvalue=1)
-    return torch.empty([max(own) for own in sizes][::-1], device="meta")
-
-
-def _product(args: Any) -> Tensor:
-    """What ``addmm`` returns, with its shape alone."""
-    return torch.empty(args[1].shape[0], args[2].shape[1], device="meta")
-
-
-class _MultiplyAdds(TorchDispatchMode):
-    """Add up by torch's own formulas of floating-point operations, of which a multiply-add has two."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here: else torch loads its compiler, which takes longer than the counting."""
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from torch.utils.flop_counter import flop_registry
-
-        if args and isinstance(args[0], Tensor) and args[0].is_meta:
-            # On meta these are hundreds of lines of Python, and torch's compiler is loaded for them.
-            if func in _NORMS:
-                return torch.empty_like(args[0]), *(torch.empty(0, device="meta") for _ in range(2))
-            if func is torch.ops.aten.mean.dim:
-                return torch.ops.aten.sum.dim_IntList(*args, **(kwargs or {}))
-            if func in _FILLS:
-                return args[0]
-            if torch.Tag.pointwise in func.tags:
-                return args[0] if func._schema.is_mutable else _broadcast(args)
-        by_shape = func is torch.ops.aten.addmm.default and args[1].is_meta
-        out = _product(args) if by_shape else func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out) // 2
-        return out

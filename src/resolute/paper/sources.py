@@ -28,10 +28,9 @@ class Source:
     deviations: tuple[str, ...] = ()
 
 
-def source(
+def _source(
     name: str,
     model: str,
-    data: str,
     train: TrainConfig,
     error: float | None,
     where: str,
@@ -40,85 +39,37 @@ def source(
     size: int | None = None,
     hold_out: bool = False,
 ) -> Source:
-    """Put a source together; see `Source` and `Recipe`."""
-    return Source(Recipe(name, data, model, train, size=size, hold_out=hold_out), error, loss, where, deviations)
+    """Put a source together; its name is MODEL-DATA."""
+    recipe = Recipe(name, name.rpartition("-")[2], model, train, size=size, hold_out=hold_out)
+    return Source(
+        recipe, error, f"{loss} with label smoothing 0.1" if train.label_smoothing else loss, where, deviations
+    )
 
 
 _MNIST_STEPS = 60_000 // 128
 _PAD_4 = Augment(shift=4, flip=True)
 _CAPSNET = TrainConfig(
-    epochs=round(300_000 / _MNIST_STEPS),
-    batch_size=128,
-    optimizer="adam",
-    lr=0.001,
-    weight_decay=0.0,
-    schedule="exponential",
-    gamma=0.96,
-    decay_epochs=2000 / _MNIST_STEPS,
-    lr_floor=1e-6,
-    augment=Augment(shift=2),
+    epochs=round(300_000 / _MNIST_STEPS), batch_size=128, optimizer="adam", lr=0.001, weight_decay=0.0,
+    schedule="exponential", gamma=0.96, decay_epochs=2000 / _MNIST_STEPS, lr_floor=1e-6, augment=Augment(shift=2),
+)  # fmt: skip
+_STEPS = TrainConfig(batch_size=128, lr=0.1, schedule="step", augment=Augment())
+_SD_SVHN = replace(_STEPS, epochs=50, weight_decay=1e-4, milestones=(30, 35))
+_SD_CIFAR = replace(_STEPS, epochs=500, weight_decay=1e-4, milestones=(250, 375), augment=_PAD_4)
+_WRN_SVHN = replace(_STEPS, epochs=160, lr=0.01, milestones=(80, 120), channels_last=True)
+_FIFTHS = replace(_STEPS, epochs=200, milestones=(60, 120, 160), gamma=0.2, channels_last=True)
+_WRN_CIFAR = replace(_FIFTHS, augment=replace(_PAD_4, padding="reflect"))
+_INCEPTION_CIFAR = replace(_FIFTHS, nesterov=False, warmup_epochs=1, augment=replace(_PAD_4, rotation=15))
+_ERASING = replace(
+    _STEPS, epochs=300, nesterov=False, milestones=(150, 225), augment=replace(_PAD_4, erase=0.5), channels_last=True
 )
-_SD_SVHN = TrainConfig(
-    epochs=50,
-    batch_size=128,
-    lr=0.1,
-    weight_decay=1e-4,
-    schedule="step",
-    milestones=(30, 35),
-    augment=Augment(),
-)
-_SD_CIFAR = TrainConfig(
-    epochs=500,
-    batch_size=128,
-    lr=0.1,
-    weight_decay=1e-4,
-    schedule="step",
-    milestones=(250, 375),
-    augment=_PAD_4,
-)
-_WRN_SVHN = TrainConfig(
-    epochs=160, batch_size=128, lr=0.01, schedule="step", milestones=(80, 120), augment=Augment(), channels_last=True
-)
-_WRN_CIFAR = TrainConfig(
-    epochs=200,
-    batch_size=128,
-    lr=0.1,
-    schedule="step",
-    milestones=(60, 120, 160),
-    gamma=0.2,
-    augment=Augment(shift=4, padding="reflect", flip=True),
-    channels_last=True,
-)
-_ERASING = TrainConfig(
-    epochs=300,
-    batch_size=128,
-    lr=0.1,
-    nesterov=False,
-    schedule="step",
-    milestones=(150, 225),
-    augment=Augment(shift=4, flip=True, erase=0.5),
-    channels_last=True,
-)
-_INCEPTION_CIFAR = TrainConfig(
-    epochs=200,
-    batch_size=128,
-    lr=0.1,
-    nesterov=False,
-    schedule="step",
-    milestones=(60, 120, 160),
-    gamma=0.2,
-    warmup_epochs=1,
-    augment=replace(_PAD_4, rotation=15),
-    channels_last=True,
-)
-_BEST = "The network of the last epoch is judged; the source reports {}."
+_BEST = "The network of the last epoch is evaluated; the source reports {}."
+_SD_BEST = _BEST.format("the error where the {} validation images are best")
 _SVHN = "Pixels in [0, 1] as they are; the source subtracts a mean image and divides by one deviation."
 
 _SMALL_IMAGES = (
-    source(
+    _source(
         "lenet-mnist",
         "lenet",
-        "mnist",
         TrainConfig(epochs=20, batch_size=64, lr=0.01, augment=Augment()),
         None,
         "none found",
@@ -126,78 +77,72 @@ _SMALL_IMAGES = (
         "network of 1998 (tanh, radial basis outputs, own second-order steps) is not this one: everything but the 20 "
         "passes was chosen here.",
     ),
-    source(
-        "capsnet-mnist",
-        "capsnet",
-        "mnist",
-        _CAPSNET,
-        0.35,
-        "Sabour et al. (arXiv:1710.09829), Table 1, 3 routings, no reconstruction; Sarasra/models research/capsules",
-        "Shifts are drawn anew in each epoch; the source trains on all shifts, written out beforehand.",
-        "The source ends after 300,000 steps, here 641 epochs of 468.",
-        loss="margin loss",
+    *(
+        _source(
+            f"{model}-mnist",
+            model,
+            _CAPSNET,
+            error,
+            f"Sabour et al. (arXiv:1710.09829), Table 1, 3 routings{how}; Sarasra/models research/capsules",
+            "Shifts are drawn anew in each epoch; the source trains on all shifts, written out beforehand.",
+            "The source ends after 300,000 steps, here 641 epochs of 468.",
+            loss=loss,
+        )
+        for model, error, how, loss in (
+            ("capsnet", 0.35, ", no reconstruction", "margin loss"),
+            (
+                "capsnet-decoder",
+                0.25,
+                " with reconstruction",
+                "margin loss + 0.0005 squared error of the reconstruction",
+            ),
+        )
     ),
-    source(
-        "capsnet-decoder-mnist",
-        "capsnet-decoder",
-        "mnist",
-        _CAPSNET,
-        0.25,
-        "Sabour et al. (arXiv:1710.09829), Table 1, 3 routings with reconstruction; Sarasra/models research/capsules",
-        "Shifts are drawn anew in each epoch; the source trains on all shifts, written out beforehand.",
-        "The source ends after 300,000 steps, here 641 epochs of 468.",
-        loss="margin loss + 0.0005 squared error of the reconstruction",
-    ),
-    source(
+    _source(
         "resnet152-sd-svhn",
         "resnet152-sd",
-        "svhn",
         _SD_SVHN,
         1.75,
         "Huang et al. (arXiv:1603.09382), Table 1; yueatsprograms/Stochastic_Depth -N 25 -maxEpochs 50 -deathRate 0.5",
         _SVHN,
-        _BEST.format("the error where the 6,000 validation images are best"),
+        _SD_BEST.format("6,000"),
         hold_out=True,
     ),
-    source(
+    _source(
         "resnet110-sd-svhn",
         "resnet110-sd",
-        "svhn",
         _SD_SVHN,
         None,
         "the paper's Table 4 prints 110 layers beside 1.75, the source's result for 152",
         _SVHN,
         "No result for 110 layers on SVHN is published; the settings are those for 152.",
-        _BEST.format("the error where the 6,000 validation images are best"),
+        _SD_BEST.format("6,000"),
         hold_out=True,
     ),
     *(
-        source(
+        _source(
             f"resnet110-sd-{data}",
             "resnet110-sd",
-            data,
             _SD_CIFAR,
             error,
             "Huang et al. (arXiv:1603.09382), Table 1",
-            _BEST.format("the error where the 5,000 validation images are best"),
+            _SD_BEST.format("5,000"),
             hold_out=True,
         )
         for data, error in (("cifar10", 5.25), ("cifar100", 24.98))
     ),
-    source(
+    _source(
         "wrn-16-8-svhn",
         "wrn-16-8-drop40",
-        "svhn",
         _WRN_SVHN,
         1.54,
         "Zagoruyko and Komodakis (arXiv:1605.07146), Table 9; szagoruyko/wide-residual-networks",
         "The paper's Table 4 ticks standard augmentation; the source has none.",
     ),
     *(
-        source(
+        _source(
             f"wrn-28-10-{data}",
             "wrn-28-10-drop30",
-            data,
             _WRN_CIFAR,
             error,
             "Zagoruyko and Komodakis (arXiv:1605.07146), Table 5; szagoruyko/wide-residual-networks",
@@ -205,10 +150,9 @@ _SMALL_IMAGES = (
         for data, error in (("cifar10", 3.89), ("cifar100", 18.85))
     ),
     *(
-        source(
+        _source(
             f"wrn-28-10-erasing-{data}",
             "wrn-28-10",
-            data,
             _ERASING,
             error,
             "Zhong et al. (arXiv:1708.04896); zhunzhong07/Random-Erasing",
@@ -221,10 +165,9 @@ _SMALL_IMAGES = (
         )
         for data, error in (("cifar10", 3.08), ("cifar100", 17.73))
     ),
-    source(
+    _source(
         "inception-v3-cifar100",
         "inception-v3-cifar",
-        "cifar100",
         _INCEPTION_CIFAR,
         22.81,
         "weiaicunzai/pytorch-cifar100; the printed 22.69 was found nowhere",
@@ -234,91 +177,37 @@ _SMALL_IMAGES = (
 """Sources for images of up to 32 pixels a side."""
 
 _IMAGENET = 1_281_167
-_CONDENSENET = TrainConfig(epochs=120, batch_size=256, lr=0.1, weight_decay=1e-4, channels_last=True)
-_NASNET = TrainConfig(
-    epochs=round(250_000 * 1600 / _IMAGENET),
-    batch_size=1600,
-    optimizer="rmsprop",
-    damping=1.0,
-    lr=1.5,
-    weight_decay=5e-5,
-    clip_norm=10.0,
-    schedule="staircase",
-    gamma=0.97,
+_LARGE = TrainConfig(weight_decay=1e-4, channels_last=True)
+_CONDENSENET = replace(_LARGE, epochs=120, batch_size=256, lr=0.1)
+_SENET = replace(
+    _LARGE, epochs=100, batch_size=1024, lr=0.6, schedule="step", milestones=(30, 60, 90), label_smoothing=0.1
+)
+_GOOGLENET = replace(
+    _LARGE, epochs=250, batch_size=256, lr=0.01, nesterov=False, schedule="staircase", gamma=0.96, decay_epochs=8,
+    ema=0.9999,
+)  # fmt: skip
+_SHUFFLENET = replace(
+    _LARGE, epochs=round(300_000 * 1024 / _IMAGENET), batch_size=1024, lr=0.5, weight_decay=4e-5, schedule="linear"
+)
+_SLIM = replace(
+    _LARGE, epochs=100, optimizer="rmsprop", damping=1.0, lr=0.045, weight_decay=4e-5, schedule="staircase", gamma=0.94,
+    ema=0.9999,
+)  # fmt: skip
+_MOBILENET = replace(_SLIM, batch_size=96, decay_epochs=2.5)
+_INCEPTION_V3 = replace(_SLIM, batch_size=1600, decay_epochs=2, clip_norm=2.0, label_smoothing=0.1)
+_NASNET = replace(
+    _INCEPTION_V3, epochs=round(250_000 * 1600 / _IMAGENET), lr=1.5, weight_decay=5e-5, clip_norm=10.0, gamma=0.97,
     decay_epochs=2.4,
-    label_smoothing=0.1,
-    ema=0.9999,
-    channels_last=True,
-)
-_SENET = TrainConfig(
-    epochs=100,
-    batch_size=1024,
-    lr=0.6,
-    weight_decay=1e-4,
-    schedule="step",
-    milestones=(30, 60, 90),
-    label_smoothing=0.1,
-    channels_last=True,
-)
-_GOOGLENET = TrainConfig(
-    epochs=250,
-    batch_size=256,
-    lr=0.01,
-    nesterov=False,
-    weight_decay=1e-4,
-    schedule="staircase",
-    gamma=0.96,
-    decay_epochs=8,
-    ema=0.9999,
-    channels_last=True,
-)
-_INCEPTION_V3 = TrainConfig(
-    epochs=100,
-    batch_size=1600,
-    optimizer="rmsprop",
-    damping=1.0,
-    lr=0.045,
-    weight_decay=4e-5,
-    clip_norm=2.0,
-    schedule="staircase",
-    gamma=0.94,
-    decay_epochs=2,
-    label_smoothing=0.1,
-    ema=0.9999,
-    channels_last=True,
-)
-_MOBILENET = TrainConfig(
-    epochs=100,
-    batch_size=96,
-    optimizer="rmsprop",
-    damping=1.0,
-    lr=0.045,
-    weight_decay=4e-5,
-    schedule="staircase",
-    gamma=0.94,
-    decay_epochs=2.5,
-    ema=0.9999,
-    channels_last=True,
-)
-_SHUFFLENET = TrainConfig(
-    epochs=round(300_000 * 1024 / _IMAGENET),
-    batch_size=1024,
-    lr=0.5,
-    weight_decay=4e-5,
-    schedule="linear",
-    channels_last=True,
-)
+)  # fmt: skip
 
-_SMOOTHED = "cross-entropy with label smoothing 0.1"
 _AUX = "No auxiliary classifier (weight {} at the source)."
 _QUOTED = "as quoted in NASNet (arXiv:1707.07012), Table 3"
 
 _IMAGENET_SOURCES = (
     *(
-        source(
+        _source(
             f"condensenet-g{groups}-imagenet",
             f"condensenet-g{groups}",
-            "imagenet",
             _CONDENSENET,
             error,
             "Huang et al. (arXiv:1711.09224); ShichenLiu/CondenseNet",
@@ -328,10 +217,9 @@ _IMAGENET_SOURCES = (
         )
         for groups, error in ((8, 29.0), (4, 26.2))
     ),
-    source(
+    _source(
         "nasnet-a-large-imagenet",
         "nasnet-a-large",
-        "imagenet",
         _NASNET,
         17.3,
         "Zoph et al. (arXiv:1707.07012), Table 2; tensorflow/models slim/nets/nasnet",
@@ -341,27 +229,23 @@ _IMAGENET_SOURCES = (
         "images, at the source over 16.",
         "Pixels are scaled by ImageNet's mean and deviation, at the source to [-1, 1]; no distortion of colours.",
         "Epochs from the 250,000 steps of its drop-path schedule; the length of training is not stated.",
-        loss=_SMOOTHED,
         size=331,
     ),
-    source(
+    _source(
         "senet-154-imagenet",
         "senet-154",
-        "imagenet",
         _SENET,
         17.3,
         "Hu et al. (arXiv:1709.01507), Table 8: 17.28 at a crop of 320 pixels",
         "No rotation of up to 10 degrees and no jitter of pixel values.",
         "BatchNorm is not frozen for the last epochs.",
         "Momentum 0.9 and weight decay 1e-4 were chosen here.",
-        "Judged at 224 pixels (18.68 at the source), not at 320.",
-        loss=_SMOOTHED,
+        "Evaluated at 224 pixels (18.68 at the source), not at 320.",
         size=224,
     ),
-    source(
+    _source(
         "inception-v1-imagenet",
         "inception-v1",
-        "imagenet",
         _GOOGLENET,
         30.2,
         f"Szegedy et al. (arXiv:1409.4842), {_QUOTED}",
@@ -371,23 +255,20 @@ _IMAGENET_SOURCES = (
         "No photometric distortion.",
         size=224,
     ),
-    source(
+    _source(
         "inception-v3-imagenet",
         "inception-v3",
-        "imagenet",
         _INCEPTION_V3,
         None,
         "Szegedy et al. (arXiv:1512.00567), section 8",
         _AUX.format("0.4"),
         "50 workers of 32 images step together; the source's step each on its own.",
         "Weight decay 4e-5 (TF-slim's) and the average's decay 0.9999 were chosen here.",
-        loss=_SMOOTHED,
         size=299,
     ),
-    source(
+    _source(
         "mobilenet-v1-imagenet",
         "mobilenet-v1",
-        "imagenet",
         _MOBILENET,
         29.4,
         f"Howard et al. (arXiv:1704.04861), {_QUOTED}; TF-slim",
@@ -395,10 +276,9 @@ _IMAGENET_SOURCES = (
         "Only optimizer and decay are stated; rate, schedule, batch and epochs were chosen after TF-slim's Inception.",
         size=224,
     ),
-    source(
+    _source(
         "shufflenet-v1-2x-imagenet",
         "shufflenet-v1-2x",
-        "imagenet",
         _SHUFFLENET,
         29.1,
         f"Zhang et al. (arXiv:1707.01083 v1), {_QUOTED}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resolute.report.comparison import Summary, summarise
-from resolute.report.numbers import Run, load_run
 from resolute.report.page import console_table, markdown_table, write_report
+from resolute.report.run import Run, load_run
 
 __all__ = ["Run", "Summary", "console_table", "load_run", "markdown_table", "summarise", "write_report"]

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resolute.report.numbers import count, listing, percent, points, signed_bounds, times
-from resolute.stats import Interval, compare_paired, error_interval, holm, verdict
+from resolute.report.numbers import bounds, count, listing, number, p_value, percent, points
+from resolute.report.run import COUNTS_ALONE
+from resolute.stats import Interval, Paired, compare_paired, error_interval, holm, paired_t, sign_flip, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resolute.report.numbers import Run
+    from resolute.report.run import Place, Run
     from resolute.run_folder import Key
-    from resolute.stats import Paired, Verdict
+    from resolute.stats import Verdict
 
     Table = Mapping[tuple[str, str], "Entry"]
 
@@ -34,7 +35,7 @@ class Comparison:
         error: Mean error of the method over the paired seeds.
         baseline: Mean error of the baseline over the same seeds.
         seeds: Number of paired seeds.
-        paired: Difference and p values.
+        paired: Difference and p values; without the answers image by image those over images are NaN.
         p_holm: ``paired.p`` after Holm over all comparisons of its table.
         verdict: What that shows, in words.
     """
@@ -78,19 +79,19 @@ class Cost:
 
     Attributes:
         step_ms: Median over seeds of the time of a step, in milliseconds; NaN if not measured.
-        ratio: Median over paired seeds of the step time relative to the baseline's of the same seed.
-        low: Smallest of these ratios.
-        high: Largest of these ratios.
+        ratio: Median over paired seeds of the step time relative to the baseline's of the same seed, with the smallest
+            and the largest of these ratios.
         passes: Forward and backward passes of a batch in a step.
-        parameters: Trainable numbers of the network.
     """
 
     step_ms: float
-    ratio: float
-    low: float
-    high: float
+    ratio: Interval
     passes: float
-    parameters: int
+
+    @property
+    def steady(self) -> bool:
+        """Whether there is no spread to show."""
+        return math.isnan(self.ratio.mean) or self.ratio.low == self.ratio.high
 
 
 @dataclass(frozen=True)
@@ -98,38 +99,35 @@ class Summary:
     """All that the report says in numbers and words.
 
     Attributes:
+        run: What it was computed from.
         sentence: The verdict.
-        methods: The rows, in the recipe's order.
-        suites: The columns.
-        baseline: The method that the others are compared with.
         table: One entry for each ``(method, suite)``; its p values are adjusted together.
         details: One entry for each method and severity; these p values are adjusted together too.
         costs: One for each method.
         limits: What this does not show, a sentence or two each.
-        missing: The cells that have no records.
-        n: Number of test images.
     """
 
+    run: Run
     sentence: str
-    methods: tuple[str, ...]
-    suites: tuple[str, ...]
-    baseline: str
     table: Mapping[tuple[str, str], Entry]
     details: tuple[Entry, ...]
     costs: Mapping[str, Cost]
     limits: tuple[str, ...]
-    missing: tuple[tuple[str, int], ...]
-    n: int
+
+    @property
+    def missing(self) -> tuple[Place, ...]:
+        """The cells that have no records."""
+        return self.run.missing
 
 
 def summarise(run: Run) -> Summary:
     """Compute everything that the report shows.
 
     The error of a suite is the mean over its shifts and severities. Intervals are 95 % intervals; a difference is
-    called one at p <= 0.05 after Holm.
+    significant at p <= 0.05 after Holm.
 
     Args:
-        run: A run directory, read.
+        run: The folder, read.
 
     Returns:
         Numbers and words; the same run gives the same summary.
@@ -139,18 +137,8 @@ def summarise(run: Run) -> Summary:
     entries = [replace(entry, best=(entry.method, entry.suite) in best) for entry in _entries(run, suites.values())]
     table = {(entry.method, entry.suite): entry for entry in entries}
     costs = {method: _cost(run, method) for method in run.methods}
-    return Summary(
-        sentence=sentence(run, table, costs),
-        methods=run.methods,
-        suites=run.suites,
-        baseline=run.baseline,
-        table=table,
-        details=_entries(run, [(key,) for key in run.keys]),
-        costs=costs,
-        limits=limits(run, table),
-        missing=run.missing,
-        n=run.n,
-    )
+    details = _entries(run, [(key,) for key in run.keys])
+    return Summary(run, sentence(run, table, costs), table, details, costs, limits(run, table))
 
 
 def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
@@ -172,21 +160,14 @@ def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
 
 def _comparison(run: Run, method: str, keys: tuple[Key, ...], paired: Paired, p: float) -> Comparison:
     seeds = _shared(run, method, run.baseline)
-    return Comparison(
-        error=float(run.wrong(method, seeds, keys).mean()),
-        baseline=float(run.wrong(run.baseline, seeds, keys).mean()),
-        seeds=len(seeds),
-        paired=paired,
-        p_holm=p,
-        verdict=verdict(paired, p, ALPHA),
-    )
+    ours, theirs = (float(run.errors(name, seeds, keys).mean()) for name in (method, run.baseline))
+    return Comparison(ours, theirs, len(seeds), paired, p, verdict(paired, p, ALPHA))
 
 
 def _error(run: Run, method: str, keys: tuple[Key, ...]) -> Interval:
-    seeds = run.finished(method)
-    if not seeds:
-        return Interval(np.nan, np.nan, np.nan)
-    return error_interval(run.wrong(method, seeds, keys).mean(axis=(1, 2)), run.n, LEVEL)
+    if seeds := run.finished(method):
+        return error_interval(run.errors(method, seeds, keys), run.n, LEVEL)
+    return Interval(np.nan, np.nan, np.nan)
 
 
 def _shared(run: Run, a: str, b: str) -> tuple[int, ...]:
@@ -195,7 +176,14 @@ def _shared(run: Run, a: str, b: str) -> tuple[int, ...]:
 
 def _pair(run: Run, a: str, b: str, keys: tuple[Key, ...]) -> Paired | None:
     seeds = _shared(run, a, b)
-    return compare_paired(run.wrong(a, seeds, keys), run.wrong(b, seeds, keys), LEVEL) if seeds else None
+    if not seeds:
+        return None
+    if run.has_answers:
+        return compare_paired(run.wrong(a, seeds, keys), run.wrong(b, seeds, keys), LEVEL)
+    ours, theirs = run.errors(a, seeds, keys), run.errors(b, seeds, keys)
+    change, p = paired_t(ours - theirs, LEVEL)
+    relative = change.mean / float(theirs.mean()) if theirs.any() else math.nan
+    return Paired(change, p, sign_flip(ours - theirs), math.nan, math.nan, p, relative)
 
 
 def _best(run: Run, suites: Mapping[str, tuple[Key, ...]]) -> set[tuple[str, str]]:
@@ -215,14 +203,8 @@ def _cost(run: Run, method: str) -> Cost:
     cells = [run.cells[method, seed] for seed in run.finished(method)]
     shared = _shared(run, method, run.baseline)
     ratios = [run.cells[method, seed].step_ms / run.cells[run.baseline, seed].step_ms for seed in shared]
-    return Cost(
-        step_ms=_median([cell.step_ms for cell in cells]),
-        ratio=_median(ratios),
-        low=min(ratios, default=np.nan),
-        high=max(ratios, default=np.nan),
-        passes=_median([cell.passes for cell in cells]),
-        parameters=max((cell.parameters for cell in cells), default=0),
-    )
+    spread = Interval(_median(ratios), min(ratios, default=np.nan), max(ratios, default=np.nan))
+    return Cost(_median([cell.step_ms for cell in cells]), spread, _median([cell.passes for cell in cells]))
 
 
 def _median(values: list[float]) -> float:
@@ -256,42 +238,38 @@ def sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
     entry = table[method, suite]
     if entry.comparison is None:
         return _alone(run, entry)
-    comparison, ratio = entry.comparison, costs[method].ratio
-    cost = "" if math.isnan(ratio) else f" costs {times(ratio)} times a step of {run.baseline}"
-    if comparison.verdict == "no difference seen":
-        text = (
-            f"no difference seen between {method} and {run.baseline} in the {suite} error: "
-            f"{percent(comparison.error)} against {percent(comparison.baseline)} % ({_evidence(comparison)})"
-        )
-        text += f"; {method}{cost}." if cost else "."
+    found, ratio = entry.comparison, costs[method].ratio.mean
+    before, after = percent(found.baseline), percent(found.error)
+    if found.verdict == "no difference seen":
+        pair = f"{method} and {run.baseline} in the {suite} error: {after} against {before} %"
+        text = f"no significant difference between {pair} ({_evidence(found)})"
     else:
-        verb = "lowers" if comparison.verdict == "better" else "raises"
-        text = (
-            f"{method} {verb} the {suite} error from {percent(comparison.baseline)} to {percent(comparison.error)} % "
-            f"({_evidence(comparison)})"
-        )
-        text += f" and{cost}." if cost else "."
-    return text[0].upper() + text[1:]
+        verb = "lowers" if found.verdict == "better" else "raises"
+        text = f"{method} {verb} the {suite} error from {before} to {after} % ({_evidence(found)})"
+    cost = "" if math.isnan(ratio) else f"; a training step takes {number(ratio)} times as long as with {run.baseline}"
+    return f"{text[0].upper()}{text[1:]}{cost}."
 
 
 def _evidence(comparison: Comparison) -> str:
-    difference, p = comparison.paired.difference, comparison.p_holm
+    difference = comparison.paired.difference
     if comparison.seeds == 1:
-        return f"{points(difference.mean)} points with 1 seed, which says nothing about the next"
-    relation = "p < 0.001" if p < 0.001 else f"p = {p:.3f}".rstrip("0").rstrip(".")
+        return f"{points(difference.mean)} points with 1 seed, which says nothing about other seeds"
+    word = "not significant" if comparison.verdict == "no difference seen" else "significant"
     return (
-        f"{points(difference.mean)} points, 95 % interval {signed_bounds(difference)}, "
-        f"{comparison.seeds} paired seeds, {relation} after Holm"
+        f"{points(difference.mean)} points, 95 % interval {bounds(difference, points)}, {comparison.seeds} paired "
+        f"seeds; {word} at 5 %: {p_value(comparison.p_holm, 'p')}, Holm-corrected"
     )
 
 
 def _alone(run: Run, entry: Entry) -> str:
     if not entry.seeds:
-        return f"Nothing to say yet: no seed of {entry.method} is finished."
+        return f"No result yet: no seed of {entry.method} is finished."
     reason = (
-        "nothing to compare it with" if entry.method == run.baseline else f"no seed of {run.baseline} to pair it with"
+        "there is nothing to compare it with"
+        if entry.method == run.baseline
+        else f"no seed of {run.baseline} is finished to compare it with"
     )
-    return f"{entry.method} has a {entry.suite} error of {percent(entry.error.mean)} % and there is {reason}."
+    return f"{entry.method} has a {entry.suite} error of {percent(entry.error.mean)} %; {reason}."
 
 
 def limits(run: Run, table: Table) -> tuple[str, ...]:
@@ -299,16 +277,19 @@ def limits(run: Run, table: Table) -> tuple[str, ...]:
     data, model = run.recipe.get("data", "one data set"), run.recipe.get("model", "one network")
     found = [
         _unfinished(run),
+        "" if run.has_answers else COUNTS_ALONE,
         f"One data set ({data}, {count(run.n, 'image')} of its {run.recipe.get('split', 'test')} split) and one "
-        f"network ({model}): nothing here speaks of other data or networks.",
+        f"network ({model}): other data and other networks may give other results.",
         _intervals(run),
-        _p_values(table),
+        _p_values(run, table),
         _attacks(run),
         _benchmarks(run),
         _controls(run),
-        "All methods were trained with the same hyper-parameters; one tuned for itself could do better.",
-        "Step times were measured on this machine while the run trained. Other networks, batch sizes and devices give "
-        "other ratios.",
+        "All methods were trained with the same hyper-parameters. A method with its own might do better.",
+        "Step times were measured on this machine during training. Other networks, batch sizes and devices give other "
+        "ratios."
+        if any(cell.step_ms > 0 for cell in run.cells.values())
+        else "",
     ]
     return tuple(text for text in found if text)
 
@@ -323,13 +304,13 @@ def _unfinished(run: Run) -> str:
         texts.append(f"The run is not finished: {len(open_cells)} of {cells} are missing ({_named(open_cells)}).")
     if run.diverged:
         texts.append(
-            f"Training diverged in {len(run.diverged)} of {cells} ({_named(run.diverged)}), which count in no mean: a "
-            "lower learning rate may help."
+            f"Training diverged in {len(run.diverged)} of {cells} ({_named(run.diverged)}); they are left out of all "
+            "means. A lower learning rate may help."
         )
     return " ".join(texts)
 
 
-def _named(cells: Iterable[tuple[str, int]]) -> str:
+def _named(cells: Iterable[Place]) -> str:
     return listing([f"{method} seed {seed}" for method, seed in cells])
 
 
@@ -338,29 +319,31 @@ def _intervals(run: Run) -> str:
     single = [method for method, seeds in finished.items() if seeds == 1]
     if len(single) == len(finished):
         return (
-            "One seed each: the intervals (Wilson) speak of new images, not of new seeds, and no difference can be "
-            "called one. Differences between seeds are often as large as those between methods."
+            "One seed each: the intervals (Wilson) cover new images, not new seeds, so no difference is tested. "
+            "Differences between seeds are often as large as those between methods."
         )
-    text = (
-        f"The intervals (Student's t over {max(finished.values())} seeds) speak of new seeds on the same images, not "
-        "of new images."
-    )
-    return (
-        f"{text} {listing(single)}: one seed only, so the interval (Wilson) speaks of new images." if single else text
-    )
+    most = max(finished.values())
+    text = f"The intervals (Student's t over {most} seeds) cover new seeds on the same images, not new images."
+    alone = f" {listing(single)}: one seed only, so its interval (Wilson) covers new images." if single else ""
+    return text + alone
 
 
-def _p_values(table: Table) -> str:
+def _p_values(run: Run, table: Table) -> str:
     tested = [entry.comparison for entry in table.values() if entry.comparison]
     seeds = max((comparison.seeds for comparison in tested), default=0)
     if seeds < 2:
         return ""
-    return (
+    three = (
         "p is the largest of three: a paired t test over seeds, a McNemar test over images (each counted once over all "
-        "seeds), and Clark's min F' over both at once. It is adjusted by Holm over the "
-        f"{count(len(tested), 'comparison')} of the table; 0.05 or below is called a difference. "
-        "\N{LEFT DOUBLE QUOTATION MARK}No difference seen\N{RIGHT DOUBLE QUOTATION MARK} does not mean that there is "
-        f"none. With {seeds} seeds the exact sign-flip p cannot fall below {2 / 2**seeds:.3g}; it decides nothing."
+        "seeds), and Clark's min F' over both at once. "
+        if run.has_answers
+        else "p is that of a paired t test over seeds. "
+    )
+    return (
+        f"{three}It is Holm-corrected for the {count(len(tested), 'comparison')} of the table; p <= 0.05 is called "
+        "significant. \N{LEFT DOUBLE QUOTATION MARK}No difference seen\N{RIGHT DOUBLE QUOTATION MARK} does not mean "
+        f"that there is none. With {seeds} seeds the exact sign-flip p cannot fall below {2 / 2**seeds:.3g}; it is "
+        "shown, and not used for the verdict."
     )
 
 
@@ -372,7 +355,7 @@ def _attacks(run: Run) -> str:
         return ""
     start = f"Of attacks only {listing(ran)} was run" if ran else "No attack was run"
     if ran == ["FGSM"]:
-        start += ", one step of the gradient, which stronger attacks often undo"
+        start += ", one step along the gradient; stronger attacks often find what it misses"
     return f"{start}. Not run: {listing(absent)}. This is no proof of adversarial robustness."
 
 
@@ -386,6 +369,6 @@ def _controls(run: Run) -> str:
     if "r" not in plain or plain.intersection(CONTROLS):
         return ""
     return (
-        f"No control of equal power ({', '.join(CONTROLS)}) was trained: what r does, any noise of its strength might "
-        "do as well."
+        f"No control of equal power ({', '.join(CONTROLS)}) was trained: any noise of the same strength might have the "
+        "same effect as r."
     )

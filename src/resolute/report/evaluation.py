@@ -8,33 +8,56 @@ import io
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from resolute.errors import InputError
-from resolute.report import figures, numbers, page
-from resolute.report.figures import UNITS, Picture, label_ends, line, margin, mark, panel
-from resolute.report.numbers import bounds, fraction, percent, points, severity
-from resolute.report.page import VERDICT_COLOURS
-from resolute.run_folder import read_bits, read_json, write_atomic, write_json
-from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN
+from resolute.evaluation.measure import RIGHT, not_finite, part_file
+from resolute.report import figures
+from resolute.report.figures import draw_severities, errors_of, mark
+from resolute.report.numbers import bounds, flat, fraction, percent, points, severity
+from resolute.report.page import Written, render, terminal_table, verdict_text
+from resolute.report.run import read_csv, read_number
+from resolute.run_folder import file_name, read_bits, read_json, read_sealed, write_atomic, write_json
+from resolute.safe_io import COUNT, NAME, Within, check_schema, inside
+from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN, SEVERITIES
 from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from rich.console import RenderableType
     from rich.text import Text
 
+    from resolute.report.figures import Curve
     from resolute.run_folder import Key
 
 
-SEVERITIES = (1.0, 2.0, 3.0, 4.0, 5.0)
+COUNTED = Within(int, 1, 1e15)
+IDENTITY = {
+    "data": str, "split": str, "n": COUNTED, "total": COUNTED, "seed": COUNT, "images_sha256": str,
+    "labels_sha256": str, "suites": [str], "keys": Within([(str, str, float)], 1),
+    "networks": Within([{"name": str, "architecture": str, "sha256": str}], 1),
+}  # fmt: skip
+EVALUATION = {"identity": IDENTITY, "command": str}
+EARLIER = {
+    "data": str, "split": str, "n": COUNTED, "seed": COUNT, "keys": Within([(str, str, float)], 1),
+    "networks": Within([{"name": NAME, "architecture": str, "sha256": str, "folder": NAME}], 1), "command?": str,
+}  # fmt: skip
+CHECKS = {str: {"sentence": str, "checks": [{"name": str, "result": {"passed", "failed", "not run"}, "found": str}]}}
+EXAMPLES = [
+    {
+        "shift": str, "severity": float,
+        "images": [{"index": COUNT, "truth": str, "png": str, "said": {str: str}}],
+    }
+]  # fmt: skip
+"""What the report reads of evaluation.json, also of earlier versions, of checks.json and of examples.json."""
 
-Z_OLD = 1.96
+Z = NormalDist().inv_cdf(0.975)
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +105,10 @@ def _figures(right: Mapping[Key, NDArray[np.bool_]], suite: str, *, alexnet: boo
 def _over_images(score: NDArray[np.float64]) -> Interval:
     """The mean of one score an image, with the normal interval over images."""
     mean, n = float(score.mean()), len(score)
-    half = Z_OLD * float(score.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    half = Z * float(score.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return Interval(mean, mean - half, mean + half)
 
 
-Z = NormalDist().inv_cdf(0.975)
 ATTACKS = ("fgsm", "pgd", "square", "autoattack")
 """Shifts whose severity is a radius: each has a line of its own in tables. Of others the mean is shown."""
 
@@ -137,11 +159,11 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class Evaluation:
     """An evaluation, read from its folder.
 
     Attributes:
-        stamp: evaluation.json.
+        stamp: evaluation.json, or what results.csv says of it.
         environment: The machine and the versions.
         networks: Names, the first one to compare with.
         rows: The table: each suite's shifts, then its mean.
@@ -149,6 +171,8 @@ class Judged:
         benchmarks: The figures of each suite of 15 corruptions at 5 severities.
         checks: What the sanity checks found; see `resolute.evaluation.sanity`.
         examples: Images that were got wrong.
+        has_answers: Whether the folder holds which image was got wrong, or counts alone.
+        warnings: What to know before the figures: how many answers were no numbers.
     """
 
     stamp: dict[str, Any]
@@ -159,36 +183,130 @@ class Judged:
     benchmarks: tuple[Benchmark, ...]
     checks: dict[str, Any]
     examples: list[dict[str, Any]]
+    has_answers: bool = True
+    warnings: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
         """How many images were shown."""
         return int(self.stamp["n"])
 
+    @property
+    def shown(self) -> str:
+        """How many images of how many."""
+        total = self.stamp.get("total", self.n)
+        return f"{self.n:,} images" if total == self.n else f"{self.n:,} of {total:,} images, balanced by class"
 
-def load_judged(folder: Path) -> Judged:
-    """Read the folder of an evaluation."""
-    stamp = read_json(folder / "evaluation.json")
-    bits = {network["name"]: _bits(folder / "networks" / network["folder"]) for network in stamp["networks"]}
+    @property
+    def about(self) -> str:
+        """What was shown, on one line."""
+        split, seed = self.stamp.get("split"), self.stamp.get("seed")
+        parts = [self.stamp["data"], split, self.shown, None if seed is None else f"seed {seed}"]
+        return " \N{MIDDLE DOT} ".join(part for part in parts if part)
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read the folder of an evaluation: whole, or its results.csv alone."""
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return _load_counts(folder)
+    stamp, answers = _answers(folder, read_json(path, dict))
+    bits = {name: {key: codes == RIGHT for key, codes in own.items()} for name, own in answers.items()}
     keys: list[Key] = [(suite, shift, float(severity)) for suite, shift, severity in stamp["keys"]]
     missing = [key for key in keys for found in bits.values() if key not in found]
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} shifts: the evaluation is not finished. Run it again.")
-    checks = folder / "checks.json"
-    return Judged(
+    if len(bits) < len(stamp["networks"]) or {len(bits[name][key]) for name in bits for key in keys} != {stamp["n"]}:
+        raise InputError(f"{path} names a network twice, or the networks did not meet its {stamp['n']:,} images.")
+    return Evaluation(
         stamp=stamp,
-        environment=read_json(folder / "environment.json"),
+        environment=read_json(folder / "environment.json", dict),
         networks=tuple(bits),
         rows=_compared(bits, _grouped(keys)),
         details=_compared(bits, [(*key, [key]) for key in keys]),
-        benchmarks=benchmarks(bits, stamp["data"]),
-        checks=read_json(checks) if checks.exists() else {},
-        examples=read_json(folder / "examples.json"),
+        benchmarks=benchmarks(bits, stamp["data"]) if ("clean", "clean", 0.0) in keys else (),
+        checks=_named(folder / "checks.json", CHECKS, bits),
+        examples=_named(folder / "examples.json", EXAMPLES, bits) or [],
+        warnings=tuple(sentence for name, own in answers.items() for sentence in not_finite(name, own)),
     )
+
+
+_Answers = dict[str, dict["Key", Any]]
+
+
+def _answers(folder: Path, stored: dict[str, Any]) -> tuple[dict[str, Any], _Answers]:
+    """Read what evaluation.json says, and what each network answered."""
+    path = folder / "evaluation.json"
+    if "identity" in stored:
+        identity = check_schema(read_sealed(path), EVALUATION, path)["identity"]
+        names = [network["name"] for network in identity["networks"]]
+        found = {name: part_file(folder, name, identity).load() for name in names}
+        whole = {name: {k: c for k, c in own.items() if len(c) == identity["n"]} for name, own in found.items()}
+        return {**identity, "command": stored["command"]}, whole
+    stamp = check_schema(stored, EARLIER, path)
+    return stamp, {one["name"]: _bits(inside(folder / "networks", one["folder"])) for one in stamp["networks"]}
+
+
+def _named(path: Path, schema: Any, networks: Mapping[str, object]) -> Any:
+    """Read what is beside the shifts' files, and refuse it where it speaks of other networks."""
+    if not path.exists():
+        return {}
+    stored = read_json(path)
+    whole = schema is EXAMPLES and isinstance(stored, dict)
+    found = check_schema(stored.get("examples") if whole else stored, schema, path)
+    groups = [found] if isinstance(found, dict) else [image["said"] for group in found for image in group["images"]]
+    if strange := next((name for group in groups for name in group if name not in networks), None):
+        raise InputError(f"{path} names a network {strange[:60]!r} that was not evaluated. Delete it and run again.")
+    return found
 
 
 def _bits(folder: Path) -> dict[Key, NDArray[np.bool_]]:
     return {key: right for file in sorted(folder.glob("*.npz")) for key, right in read_bits(file).items()}
+
+
+def _load_counts(folder: Path) -> Evaluation:
+    """Read results.csv, which has each shift's comparison, and not what a mean over shifts needs to be tested."""
+    path = folder / "results.csv"
+    lines, details = read_csv(path), dict[Any, ShiftRow]()
+    for line in lines:
+        network, suite, shift, word = (line.get(name, "") for name in ("network", "suite", "shift", "verdict"))
+        level, n, wrong = (read_number(path, line, name) for name in ("severity", "n", "wrong"))
+        if not (network and suite and shift and n >= 1 and 0 <= wrong <= n and abs(level) < math.inf):
+            raise InputError(f"{path} has a line that is no result: {', '.join(line.values())[:100]}. Restore it.")
+        row = details.setdefault((suite, shift, level), ShiftRow(suite, shift, level, {}, {}))
+        row.errors[network] = error_interval([wrong / n], int(n))
+        if word in get_args(Verdict):
+            columns = ("difference", "difference_low", "difference_high", "p", "p_holm")
+            mean, low, high, p, p_holm = (read_number(path, line, name) for name in columns)
+            row.pairs[network] = Pair(Interval(mean, low, high), p, p_holm, _verdict(word))
+    networks = tuple(dict.fromkeys(line["network"] for line in lines))
+    sizes = {read_number(path, line, "n") for line in lines}
+    if len(sizes) != 1 or len(lines) != len(details) * len(networks):
+        raise InputError(f"{path} is empty, or its networks did not meet the same shifts and images. Restore it.")
+    n = int(sizes.pop())
+    return Evaluation(
+        stamp={"data": lines[0].get("data", ""), "n": n},
+        environment=read_json(folder / "environment.json", dict),
+        networks=networks,
+        rows=tuple(_mean_row(line, details, n) for line in _grouped(list(details))),
+        details=tuple(details.values()),
+        benchmarks=(),
+        checks=_named(folder / "checks.json", CHECKS, dict.fromkeys(networks)),
+        examples=[],
+        has_answers=False,
+    )
+
+
+def _verdict(word: str) -> Verdict:
+    return next(known for known in get_args(Verdict) if known == word)
+
+
+def _mean_row(line: _Group, details: Mapping[Any, ShiftRow], n: int) -> ShiftRow:
+    suite, shift, level, keys = line
+    if len(keys) == 1:
+        return details[keys[0]]
+    means = {name: np.mean([details[key].errors[name].mean for key in keys]) for name in details[keys[0]].errors}
+    return ShiftRow(suite, shift, level, {name: error_interval([mean], n) for name, mean in means.items()}, {})
 
 
 _Group = tuple[str, str, float, list["Key"]]
@@ -252,45 +370,45 @@ def paired_interval(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> I
     return Interval(mean, min(mean, centre - half), max(mean, centre + half))
 
 
+COUNTS_ALONE = (
+    "The answers image by image are not in this folder: differences are shown as results.csv has them, Holm-corrected "
+    "over its lines, and means over several severities are not compared."
+)
 RESULTS = {"passed": "green", "failed": "red", "not run": "dim"}
 
 
-def console_judged(judged: Judged) -> list[RenderableType]:
-    """Lay an evaluation out for a terminal: errors, then what can be said of attacks."""
+def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
+    """Lay an evaluation out for a terminal: errors, then what the attacks and their checks show."""
     from rich.text import Text
 
-    n = f"{judged.n:,} images of {judged.stamp['data']}"
-    shown: list[RenderableType] = [Text(f"error in % on {n}, 95 % intervals over images"), _table(judged)]
-    for benchmark in judged.benchmarks:
-        shown += [Text(f"{benchmark.suite}, 15 at 5 severities, {n}: {benchmark.told(n)}") for n in judged.networks]
-    for name, found in judged.checks.items():
-        shown.append(Text(f"{name}: {found['sentence']}", "bold"))
+    yield Text(f"error in % on {evaluation.stamp['data']} ({evaluation.shown}), 95 % intervals")
+    yield _table(evaluation)
+    for sentence in evaluation.warnings:
+        yield Text(f"warning: {sentence}", "bold yellow")
+    if not evaluation.has_answers:
+        yield COUNTS_ALONE
+    for benchmark in evaluation.benchmarks:
+        for name in evaluation.networks:
+            yield f"{benchmark.suite}, 15 at 5 severities, {name}: {benchmark.told(name)}"
+    for name, found in evaluation.checks.items():
+        yield Text(f"{name}: {found['sentence']}", "bold")
         for check in found["checks"]:
             result = Text(f"  {check['result']:8}", RESULTS[check["result"]])
-            shown.append(result + Text(f" {check['name']}. {check['found']}", ""))
-    return shown
+            yield result + Text(f" {check['name']}. {check['found']}", "")
 
 
-def _table(judged: Judged) -> RenderableType:
-    from rich import box
-    from rich.table import Table
-
-    first, *others = judged.networks
-    caption = f"change: less {first}, in percentage points, images paired" if others else None
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=caption, caption_justify="left",
-        caption_style="dim",
-    )  # fmt: skip
-    table.add_column("", overflow="fold", min_width=20)
-    table.add_column("network", overflow="fold")
-    table.add_column("error", justify="right", no_wrap=True)
-    table.add_column("interval", no_wrap=True)
-    if others:
-        table.add_column("change", justify="right", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
-    for row, following in zip(judged.rows, [*judged.rows[1:], None], strict=True):
-        for name in judged.networks:
-            last = name == judged.networks[-1] and (following is None or following.suite != row.suite)
+def _table(evaluation: Evaluation) -> RenderableType:
+    first, *others = evaluation.networks
+    columns = {"": "left", "network": "left", "error": "right", "interval": "left"}
+    columns |= {"points": "right", "verdict": "left"} if others else {}
+    caption = f"points: difference to {first} in percentage points; verdicts paired by image, Holm-corrected"
+    table = terminal_table(columns, caption if others else "")
+    table.columns[0].min_width = 22
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    for row, following in zip(evaluation.rows, [*evaluation.rows[1:], None], strict=True):
+        for name in evaluation.networks:
+            last = name == evaluation.networks[-1] and (following is None or following.suite != row.suite)
             table.add_row(*_line(row, name, first, paired=bool(others)), end_section=last)
     return table
 
@@ -298,45 +416,40 @@ def _table(judged: Judged) -> RenderableType:
 def _line(row: ShiftRow, name: str, first: str, *, paired: bool) -> list[Text]:
     from rich.text import Text
 
-    label = row.label if row.shift else f"{row.suite}: mean"
-    error = row.errors[name]
-    cells = [
-        Text(label if name == first else "", "" if row.shift else "bold"),
-        Text(name),
-        Text(percent(error.mean)),
-        Text(f"({bounds(error).replace(' to ', '-')})", "dim"),
-    ]
+    label = Text(row.label if row.shift else f"{row.suite}: mean", "" if row.shift else "bold")
+    error, pair = row.errors[name], row.pairs.get(name)
+    cells = [label if name == first else Text(""), Text(name), Text(percent(error.mean)), Text(bounds(error), "dim")]
     if not paired:
         return cells
-    pair = row.pairs.get(name)
     if pair is None:
         return [*cells, Text(""), Text("")]
-    word = pair.verdict.replace("no difference seen", "none seen")
-    return [*cells, Text(points(pair.difference.mean)), Text(word, VERDICT_COLOURS[pair.verdict])]
+    return [*cells, Text(points(pair.difference.mean)), verdict_text(pair.verdict)]
 
 
-def write_judged(folder: Path) -> Path:
-    """Rebuild an evaluation's reports from its other files."""
-    judged = load_judged(folder)
-    write_json(folder / "results.json", as_json(judged))
-    write_atomic(folder / "results.csv", as_csv(judged))
-    for name, entry in robustbench(judged).items():
-        write_json(folder / "robustbench" / f"{name}.json", entry)
-    write_atomic(folder / "report.html", render(judged))
-    return folder / "report.html"
+def write_evaluation(folder: Path) -> Written[Evaluation]:
+    """Rebuild an evaluation's reports from its other files, and give what they say."""
+    evaluation = load_evaluation(folder)
+    if evaluation.has_answers:
+        write_json(folder / "results.json", as_json(evaluation))
+        write_atomic(folder / "results.csv", as_csv(evaluation))
+        for name, entry in robustbench(evaluation).items():
+            write_json(inside(folder / "robustbench", f"{name}.json"), entry)
+    write_atomic(folder / "report.html", render_html(evaluation))
+    return Written(folder / "report.html", evaluation)
 
 
-def as_json(judged: Judged) -> dict[str, Any]:
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """Lay an evaluation out for other programs."""
-    stamp = {key: judged.stamp[key] for key in ("data", "split", "n", "images_sha256", "suites", "seed", "networks")}
+    stamp = {key: value for key, value in evaluation.stamp.items() if key not in ("keys", "info", "command")}
     return {
         **stamp,
-        "command": judged.stamp["command"],
-        "environment": judged.environment,
-        "table": [_row(row) for row in judged.rows],
-        "details": [_row(row) for row in judged.details],
-        "benchmarks": [dataclasses.asdict(benchmark) for benchmark in judged.benchmarks],
-        "checks": judged.checks,
+        "command": evaluation.stamp.get("command", ""),
+        "environment": evaluation.environment,
+        "table": [_row(row) for row in evaluation.rows],
+        "details": [_row(row) for row in evaluation.details],
+        "benchmarks": [dataclasses.asdict(benchmark) for benchmark in evaluation.benchmarks],
+        "checks": evaluation.checks,
+        "warnings": list(evaluation.warnings),
     }
 
 
@@ -348,18 +461,19 @@ def _row(row: ShiftRow) -> dict[str, Any]:
     }
 
 
-def as_csv(judged: Judged) -> str:
+def as_csv(evaluation: Evaluation) -> str:
     """Lay an evaluation out for a spreadsheet: a line for each network, shift and severity."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     header = ["data", "network", "suite", "shift", "severity", "n", "wrong", "error", "low", "high"]
     pair = ["difference", "difference_low", "difference_high", "p", "p_holm", "verdict"]
-    header += pair * (len(judged.networks) > 1)
+    header += pair * (len(evaluation.networks) > 1)
     writer.writerow(header)
-    for row in judged.details:
+    for row in evaluation.details:
         for name, error in row.errors.items():
-            cells: list[Any] = [judged.stamp["data"], name, row.suite, row.shift, f"{row.severity:.6g}", judged.n]
-            cells += [round(error.mean * judged.n), *(f"{v:.6f}" for v in (error.mean, error.low, error.high))]
+            n = evaluation.n
+            cells: list[Any] = [evaluation.stamp["data"], name, row.suite, row.shift, f"{row.severity:.6g}", n]
+            cells += [round(error.mean * n), *(f"{v:.6f}" for v in (error.mean, error.low, error.high))]
             if found := row.pairs.get(name):
                 difference = found.difference
                 cells += [f"{v:.6f}" for v in (difference.mean, difference.low, difference.high)]
@@ -368,30 +482,30 @@ def as_csv(judged: Judged) -> str:
     return stream.getvalue()
 
 
-def robustbench(judged: Judged) -> dict[str, dict[str, Any]]:
+def robustbench(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     """Write entries in the manner of RobustBench's model_info files."""
     # Accuracies are text in percent with two decimals, as there. What is not known here is None; ``attack`` names what
     # was run where it is not AutoAttack.
     entries = {}
-    for network in judged.stamp["networks"]:
+    for network in evaluation.stamp["networks"]:
         name = network["name"]
-        error = {(row.suite, row.shift, row.severity): row.errors[name].mean for row in judged.details}
+        error = {(row.suite, row.shift, row.severity): row.errors[name].mean for row in evaluation.details}
         shared = {
             "link": None, "name": name, "authors": None, "additional_data": None, "number_forward_passes": 1,
-            "dataset": judged.stamp["data"], "venue": None, "architecture": network["architecture"],
-            "n_examples": judged.n, "clean_acc": _accuracy(error["clean", "clean", 0.0]),
+            "dataset": evaluation.stamp["data"], "venue": None, "architecture": network["architecture"],
+            "n_examples": evaluation.n, "clean_acc": _accuracy(error["clean", "clean", 0.0]),
         }  # fmt: skip
-        means = {row.suite: row.errors[name].mean for row in judged.rows if not row.shift}
+        means = {row.suite: row.errors[name].mean for row in evaluation.rows if not row.shift}
         for suite in ("corruptions", "cifar10-c", "cifar100-c", "imagenet-c"):
             if suite in means:
                 entry = shared | {"eps": None, "corruptions": suite, "corruptions_acc": _accuracy(means[suite])}
-                entries[f"{network['folder']}-{suite}"] = entry
+                entries[f"{file_name(name)}-{suite}"] = entry
         for (_, shift, radius), wrong in error.items():
             if shift in ATTACKS and radius:
                 own = {"autoattack_acc": None, "attack": shift, f"{shift}_acc": _accuracy(wrong)}
-                at = numbers.fraction(radius)
+                at = fraction(radius)
                 entry = shared | {"threat_model": "Linf", "eps": at} | own
-                entries[f"{network['folder']}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
+                entries[f"{file_name(name)}-Linf-{shift}-{at.replace('/', 'of')}"] = entry
     return entries
 
 
@@ -399,61 +513,37 @@ def _accuracy(error: float) -> str:
     return f"{100 * (1 - error):.2f}"
 
 
-def draw_curves_of(judged: Judged) -> list[Picture]:
-    """Draw error against severity, a panel for each shift; the vertical axis is shared."""
+def severity_curves(evaluation: Evaluation) -> dict[tuple[str, str], list[Curve]]:
+    """Give each network's errors by severity, from clean images on, of every shift that has several severities."""
     shifts: dict[tuple[str, str], list[ShiftRow]] = {}
-    for row in judged.details:
+    for row in evaluation.details:
         if row.severity:
             shifts.setdefault((row.suite, row.shift), []).append(row)
-    clean = [row for row in judged.details if row.suite == "clean"]
-    curves = {place: clean + rows for place, rows in shifts.items() if len(rows) > 1}
-    top = max((e.high for rows in curves.values() for row in rows for e in row.errors.values()), default=1.0)
-    return [
-        _draw(judged, place, sorted(rows, key=lambda row: row.severity), f"curve-{at}", top)
-        for at, (place, rows) in enumerate(curves.items())
-    ]
+    clean = [row for row in evaluation.details if row.suite == "clean"]
+    curves = {}
+    for place, own in shifts.items():
+        rows = sorted([*clean, *own], key=lambda row: row.severity)
+        x = [row.severity for row in rows]
+        if len(own) > 1:
+            named = enumerate(evaluation.networks)
+            curves[place] = [errors_of(name, at, x, [row.errors[name] for row in rows]) for at, name in named]
+    return curves
 
 
-def _draw(judged: Judged, place: tuple[str, str], rows: list[ShiftRow], name: str, top: float) -> Picture:
-    told, ends = [], {}
-    x = [row.severity for row in rows]
-    with figures.style():
-        figure, axes = panel(216, left=36, right=margin(judged.networks))
-        for at, network in enumerate(judged.networks):
-            errors = [row.errors[network] for row in rows]
-            y = [100 * e.mean for e in errors]
-            axes.fill_between(
-                x,
-                [100 * e.low for e in errors],
-                [100 * e.high for e in errors],
-                color=mark(at),
-                alpha=0.16,
-                linewidth=0,
-            )
-            line(axes, x, y, at)
-            ends[network] = (x[-1], y[-1], at)
-            told.append(f"{network}: " + ", ".join(f"{v:.2f} % at {s:.4g}" for s, v in zip(x, y, strict=True)))
-        axes.set(ylim=(0, 105 * top or 1), xlabel=UNITS.get(place[1], "severity"))
-        axes.locator_params(nbins=5)
-        axes.grid(visible=True, axis="y")
-        label_ends(axes, ends)
-        title = f"Error under {place[1]}"
-        return Picture(place[1], f"{place[0]}; error, %", figures.render(figure, name, title, "; ".join(told)))
-
-
-def render(judged: Judged) -> str:
+def render_html(evaluation: Evaluation) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
-    return page.render(
+    return render(
         "evaluation.html",
-        judged=judged,
-        colours={name: figures.VARIABLES[mark(at)] for at, name in enumerate(judged.networks)},
-        curves=draw_curves_of(judged),
-        facts=facts(judged),
+        evaluation=evaluation,
+        colours={name: figures.VARIABLES[mark(at)] for at, name in enumerate(evaluation.networks)},
+        curves=draw_severities(severity_curves(evaluation)),
+        facts=facts(evaluation),
+        counts_alone="" if evaluation.has_answers else COUNTS_ALONE,
     )
 
 
-def facts(judged: Judged) -> dict[str, list[tuple[str, Any]]]:
+def facts(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
     """List how an evaluation was made."""
-    own = [(name, judged.stamp[name]) for name in ("data", "split", "n", "seed", "images_sha256")]
-    networks = [(f"{one['name']}, {one['architecture']}", one["sha256"][:16]) for one in judged.stamp["networks"]]
-    return {"Evaluation": own + networks, "Machine and versions": list(judged.environment.items())}
+    own = {key: value for key, value in evaluation.stamp.items() if isinstance(value, (str, int)) and key != "command"}
+    networks = [(f"{e['name']}, {e['architecture']}", e["sha256"][:16]) for e in evaluation.stamp.get("networks", [])]
+    return {"Evaluation": [*flat(own), *networks], "Machine and versions": list(flat(evaluation.environment))}

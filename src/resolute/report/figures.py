@@ -7,13 +7,12 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from resolute.report.comparison import headline
-from resolute.report.numbers import brief, points, severity, signed_bounds
+from resolute.report.numbers import brief, severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,15 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-    from resolute.report.comparison import Entry, Summary
-    from resolute.report.numbers import Run
-    from resolute.report.tuning import Tuned
+    from resolute.stats import Interval
 
-
-INK, MUTED, GRID = "#010101", "#020202", "#030303"
-MARKS = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
-"""Stand-ins for the style sheet's colours: the baseline's, then those of up to eight methods, over again after that."""
-LABELS = ("#141414", "#151515", "#161616", "#171717", "#181818", "#191919", "#1a1a1a", "#1b1b1b", "#1c1c1c")
+INK, MUTED, GRID = "#1c2126", "#5c6670", "#e4e7ea"
+MARKS = ("#7a838c", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8250c4", "#8c6d31")
+"""The baseline's colour, then those of up to eight methods, over again after that: Okabe and Ito's (2008) first."""
+LABELS = ("#5b666f", "#00639b", "#b34f00", "#00734f", "#9a4878", "#8a5f00", "#1f6f9e", "#6a3ab0", "#705518")
 """The same for text, which needs more contrast than a mark."""
 VARIABLES = {
     INK: "var(--ink)",
@@ -40,28 +36,14 @@ VARIABLES = {
     **{colour: f"var(--mark{i})" for i, colour in enumerate(MARKS)},
     **{colour: f"var(--label{i})" for i, colour in enumerate(LABELS)},
 }
+"""What stands for these colours, which are those of the light style sheet, in a picture inside a page."""
 STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "resolute",
-    "text.parse_math": False,
-    "axes.xmargin": 0.03,
-    "font.size": 11,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": GRID,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 1,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "ytick.major.size": 0,
-    "xtick.major.size": 3,
-}
+    "svg.fonttype": "none", "svg.hashsalt": "resolute", "text.parse_math": False, "axes.xmargin": 0.03,
+    "font.size": 11, "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID, "axes.axisbelow": True,
+    "grid.color": GRID, "grid.linewidth": 1, "xtick.color": GRID, "ytick.color": GRID, "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+    "ytick.major.size": 0, "xtick.major.size": 3,
+}  # fmt: skip
 
 
 def style() -> AbstractContextManager[None]:
@@ -71,10 +53,19 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def render(figure: Figure, name: str, title: str, description: str) -> str:
-    """Write a figure as an ``<svg>`` element to stand inside a page. Call it within `style`."""
-    # Colours become the page's CSS variables, fonts the page's font, ids start with ``name``; matplotlib's metadata,
-    # style sheet and namespaces go.
+@dataclass(frozen=True)
+class Picture:
+    """One panel of a report: its title, what its axis counts, and the drawing, an ``<svg>`` element."""
+
+    title: str
+    note: str
+    svg: str
+
+
+def picture(figure: Figure, name: str, title: str, note: str, told: str, *, aloud: str = "") -> Picture:
+    """Finish a figure: its ids start with ``name``, and ``told`` is read aloud. Call it within `style`."""
+    # Colours become the page's CSS variables, fonts the page's font; matplotlib's metadata, style sheet and namespaces
+    # go.
     stream = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's fonts draw the text
@@ -89,11 +80,11 @@ def render(figure: Figure, name: str, title: str, description: str) -> str:
     view = root.attrib["viewBox"]
     root.attrib.clear()
     root.attrib.update({"viewBox": view, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"})
-    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
+    for position, (tag, text) in enumerate((("title", aloud or title), ("desc", told))):
         child = ElementTree.Element(tag, id=f"{name}-{tag}")
         child.text = text
         root.insert(position, child)
-    return ElementTree.tostring(root, encoding="unicode")
+    return Picture(title, note, ElementTree.tostring(root, encoding="unicode"))
 
 
 def _strip(element: ElementTree.Element) -> None:
@@ -122,7 +113,7 @@ def _name_ids(root: ElementTree.Element, name: str) -> None:
     """Keep the ids that something refers to, and number them below ``name``."""
     pattern = re.compile(r"#([\w.-]+)")
     used = dict.fromkeys(match for _, value in _references(root) for match in pattern.findall(value))
-    new = {old: f"{name}-{number}" for number, old in enumerate(used)}
+    new = {old: f"{name}-{position}" for position, old in enumerate(used)}
     for element in root.iter():
         identity = element.attrib.pop("id", None)
         if identity in new:
@@ -151,25 +142,27 @@ LINE = 13
 MARKERS = "osD^vPX<>"
 
 
-def panel(height: float, *, left: float, right: float, top: float = 10, bottom: float = 42) -> tuple[Figure, Axes]:
-    """Make one panel."""
+def panel(
+    height: float, *, left: float, right: float, top: float = 10, bottom: float = 42, width: float = WIDTH
+) -> tuple[Figure, Axes]:
+    """Make one panel; sizes and margins are in pixels."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
-    axes = figure.add_axes((left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (top + bottom) / height))
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_plain)
+        axis.set_major_formatter(_tick)
     axes.xaxis.labelpad = 5
     return figure, axes
 
 
-def _plain(value: float, _: float | None) -> str:
-    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+def _tick(value: float, _: float | None) -> str:
+    return severity(value).replace("-", "\N{MINUS SIGN}")
 
 
 def margin(names: Iterable[str]) -> float:
     """Leave room for names beside the axes."""
-    return 14 + LETTER * max(len(short(name)) for name in names)
+    return 14 + LETTER * max((len(short(name)) for name in names), default=0)
 
 
 def short(name: str) -> str:
@@ -178,19 +171,9 @@ def short(name: str) -> str:
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def line(axes: Axes, x: ArrayLike, y: ArrayLike, colour: int) -> None:
-    """Draw a method's line with a marker at each point."""
-    axes.plot(x, y, color=mark(colour), linewidth=2, marker=marker(colour), markersize=5)
-
-
 def mark(colour: int) -> str:
     """Look up a method's colour."""
     return MARKS[_round(colour, len(MARKS))]
-
-
-def label(colour: int) -> str:
-    """Look up the colour of a method's name."""
-    return LABELS[_round(colour, len(LABELS))]
 
 
 def marker(colour: int) -> str:
@@ -198,57 +181,27 @@ def marker(colour: int) -> str:
     return MARKERS[_round(colour, len(MARKERS))]
 
 
-def _round(number: int, length: int) -> int:
-    return (number - 1) % (length - 1) + 1 if number else 0
+def _round(position: int, length: int) -> int:
+    return (position - 1) % (length - 1) + 1 if position else 0
 
 
-def label_left(axes: Axes, y: float, name: str, colour: int, offset: float = -8) -> None:
-    """Name a row at its left."""
+def label(axes: Axes, name: str, colour: int, at: tuple[float, float], offset: tuple[float, float], frame: Any) -> None:
+    """Write a name beside a line, a row or a point: to its right, left or above, as the offset in pixels points."""
+    sideways = (offset[0] > 0) - (offset[0] < 0)
     axes.annotate(
-        short(name),
-        (0, y),
-        (offset, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        va="center_baseline",
-        color=label(colour),
-        fontweight="bold",
-        annotation_clip=False,
-    )
+        short(name), at, offset, xycoords=frame, textcoords="offset points", annotation_clip=False,
+        ha={1: "left", 0: "center", -1: "right"}[sideways], va="center_baseline" if sideways else "baseline",
+        color=LABELS[_round(colour, len(LABELS))], fontweight="bold",
+    )  # fmt: skip
 
 
-def label_above(axes: Axes, place: tuple[float, float], name: str, vertical: Literal["data", "axes fraction"]) -> None:
-    """Name the baseline above a point."""
-    axes.annotate(
-        name,
-        place,
-        (0, 8),
-        xycoords=("data", vertical),
-        textcoords="offset points",
-        ha="center",
-        color=label(0),
-        fontweight="bold",
-        annotation_clip=False,
-    )
-
-
-def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, int]]) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
     """Name each line at its right end, moved apart where the ends are close. Set the axes' limits first."""
-    pixels = axes.transData.transform([(x, y) for x, y, _ in ends.values()])[:, 1]
+    x = axes.get_xlim()[1]
+    pixels = axes.transData.transform([(x, y) for _, _, y in ends])[:, 1]
     box = axes.get_window_extent()
-    placed = spread(pixels, LINE, box.y0, box.y1)
-    for (name, (_, _, colour)), y in zip(ends.items(), placed, strict=True):
-        axes.annotate(
-            short(name),
-            (1, (y - box.y0) / box.height),
-            (6, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="center_baseline",
-            color=label(colour),
-            fontweight="bold",
-        )
+    for (name, colour, _), y in zip(ends, spread(pixels, LINE, box.y0, box.y1), strict=True):
+        label(axes, name, colour, (1, (y - box.y0) / box.height), (6, 0), "axes fraction")
 
 
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
@@ -265,18 +218,6 @@ def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np
     return placed
 
 
-def log_scale(axes: Axes, values: Sequence[NDArray[np.float64]]) -> None:
-    """Give the vertical axis a logarithmic scale with plain numbers, if no value is zero."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    if min(float(value.min()) for value in values) <= 0:
-        return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(_plain)
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
 UNITS = {
     **dict.fromkeys(("gaussian-noise", "noise"), "standard deviation, pixel units"),
     **dict.fromkeys(("fgsm", "pgd", "square", "autoattack"), "radius, pixel units"),
@@ -291,251 +232,155 @@ UNITS = {
     "blur": "standard deviation, pixels",
     "brightness": "largest change of the factor",
     "erasing": "share erased",
-    "jpeg": "100 less quality",
+    "jpeg": "100 minus quality",
 }
-CURVES = {"loss": "Training loss", "train_error": "Training error", "validation_error": "Validation error"}
+"""What the severity of a shift counts."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One panel of the report.
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A named line.
 
     Attributes:
-        title: What it shows, plain text.
-        note: What its axis counts, plain text.
-        svg: The drawing, an ``<svg>`` element.
+        name: What stands at its end.
+        colour: Number of its colour and marker; 0 is the baseline's.
+        x: Where its points are.
+        y: Their heights.
+        band: Lower and upper bounds of the heights, or nothing.
+        each: Thin lines that the thick one is the mean of.
+        marked: Whether each point has a marker.
     """
 
-    title: str
-    note: str
-    svg: str
+    name: str
+    colour: int
+    x: Sequence[float]
+    y: Sequence[float]
+    band: tuple[Sequence[float], Sequence[float]] = ((), ())
+    each: Sequence[Sequence[float]] = ()
+    marked: bool = True
+
+    @property
+    def told(self) -> str:
+        """The curve in words."""
+        points = list(zip(self.x, self.y, strict=True))
+        if len(points) > 12:
+            return f"{self.name}: {severity(self.y[0])} to {severity(self.y[-1])}"
+        return f"{self.name}: " + ", ".join(f"{y:.4g} at {x:.4g}" for x, y in points)
 
 
-def colour_of(run: Run, method: str) -> int:
-    """Number the methods for their colours and markers."""
-    others = [name for name in run.methods if name != run.baseline]
-    return 0 if method == run.baseline else 1 + others.index(method)
+def errors_of(name: str, colour: int, x: Sequence[float], errors: Sequence[Interval]) -> Curve:
+    """Make the curve of some errors, in percent, with their intervals as its band."""
+    mean, low, high = (100 * np.array([(e.mean, e.low, e.high) for e in errors])).T.tolist()
+    return Curve(name, colour, x, mean, (low, high))
 
 
-def draw_headline(run: Run, summary: Summary) -> Picture | None:
-    """Draw the verdict's figure: each method's difference to the baseline with its interval, beside zero."""
-    _, suite = headline(run)
-    entries = [summary.table[method, suite] for method in run.methods]
-    rows = [(e.method, e.comparison) for e in entries if e.comparison and e.comparison.seeds > 1]
-    if not rows:
-        return None
-    with style():
-        figure, axes = panel(66 + 26 * len(rows), left=margin(name for name, _ in rows), right=16, top=24, bottom=42)
-        axes.margins(x=0.08)
-        axes.axvline(0, color=MUTED, linewidth=1)
-        for row, (method, comparison) in enumerate(rows):
-            change, colour = comparison.paired.difference, colour_of(run, method)
-            ends = [100 * change.low, 100 * change.high]
-            axes.plot(ends, [row, row], color=mark(colour), linewidth=3, alpha=0.5, solid_capstyle="round")
-            axes.plot(100 * change.mean, row, marker(colour), color=mark(colour), markersize=7)
-            label_left(axes, row, method, colour)
-        low, high = axes.get_xlim()
-        axes.set(ylim=(len(rows) - 0.4, -0.6), yticks=[], xlim=(min(low, -0.25 * high), max(high, -0.25 * low)))
-        label_above(axes, (0, 1), f"as {run.baseline}", "axes fraction")
-        axes.set_xlabel("percentage points: fewer errors to the left")
-        told = [f"{name} {points(c.paired.difference.mean)} ({signed_bounds(c.paired.difference)})" for name, c in rows]
-        title = f"Difference to {run.baseline} in the {suite} error"
-        return Picture(title, "mean, 95 % interval", render(figure, "headline", title, "; ".join(told)))
+def plot(
+    curves: Sequence[Curve],
+    xlabel: str,
+    *,
+    limits: tuple[float, float | None] | None = None,
+    log: str = "",
+    height: float = 236,
+    width: float = WIDTH,
+    top: float = 10,
+) -> tuple[Figure, Axes]:
+    """Draw curves against one axis, each named at its end; ``log`` names the axes that are logarithmic."""
+    figure, axes = panel(height, left=46, right=margin(curve.name for curve in curves), width=width, top=top)
+    for curve in curves:
+        colour = mark(curve.colour)
+        if len(curve.band[0]):
+            axes.fill_between(curve.x, *curve.band, color=colour, alpha=0.16, linewidth=0)
+        for thin in curve.each:
+            axes.plot(curve.x, thin, color=colour, linewidth=0.8, alpha=0.3)
+        shape = marker(curve.colour) if curve.marked or len(curve.x) == 1 else None
+        axes.plot(curve.x, curve.y, color=colour, linewidth=2, marker=shape, markersize=5)
+    axes.locator_params(nbins=5)
+    if "y" in log:
+        _scale_logarithmically(axes, curves)
+    if "x" in log:
+        axes.set_xscale("log")
+    if limits:
+        axes.set_ylim(*limits)
+    axes.set_xlabel(xlabel)
+    axes.grid(visible=True, axis="y")
+    label_ends(axes, [(curve.name, curve.colour, curve.y[-1]) for curve in curves])
+    return figure, axes
 
 
-def draw_severities(run: Run, summary: Summary) -> list[Picture]:
-    """Draw error against severity: a panel for each shift, the vertical axis shared within a suite."""
-    shifts = dict.fromkeys((suite, shift) for suite, shift, value in run.keys if value != 0)
-    clean = [entry for entry in summary.details if entry.suite == "clean"]
+def _scale_logarithmically(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Give the vertical axis a logarithmic scale with plain numbers, if no value is zero."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    values = [value for curve in curves for line in (curve.y, *curve.each) for value in line]
+    if min(values) <= 0:
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 100 * min(values) else (1,)))
+    axes.yaxis.set_major_formatter(_tick)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_severities(shifts: Mapping[tuple[str, str], Sequence[Curve]]) -> list[Picture]:
+    """Draw error against severity: a panel for each (suite, shift); the panels of a suite share their axis."""
+    highest: dict[str, float] = {}
+    for (suite, _), curves in shifts.items():
+        tops = [height for curve in curves for height in (*curve.y, *curve.band[1]) if not math.isnan(height)]
+        highest[suite] = max([highest.get(suite, 0.0), *tops])
     pictures = []
-    for number, (suite, shift) in enumerate(shifts):
-        shown = [entry for entry in summary.details if entry.suite == suite] + clean
-        top = max(entry.error.high for entry in shown if not math.isnan(entry.error.high))
-        pictures.append(_draw_severity(run, summary, (suite, shift), f"severity-{number}", top))
+    for position, ((suite, shift), curves) in enumerate(shifts.items()):
+        with style():
+            figure, _ = plot(curves, UNITS.get(shift, "severity"), limits=(0, 1.05 * highest[suite] or 1))
+            told = "; ".join(curve.told for curve in curves)
+            pictures.append(
+                picture(figure, f"severity-{position}", shift, "error, %", told, aloud=f"Error under {shift}, %")
+            )
     return pictures
 
 
-def _draw_severity(run: Run, summary: Summary, place: tuple[str, str], name: str, top: float) -> Picture:
-    title, told = f"Error under {place[1]}", []
+def draw_differences(
+    rows: Sequence[tuple[str, int, Interval]], name: str, title: str, note: str, zero: str, xlabel: str, told: str
+) -> Picture:
+    """Draw differences with their intervals as rows beside zero."""
     with style():
-        figure, axes = panel(236, left=36, right=margin(run.methods))
-        ends = {}
-        for method in run.methods:
-            curve = _curve(summary, method, place)
-            if not curve:
-                continue
-            x, colour = [entry.keys[0][2] for entry in curve], colour_of(run, method)
-            mean, low, high = 100 * np.array([(e.error.mean, e.error.low, e.error.high) for e in curve]).T
-            axes.fill_between(x, low, high, color=mark(colour), alpha=0.16, linewidth=0)
-            line(axes, x, mean, colour)
-            ends[method] = (x[-1], float(mean[-1]), colour)
-            told += [f"{method}: " + ", ".join(f"{y:.2f} % at {severity(at)}" for at, y in zip(x, mean, strict=True))]
-        axes.set(ylim=(0, 105 * top or 1), xlabel=UNITS.get(place[1], "severity"))
-        axes.locator_params(nbins=5)
-        axes.grid(visible=True, axis="y")
-        label_ends(axes, ends)
-        return Picture(place[1], "error, %", render(figure, name, title, "; ".join(told)))
+        figure, axes = panel(66 + 26 * len(rows), left=margin(row[0] for row in rows), right=16, top=24)
+        axes.margins(x=0.08)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for row, (method, colour, found) in enumerate(rows):
+            line = [found.low, found.high]
+            axes.plot(line, [row, row], color=mark(colour), linewidth=3, alpha=0.5, solid_capstyle="round")
+            axes.plot(found.mean, row, marker(colour), color=mark(colour), markersize=7)
+            label(axes, method, colour, (0, row), (-8, 0), ("axes fraction", "data"))
+        low, high = axes.get_xlim()
+        axes.set(ylim=(len(rows) - 0.4, -0.6), yticks=[], xlim=(min(low, -0.25 * high), max(high, -0.25 * low)))
+        label(axes, zero, 0, (0, 1), (0, 8), ("data", "axes fraction"))
+        axes.set_xlabel(xlabel)
+        return picture(figure, name, title, note, told)
 
 
-def _curve(summary: Summary, method: str, place: tuple[str, str]) -> list[Entry]:
-    """A method's errors by severity, from clean images on where the shift starts above zero."""
-    mine = [entry for entry in summary.details if entry.method == method and entry.seeds]
-    curve = sorted((e for e in mine if e.keys[0][:2] == place), key=lambda e: e.keys[0][2])
-    clean = [e for e in mine if e.keys[0] == ("clean", "clean", 0.0)]
-    return (clean if curve and curve[0].keys[0][2] > 0 else []) + curve
-
-
-def draw_seeds(run: Run, summary: Summary) -> list[Picture]:
-    """Draw each seed's error of baseline and method, joined: a panel for each suite."""
-    others = [method for method in run.methods if method != run.baseline]
-    pairs = [(m, s) for m in others for s in run.finished(m) if (run.baseline, s) in run.cells]
-    return [_draw_pairs(run, summary, suite, pairs) for suite in run.suites] if pairs else []
-
-
-def _draw_pairs(run: Run, summary: Summary, suite: str, pairs: list[tuple[str, int]]) -> Picture:
-    keys, told = summary.table[run.baseline, suite].keys, []
-    groups = list(dict.fromkeys(method for method, _ in pairs))
-    rows = [row + 1.2 * groups.index(method) for row, (method, _) in enumerate(pairs)]
+def draw_pairs(
+    groups: Mapping[str, tuple[int, Sequence[tuple[int, float, float]]]], baseline: str, name: str, title: str
+) -> Picture:
+    """Draw (seed, baseline's error, own error) of each method as joined dots, a row for each seed."""
+    rows = sum(len(own) for _, own in groups.values()) + 0.2 * (len(groups) - 1)
+    ticks: list[tuple[float, str]] = []
+    told, row = [], 0.0
     with style():
-        figure, axes = panel(70 + 14 * (rows[-1] + 1), left=margin(groups) + 18, right=20, top=20)
-        for row, (method, seed) in zip(rows, pairs, strict=True):
-            ours, base = (100 * float(run.wrong(m, (seed,), keys).mean()) for m in (method, run.baseline))
-            colour = colour_of(run, method)
-            axes.plot([base, ours], [row, row], color=mark(colour), linewidth=1.5, alpha=0.6, zorder=1)
-            axes.plot(base, row, "o", color=mark(0), markersize=5)
-            axes.plot(ours, row, marker(colour), color=mark(colour), markersize=5.5)
-            told.append(f"{method} seed {seed}: {base:.2f} to {ours:.2f} %")
-            if row == 0:
-                label_above(axes, (base, row), run.baseline, "data")
-        for method in groups:
-            own = [row for row, (name, _) in zip(rows, pairs, strict=True) if name == method]
-            label_left(axes, float(np.mean(own)), method, colour_of(run, method), offset=-22)
-        axes.set_yticks(rows, [str(seed) for _, seed in pairs], fontsize=9)
-        axes.set(ylim=(rows[-1] + 0.8, -0.8), xlabel="error, %")
+        figure, axes = panel(70 + 14 * rows, left=margin(groups) + 18, right=20, top=20)
+        for method, (colour, own) in groups.items():
+            begin = row
+            for seed, base, ours in own:
+                axes.plot([base, ours], [row, row], color=mark(colour), linewidth=1.5, alpha=0.6, zorder=1)
+                axes.plot(base, row, "o", color=mark(0), markersize=5)
+                axes.plot(ours, row, marker(colour), color=mark(colour), markersize=5.5)
+                if row == 0:
+                    label(axes, baseline, 0, (base, row), (0, 8), "data")
+                told.append(f"{method} seed {seed}: {base:.2f} to {ours:.2f} %")
+                ticks.append((row, str(seed)))
+                row += 1
+            label(axes, method, colour, (0, (begin + row - 1) / 2), (-22, 0), ("axes fraction", "data"))
+            row += 0.2
+        axes.set_yticks([at for at, _ in ticks], [seed for _, seed in ticks], fontsize=9)
+        axes.set(ylim=(ticks[-1][0] + 0.8, -0.8), xlabel="error, %")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(visible=True, axis="x")
-        name = f"seeds-{run.suites.index(suite)}"
-        drawing = render(figure, name, f"Each seed's {suite} error", "; ".join(told))
-        return Picture(suite, "a row for each seed", drawing)
-
-
-def draw_curves(run: Run) -> list[Picture]:
-    """Draw loss and errors against the epoch: thin lines the seeds, a thick line their mean."""
-    pictures = [_draw_curve(run, curve) for curve in CURVES]
-    return [picture for picture in pictures if picture]
-
-
-def _draw_curve(run: Run, curve: str) -> Picture | None:
-    scale, note = (1, "as each method minimises it") if curve == "loss" else (100, "error, %")
-    drawn, ends, told = [], {}, []
-    with style():
-        figure, axes = panel(216, left=42, right=margin(run.methods))
-        for method in run.methods:
-            logged = [scale * run.cells[method, seed].curves[curve] for seed in run.finished(method)]
-            lines = np.array([values for values in logged if len(values) == len(logged[0])])
-            seen = np.flatnonzero(np.isfinite(lines).all(axis=0)) if lines.size else np.empty(0, dtype=int)
-            if not seen.size:
-                continue
-            epochs, lines, colour = seen + 1, lines[:, seen], colour_of(run, method)
-            axes.plot(epochs, lines.T, color=mark(colour), linewidth=0.8, alpha=0.3)
-            alone = "o" if len(epochs) == 1 else None
-            axes.plot(epochs, lines.mean(axis=0), color=mark(colour), linewidth=2, marker=alone)
-            ends[method] = (float(epochs[-1]), float(lines[:, -1].mean()), colour)
-            told.append(f"{method} ends at {lines[:, -1].mean():.3g}")
-            drawn.append(lines)
-        if not drawn:
-            return None
-        log_scale(axes, drawn)
-        axes.set_xlabel("epoch")
-        axes.locator_params(axis="x", integer=True, nbins=6)
-        axes.grid(visible=True, axis="y")
-        label_ends(axes, ends)
-        title = CURVES[curve]
-        return Picture(title, note, render(figure, f"curve-{curve.replace('_', '-')}", title, "; ".join(told)))
-
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of Okabe and Ito (2008), told apart by colour-blind readers; after the last they come round again."""
-GREY = "#666666"
-_STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "resolute", "font.size": 10, "text.parse_math": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "xtick.color": GREY,
-    "ytick.color": GREY, "axes.axisbelow": True,
-}  # fmt: skip
-
-
-def draw_tuned(tuned: Tuned, kind: str) -> bytes:
-    """Draw the curve."""
-    # Settings with p other than 0.5 are single open markers, as they lie on no line.
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 3.9), dpi=72)
-        axes = figure.add_axes((0.1, 0.14, 0.72, 0.74))
-        places = list(dict.fromkeys(str(each.settings.where) for each in tuned.tried))
-        ends = [_draw_place(axes, tuned, place, COLOURS[k % len(COLOURS)]) for k, place in enumerate(places)]
-        _draw_base(axes, tuned)
-        _scale(axes, tuned)
-        base = (tuned.baseline, 100 * tuned.base.mean, GREY)
-        _name_lines(axes, [*(end for end in ends if end), base])
-        title = f"{tuned.method}: error against eps, {tuned.n:,} validation images"
-        axes.set_title(title, loc="left", fontsize=11, pad=18)
-        aside = "; open: p other than 0.5" if any(each.settings.p != 0.5 for each in tuned.tried) else ""
-        note = f"mean and 95 % interval over seeds{aside}"
-        axes.annotate(note, (0, 1), (0, 5), "axes fraction", "offset points", color=GREY, fontsize=9)
-        axes.set_xlabel("eps", color="#333333")
-        axes.set_ylabel("error, %", color="#333333")
-        stream = io.BytesIO()
-        undated: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
-        figure.savefig(stream, format=kind, dpi=200, metadata=undated)
-    return stream.getvalue()
-
-
-def _draw_place(axes: Axes, tuned: Tuned, place: str, colour: str) -> tuple[str, float, str] | None:
-    own = sorted((e for e in tuned.tried if e.settings.where == place), key=lambda e: e.settings.eps)
-    curve, aside = [e for e in own if e.settings.p == 0.5], [e for e in own if e.settings.p != 0.5]
-    for each in aside:
-        axes.plot(each.settings.eps, 100 * each.error.mean, "o", mfc="white", color=colour, markersize=5, zorder=3)
-    if not curve:
-        return None
-    x = [e.settings.eps for e in curve]
-    low, high = [100 * max(0, e.error.low) for e in curve], [100 * min(1, e.error.high) for e in curve]
-    axes.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
-    axes.plot(x, low, x, high, color=colour, linewidth=0.8, alpha=0.6)
-    axes.plot(x, [100 * e.error.mean for e in curve], "o-", color=colour, linewidth=2, markersize=5)
-    return (place, 100 * curve[-1].error.mean, colour)
-
-
-def _draw_base(axes: Axes, tuned: Tuned) -> None:
-    axes.axhspan(100 * max(0, tuned.base.low), 100 * tuned.base.high, color=GREY, alpha=0.18, linewidth=0, zorder=0)
-    axes.axhline(100 * tuned.base.mean, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
-
-
-def _scale(axes: Axes, tuned: Tuned) -> None:
-    """Show every mean; bands may be cut off above, so that one bad setting does not flatten the rest."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    errors = [each.error for each in tuned.tried] + [tuned.base]
-    low, mean, high = (100 * np.array([(e.low, e.mean, e.high) for e in errors])).T
-    low, high = np.maximum(np.nan_to_num(low), 0), np.nan_to_num(high, nan=mean.max())
-    span = max(mean.max() - low.min(), 0.1)
-    axes.set_ylim(max(0.0, low.min() - 0.05 * span), min(high.max() + 0.05 * span, mean.max() + 1.2 * span))
-    eps = sorted({each.settings.eps for each in tuned.tried if each.settings.p == 0.5})
-    if eps and eps[0] > 0:
-        axes.set_xscale("log")
-        shown = [value for k, value in enumerate(eps) if k == 0 or value / eps[k - 1] > 1.15]
-        axes.xaxis.set_major_locator(FixedLocator(shown))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(visible=True, axis="y", color="#e4e4e4")
-
-
-def _name_lines(axes: Axes, ends: list[tuple[str, float, str]]) -> None:
-    box = axes.get_window_extent()
-    wanted = axes.transData.transform([(axes.get_xlim()[1], y) for _, y, _ in ends])[:, 1]
-    for (name, _, colour), y in zip(ends, spread(wanted, LINE, box.y0, box.y1), strict=True):
-        axes.annotate(
-            name, (1, (y - box.y0) / box.height), (6, 0), xycoords="axes fraction", textcoords="offset points",
-            va="center_baseline", color=colour, fontweight="bold",
-        )  # fmt: skip
+        return picture(figure, name, title, "a row for each seed", "; ".join(told), aloud=f"Each seed's {title} error")

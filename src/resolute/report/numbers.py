@@ -1,60 +1,52 @@
-"""Read a run folder, and write numbers as people read them: errors in percent, differences in percentage points."""
+"""Numbers as people read them: one rounding rule for every report, table and picture."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from resolute.errors import InputError
-from resolute.run_folder import DIVERGED, cell_name, read_bits, read_json, read_records
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from resolute.run_folder import Key
     from resolute.stats import Interval
 
-
 NONE = "\N{EM DASH}"
-WORDS = {"no difference seen": "none seen"}
-"""Verdicts where there is little room."""
+LONG = 20
+"""Entries of a list that are written out."""
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Write a number with two decimals; NaN is a dash and a zero has no sign."""
+    if math.isnan(value):
+        return NONE
+    text = f"{value:{'+' if signed else ''}.2f}"
+    return text if float(text) else text.lstrip("+-")
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage with two decimals, without the sign."""
-    return NONE if math.isnan(share) else f"{100 * share:.2f}"
+    """Write a share as a percentage, without the sign."""
+    return number(100 * share)
+
+
+def change(value: float) -> str:
+    """Write a difference, always signed."""
+    return number(value, signed=True)
 
 
 def points(difference: float) -> str:
     """Write a difference of shares in percentage points, always signed."""
-    if math.isnan(difference):
-        return NONE
-    text = f"{100 * difference:+.2f}"
-    return text[1:] if float(text) == 0 else text
+    return change(100 * difference)
 
 
-def p_value(p: float) -> str:
-    """Write a p value to three decimals."""
-    if math.isnan(p):
-        return NONE
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def times(ratio: float) -> str:
-    """Write a ratio of step times."""
-    return NONE if math.isnan(ratio) else f"{ratio:.2f}"
+def significant(value: float) -> str:
+    """Write a quantity that may have any size, with three significant digits, or all before the point."""
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".removesuffix(".") if 1e-4 <= abs(value) < 1000 else f"{value:.3g}"
 
 
 def severity(value: float) -> str:
-    """Write a severity as short as it is exact to four digits."""
+    """Write a severity or a position on an axis, as short as four significant digits allow."""
     return f"{value:.4g}"
 
 
@@ -65,22 +57,32 @@ def fraction(radius: float) -> str:
     return f"{levels}/255" if in_levels else severity(radius)
 
 
-def bounds(interval: Interval) -> str:
-    """Write an error's interval in percent."""
-    return "" if math.isnan(interval.low) else f"{percent(interval.low)} to {percent(interval.high)}"
+def p_value(p: float, name: str = "") -> str:
+    """Write a p value to three decimals, after its name if one is given: ``p < 0.001``, ``p = 0.031``."""
+    if math.isnan(p):
+        return NONE
+    if p < 0.001:
+        return f"{name} < 0.001" if name else "<0.001"
+    return f"{name} = {p:.3f}" if name else f"{p:.3f}"
 
 
-def signed_bounds(interval: Interval) -> str:
-    """Write a difference's interval in percentage points."""
-    return "" if math.isnan(interval.low) else f"{points(interval.low)} to {points(interval.high)}"
+def bounds(interval: Interval, write: Callable[[float], str] = percent) -> str:
+    """Write an interval without its middle; nothing where there is none."""
+    return "" if math.isnan(interval.low) else f"{write(interval.low)} to {write(interval.high)}"
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
+def estimate(interval: Interval, write: Callable[[float], str] = percent) -> str:
+    """Write a value with its interval behind it, where there is one."""
+    own = bounds(interval, write)
+    return f"{write(interval.mean)} ({own})" if own else write(interval.mean)
+
+
+def count(many: int, noun: str, plural: str = "") -> str:
     """Write a count with its noun."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{many:,} {noun if many == 1 else plural or noun + 's'}"
 
 
-def listing(names: list[str]) -> str:
+def listing(names: Sequence[str]) -> str:
     """Join names as in a sentence."""
     return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
 
@@ -90,195 +92,11 @@ def brief(method: str) -> str:
     return method.replace("@eps=", "@").replace("@where=", "@")
 
 
-MOST_CELLS = 1_000_000
-CURVE_COLUMNS = ("lr", "loss", "train_error", "validation_error")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One finished training run.
-
-    Attributes:
-        method: Name of the training method.
-        seed: Seed of the run.
-        wrong: For each ``(suite, shift, severity)`` a boolean array of shape [n]: True where the answer was wrong.
-        curves: For each name in `CURVES` a float array of shape [epochs]; NaN where nothing was measured. Losses are
-            in nats, errors shares in [0, 1].
-        step_ms: Median time of a training step in milliseconds; NaN if it was not measured.
-        passes: Forward and backward passes of a batch in a step; NaN if they were not counted.
-        parameters: Trainable numbers of the network; 0 if they were not counted.
-        sites: Places where the method disturbs the network.
-    """
-
-    method: str
-    seed: int
-    wrong: Mapping[Key, NDArray[np.bool_]]
-    curves: Mapping[str, NDArray[np.float64]]
-    step_ms: float
-    passes: float
-    parameters: int
-    sites: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run directory, read.
-
-    Attributes:
-        recipe: ``recipe.json`` as it stands.
-        environment: ``environment.json`` as it stands.
-        methods: Names of the methods, in the recipe's order.
-        baseline: The method that the others are compared with.
-        seeds: Seeds, in the recipe's order.
-        cells: The finished cells by ``(method, seed)``.
-        missing: The ``(method, seed)`` that the recipe asks for and that have no records.
-        diverged: Those of them whose training diverged.
-        keys: Every ``(suite, shift, severity)``, in the order of the records.
-        n: Number of test images.
-        sha256: Hash of ``records.jsonl``, or "" if the run has not written it yet.
-    """
-
-    recipe: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    methods: tuple[str, ...]
-    baseline: str
-    seeds: tuple[int, ...]
-    cells: Mapping[tuple[str, int], Cell]
-    missing: tuple[tuple[str, int], ...]
-    diverged: tuple[tuple[str, int], ...]
-    keys: tuple[Key, ...]
-    n: int
-    sha256: str
-
-    @property
-    def suites(self) -> tuple[str, ...]:
-        """Names of the suites, in the order of the records."""
-        return tuple(dict.fromkeys(suite for suite, _, _ in self.keys))
-
-    def finished(self, method: str) -> tuple[int, ...]:
-        """List a method's finished seeds."""
-        return tuple(seed for seed in self.seeds if (method, seed) in self.cells)
-
-    def wrong(self, method: str, seeds: tuple[int, ...], keys: tuple[Key, ...]) -> NDArray[np.bool_]:
-        """Stack a method's wrong answers."""
-        return np.array([[self.cells[method, seed].wrong[key] for key in keys] for seed in seeds])
-
-
-def load_run(folder: Path) -> Run:
-    """Read a run directory.
-
-    Cells that are not finished are listed in ``missing``; what they have left on disk is not read.
-
-    Args:
-        folder: The folder that ``resolute compare`` wrote.
-
-    Returns:
-        What the files say.
-
-    Raises:
-        InputError: If the folder is no run directory, no cell is finished, or files contradict each other.
-    """
-    recipe = read_json(folder / "recipe.json")
-    try:
-        methods, seeds = tuple(map(str, recipe["methods"])), tuple(map(int, recipe["seeds"]))
-        baseline = str(recipe["baseline"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'recipe.json'} is not a recipe of `resolute compare` ({error!r}).") from error
-    if any({"/", "\\", "\0"} & set(method) for method in methods) or len(methods) * len(seeds) > MOST_CELLS:
-        raise InputError(f"{folder / 'recipe.json'} names methods by paths, or over {MOST_CELLS:,} cells.")
-    grid = [(method, seed) for method in methods for seed in seeds]
-    cells = {
-        (method, seed): cell
-        for method, seed in grid
-        if (cell := _read_cell(folder / "cells", method, seed)) is not None
-    }
-    if not cells:
-        raise InputError(
-            f"nothing is finished in {folder} yet: none of {len(grid)} cells. Go on with `resolute compare`."
-        )
-    keys, n = _common_columns(folder, cells)
-    records = folder / "records.jsonl"
-    return Run(
-        recipe=recipe,
-        environment=read_json(folder / "environment.json"),
-        methods=methods,
-        baseline=baseline,
-        seeds=seeds,
-        cells=cells,
-        missing=tuple(place for place in grid if place not in cells),
-        diverged=tuple(place for place in grid if (folder / "cells" / cell_name(*place) / DIVERGED).is_file()),
-        keys=keys,
-        n=n,
-        sha256=hashlib.sha256(records.read_bytes()).hexdigest() if records.is_file() else "",
-    )
-
-
-def _read_cell(cells: Path, method: str, seed: int) -> Cell | None:
-    folder = cells / cell_name(method, seed)
-    if not (folder / "records.jsonl").is_file():
-        return None
-    records, bits = read_records(folder / "records.jsonl"), read_bits(folder / "bits.npz")
-    counts = {key: (int(right.sum()), len(right)) for key, right in bits.items()}
-    if {record.key: (record.correct, record.n) for record in records} != counts:
-        raise InputError(f"{folder}: records.jsonl and bits.npz count differently. Delete this cell and run again.")
-    cost = read_json(folder / "cost.json") if (folder / "cost.json").is_file() else {}
-    return Cell(
-        method=method,
-        seed=seed,
-        wrong={record.key: ~bits[record.key] for record in records},
-        curves=_read_curves(folder / "train.csv"),
-        step_ms=float(cost.get("step_ms", np.nan)),
-        passes=float(cost.get("passes", np.nan)),
-        parameters=int(cost.get("parameters", 0)),
-        sites=int(cost.get("sites", 0)),
-    )
-
-
-def _read_curves(path: Path) -> dict[str, NDArray[np.float64]]:
-    if not path.is_file():
-        return {name: np.empty(0) for name in CURVE_COLUMNS}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in CURVE_COLUMNS}
-    except ValueError as error:
-        raise InputError(
-            f"{path} holds something that is not a number ({error}). Delete the cell and run again."
-        ) from error
-
-
-def _common_columns(folder: Path, cells: Mapping[tuple[str, int], Cell]) -> tuple[tuple[Key, ...], int]:
-    first = next(iter(cells.values()))
-    sizes = {len(wrong) for cell in cells.values() for wrong in cell.wrong.values()}
-    if any(cell.wrong.keys() != first.wrong.keys() for cell in cells.values()) or len(sizes) != 1:
-        raise InputError(f"the cells of {folder} met different suites or images. Run again into an empty folder.")
-    return tuple(first.wrong), sizes.pop()
-
-
-LONG = 20
-TITLES = {"train": "Training", "data_info": "Data"}
-
-
-def facts(run: Run) -> dict[str, list[tuple[str, str]]]:
-    """List the recipe, the machine and the hash of the records."""
-    recipe = {key: value for key, value in run.recipe.items() if key != "command"}
-    sections = {key: recipe.pop(key) for key in TITLES if isinstance(recipe.get(key), dict)}
-    cells = run.cells.values()
-    network = {"parameters": ", ".join(f"{number:,}" for number in sorted({cell.parameters for cell in cells}))}
-    network |= {f"sites, {cell.method}": str(cell.sites) for cell in cells}
-    return {
-        "Recipe": list(_flat(recipe)),
-        **{TITLES[key]: list(_flat(value)) for key, value in sections.items()},
-        "Network": list(network.items()),
-        "Machine and versions": list(_flat(run.environment)),
-        "Files": [("records.jsonl, SHA-256", run.sha256 or "not written yet")],
-    }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List what a nested object holds, as pairs of text."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", _shown(value)
 

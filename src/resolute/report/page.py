@@ -1,37 +1,41 @@
-"""Write report.html and report.md of a comparison, and its table for the terminal."""
+"""The report of a comparison: report.html, report.md and a terminal's table; and what all reports are written with."""
 
 from __future__ import annotations
 
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
 
 from resolute.report import figures, numbers
-from resolute.report.comparison import summarise
-from resolute.report.figures import colour_of, draw_curves, draw_headline, draw_seeds, draw_severities, mark
-from resolute.report.numbers import (
-    NONE,
-    WORDS,
-    bounds,
-    brief,
-    count,
-    facts,
-    load_run,
-    p_value,
-    percent,
-    points,
-    signed_bounds,
-    times,
-)
-from resolute.run_folder import write_atomic
+from resolute.report.comparison import headline, summarise
+from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, errors_of, mark
+from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
+from resolute.report.run import COUNTS_ALONE, facts, load_run
+from resolute.run_folder import read_json, write_atomic
+from resolute.stats import Interval
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from rich.console import RenderableType
+    from rich.table import Table
     from rich.text import Text
 
-    from resolute.report.comparison import Comparison, Cost, Entry, Summary
-    from resolute.report.numbers import Run
+    from resolute.report.comparison import Entry, Summary
+    from resolute.report.figures import Picture
+    from resolute.report.run import Run
+
+_Built = TypeVar("_Built")
+
+
+class Written(NamedTuple, Generic[_Built]):
+    """A report that was written: where, and what it says."""
+
+    path: Path
+    built: _Built
 
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -48,16 +52,12 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    names = ("bounds", "brief", "count", "number", "p_value", "percent", "severity", "significant")
+    environment.filters |= {name: getattr(numbers, name) for name in names}
     environment.filters |= {
-        "bounds": numbers.bounds,
-        "brief": numbers.brief,
-        "count": numbers.count,
-        "p_value": numbers.p_value,
-        "percent": numbers.percent,
-        "points": lambda number: typeset(numbers.points(number)),
-        "severity": numbers.severity,
-        "signed_bounds": lambda interval: typeset(numbers.signed_bounds(interval)),
-        "times": numbers.times,
+        "change": lambda value: typeset(numbers.change(value)),
+        "points": lambda value: typeset(points(value)),
+        "point_bounds": lambda interval: typeset(bounds(interval, points)),
         "typeset": typeset,
     }
     return environment.get_template(template).render(**values)
@@ -69,10 +69,100 @@ def typeset(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<] )|(?<=\bp [=<]) ", "\N{NO-BREAK SPACE}", text)
 
 
+_MOST_ROWS = 60
+
+
+def console_results(path: Path) -> Iterator[RenderableType]:
+    """Lay out what an experiment's script has written: its settings and its tables, but for long lists of numbers."""
+    found = read_json(path, {str: Any})
+    settings = ", ".join(f"{name} {value}" for name, value in numbers.flat(found.get("settings") or {}))
+    yield f"{path} holds the results of a script of experiments/. Its settings: {settings or 'none'}."
+    for name, rows in found.items():
+        if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+            continue
+        shown = [{key: text for key, value in row.items() if (text := _cell(value))} for row in rows[:_MOST_ROWS]]
+        table = terminal_table(dict.fromkeys(dict.fromkeys(key for row in shown for key in row), "left"))
+        for row in shown:
+            table.add_row(*(row.get(str(column.header), "") for column in table.columns))
+        more = f", the first {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else ""
+        yield f"\n{name}{more}:"
+        yield table
+
+
+def _cell(value: Any) -> str:
+    """A value, or an estimate with its bounds; nothing of what does not fit in a cell."""
+    if isinstance(value, float):
+        return severity(value)
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, (int, float)) for v in value):
+        return estimate(Interval(*value), severity)
+    return "" if isinstance(value, (list, dict)) else str(value)
+
+
+def escape(text: str) -> str:
+    r"""Keep text from the run from being read as Markdown or HTML."""
+    for character, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, shown)
+    return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in " ".join(text.split()))
+
+
+def markdown_rows(rows: Iterable[Sequence[str]], words: Sequence[str]) -> str:
+    """Lay out a table of Markdown; the first row is its head, of which ``words`` stand to the left."""
+    head, *body = rows
+    lines = [head, ["---" if name in words else "---:" for name in head], *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def terminal_table(columns: Mapping[str, str], caption: str = "") -> Table:
+    """Start a table for a terminal, from the columns' names and where they stand: left or right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=Text(caption, "dim") if caption else None,
+        caption_justify="left", show_header=any(name.strip() for name in columns),
+    )  # fmt: skip
+    for name, side in columns.items():
+        justify: Any = side
+        table.add_column(Text(name.strip()), justify=justify, overflow="fold")
+    return table
+
+
+def show(parts: Iterable[RenderableType], path: Path | None = None, name: str = "report") -> None:
+    """Print what a report says, and where it is; text is printed as it stands, on lines of any length."""
+    from rich.console import Console
+
+    console = Console()
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str), highlight=False, markup=False)
+    if path is not None:
+        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
 VERDICT_COLOURS = {"better": "green", "worse": "red", "no difference seen": "dim"}
+SHORT_VERDICTS = {"no difference seen": "none seen"}
+"""Where there is little room."""
 
 
-def console_table(summary: Summary) -> RenderableType:
+def verdict_text(word: str, p: float = math.nan) -> Text:
+    """Write a verdict for a terminal."""
+    from rich.text import Text
+
+    after = "" if math.isnan(p) else f", p {p_value(p)}"
+    return Text(f"{SHORT_VERDICTS.get(word, word)}{after}", VERDICT_COLOURS[word])
+
+
+def console_summary(summary: Summary) -> Iterator[RenderableType]:
+    """Lay a comparison out for a terminal: the table, then the sentence, then what the table lacks."""
+    yield console_table(summary)
+    yield summary.sentence
+    if summary.run.missing:
+        yield summary.limits[0]
+    if not summary.run.has_answers:
+        yield COUNTS_ALONE
+
+
+def console_table(summary: Summary) -> Table:
     """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below.
 
     Args:
@@ -81,81 +171,37 @@ def console_table(summary: Summary) -> RenderableType:
     Returns:
         A rich table.
     """
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    caption = f"intervals: of the error of {summary.baseline}, of the others' differences to it; p after Holm"
+    run = summary.run
+    caption = f"95 % intervals, of {run.baseline} that of its error; p values are paired by seed and Holm-corrected"
     if any(entry.best for entry in summary.table.values()):
-        caption = f"* lowest, and different from every other method\n{caption}"
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        caption=caption,
-        caption_justify="left",
-        caption_style="dim",
-    )
-    table.add_column("")
-    table.add_column("method", overflow="fold")
-    table.add_column("error, %", justify="right")
-    table.add_column(Text(f"less {summary.baseline} (95 %)"), justify="right")
-    table.add_column("verdict")
-    for suite in summary.suites:
-        for method in summary.methods:
-            table.add_row(
-                *_console_row(summary.table[method, suite], summary), end_section=method == summary.methods[-1]
-            )
-    for method in summary.methods:
+        caption = f"* lowest, and significantly different from every other method\n{caption}"
+    columns = {"": "left", "method": "left", "error, %": "right", f"difference to {run.baseline}, points": "right"}
+    table = terminal_table(columns | {"verdict": "left"}, caption)
+    for suite in run.suites:
+        for method in run.methods:
+            entry, own = summary.table[method, suite], suite if method == run.methods[0] else ""
+            table.add_row(Text(own, "bold"), *_console_row(entry), end_section=method == run.methods[-1])
+    for method in run.methods if any(cell.step_ms > 0 for cell in run.cells.values()) else ():
         cost = summary.costs[method]
-        name = "step time" if method == summary.methods[0] else ""
-        span = "" if _steady(cost) else f"({times(cost.low)}-{times(cost.high)})"
+        name = Text("step time" if method == run.methods[0] else "", "bold")
+        span = Text("" if cost.steady else f"({bounds(cost.ratio, number)})", "dim")
         passes = "" if math.isnan(cost.passes) else count(round(cost.passes), "gradient pass", "gradient passes")
-        table.add_row(Text(name, "bold"), Text(brief(method)), times(cost.ratio), Text(span, "dim"), passes)
+        table.add_row(name, Text(brief(method)), number(cost.ratio.mean), span, passes)
     return table
 
 
-def _console_row(entry: Entry, summary: Summary) -> list[Text]:
+def _console_row(entry: Entry) -> list[Text]:
     from rich.text import Text
 
-    name = entry.suite if entry.method == summary.methods[0] else ""
     error = Text(f"{'* ' if entry.best else ''}{percent(entry.error.mean)}", "bold" if entry.best else "")
-    own = bounds(entry.error)
-    change, said = Text(f"({own})" if own else "", "dim"), Text("")
-    if entry.comparison:
-        change, said = _change(entry.comparison), _verdict(entry.comparison)
-    return [Text(name, "bold"), Text(brief(entry.method)), error, change, said]
-
-
-def _change(comparison: Comparison) -> Text:
-    from rich.text import Text
-
-    difference = comparison.paired.difference
-    span = signed_bounds(difference)
-    return Text(points(difference.mean)) + Text(f" ({span})" if span else "", "dim")
-
-
-def _verdict(comparison: Comparison) -> Text:
-    from rich.text import Text
-
-    word = comparison.verdict
-    if comparison.seeds == 1:
-        return Text("one seed", "dim")
-    return Text(f"{WORDS.get(word, word)}, p {p_value(comparison.p_holm)}", VERDICT_COLOURS[word])
-
-
-def _steady(cost: Cost) -> bool:
-    return math.isnan(cost.ratio) or cost.low == cost.high
-
-
-def _time(cost: Cost) -> str:
-    if _steady(cost):
-        return times(cost.ratio)
-    return f"{times(cost.ratio)} ({times(cost.low)} to {times(cost.high)})"
-
-
-def _passes(cost: Cost) -> str:
-    return NONE if math.isnan(cost.passes) else f"{cost.passes:g}"
+    name, found = Text(brief(entry.method)), entry.comparison
+    if found is None:
+        own = bounds(entry.error)
+        return [name, error, Text(f"({own})" if own else "", "dim"), Text("")]
+    said = Text("one seed", "dim") if found.seeds == 1 else verdict_text(found.verdict, found.p_holm)
+    return [name, error, Text(estimate(found.paired.difference, points)), said]
 
 
 def markdown_table(summary: Summary) -> str:
@@ -167,87 +213,170 @@ def markdown_table(summary: Summary) -> str:
     Returns:
         Lines that end in a newline; text from the run is escaped.
     """
-    header = ["method", *(f"{suite}, %" for suite in summary.suites), "time per step", "gradient passes"]
-    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
-    for method in summary.methods:
-        cells = [_markdown_cell(summary.table[method, suite]) for suite in summary.suites]
+    run = summary.run
+    rows = [["method", *(escape(f"{suite}, %") for suite in run.suites), "time per step", "gradient passes"]]
+    for method in run.methods:
         cost = summary.costs[method]
-        rows.append([escape(method), *cells, _time(cost), _passes(cost)])
-    rows[0] = [escape(name) for name in header]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        time = number(cost.ratio.mean) if cost.steady else estimate(cost.ratio, number)
+        passes = NONE if math.isnan(cost.passes) else f"{cost.passes:g}"
+        rows.append([
+            escape(method), *(_markdown_cell(summary.table[method, suite]) for suite in run.suites), time, passes,
+        ])  # fmt: skip
+    return markdown_rows(rows, ("method",))
 
 
 def _markdown_cell(entry: Entry) -> str:
-    error = f"**{percent(entry.error.mean)}**" if entry.best else percent(entry.error.mean)
-    lines = [f"{error} ({bounds(entry.error)})" if bounds(entry.error) else error]
+    mean, own = percent(entry.error.mean), bounds(entry.error)
+    lines = [(f"**{mean}**" if entry.best else mean) + (f" ({own})" if own else "")]
     if entry.comparison:
-        change, span = entry.comparison.paired.difference, signed_bounds(entry.comparison.paired.difference)
-        lines.append(f"{points(change.mean)} ({span})" if span else points(change.mean))
-        lines.append(entry.comparison.verdict)
+        lines += [estimate(entry.comparison.paired.difference, points), entry.comparison.verdict]
     return "<br>".join(lines)
 
 
-def escape(text: str) -> str:
-    r"""Keep text from the run from being read as Markdown or HTML."""
-    for character, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, shown)
-    return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in " ".join(text.split()))
-
-
-def write_report(folder: Path) -> Path:
-    """Rebuild ``report.html`` and ``report.md`` from the other files of a run directory.
+def write_report(folder: Path) -> Written[Summary]:
+    """Rebuild ``report.html`` and ``report.md`` of a comparison from its other files.
 
     The same files give the same bytes. A run that is not finished is reported as far as it is, with what is missing.
 
     Args:
-        folder: The run directory.
+        folder: The run folder.
 
     Returns:
-        The path of ``report.html``.
+        The path of ``report.html``, and what it says.
 
     Raises:
-        InputError: If the folder is no run directory, no cell is finished, files contradict each other, or the report
-            cannot be written.
+        InputError: If the folder is no run folder, no cell is finished, files are damaged or contradict each other, or
+            the report cannot be written.
     """
-    run = load_run(folder)
-    summary = summarise(run)
-    write_atomic(folder / "report.md", render_markdown(run, summary))
-    write_atomic(folder / "report.html", render_html(run, summary))
-    return folder / "report.html"
+    summary = summarise(load_run(folder))
+    write_atomic(folder / "report.md", render_markdown(summary))
+    write_atomic(folder / "report.html", render_html(summary))
+    return Written(folder / "report.html", summary)
 
 
-def render_html(run: Run, summary: Summary) -> str:
+def render_html(summary: Summary) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
+    run = summary.run
     return render(
         "run.html",
         run=run,
         summary=summary,
         colours={method: figures.VARIABLES[mark(colour_of(run, method))] for method in run.methods},
-        headline=draw_headline(run, summary),
-        severities=draw_severities(run, summary),
-        seeds=draw_seeds(run, summary),
-        curves=draw_curves(run),
+        headline=draw_headline(summary),
+        severities=draw_severities(severity_curves(summary)),
+        seeds=draw_seeds(run),
+        curves=draw_training(run),
         facts=facts(run),
+        counts_alone=COUNTS_ALONE,
     )
 
 
-def render_markdown(run: Run, summary: Summary) -> str:
+def render_markdown(summary: Summary) -> str:
     """Write the verdict, the table, its limits and its making as Markdown."""
     limits = "".join(f"- {escape(text)}\n" for text in summary.limits)
     made = "".join(
         f"\n### {title}\n\n" + "".join(f"- {escape(name)}: {escape(value)}\n" for name, value in pairs)
-        for title, pairs in facts(run).items()
+        for title, pairs in facts(summary.run).items()
         if pairs
     )
+    command = " ".join(str(summary.run.recipe.get("command") or "").split())
+    started = f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
     return (
         f"# {escape(summary.sentence)}\n\n{markdown_table(summary)}\n"
-        f"Errors in % with 95 % interval; below them the difference to {escape(summary.baseline)} in percentage "
-        "points. Bold: lowest, and different from every other method.\n\n"
-        f"## What this does not show\n\n{limits}\n"
-        f"## How it was made\n\n{_command(run)}\n{made}"
+        f"Errors in % with 95 % interval; below them the difference to {escape(summary.run.baseline)} in points. Bold: "
+        f"lowest, and significantly different from every other method.\n\n## What this does not show\n\n{limits}\n"
+        f"## How it was made\n\n{started}\n{made}"
     )
 
 
-def _command(run: Run) -> str:
-    command = " ".join(str(run.recipe.get("command") or "").split())
-    return f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
+def colour_of(run: Run, method: str) -> int:
+    """Number the methods for their colours and markers."""
+    others = [name for name in run.methods if name != run.baseline]
+    return 0 if method == run.baseline else 1 + others.index(method)
+
+
+def draw_headline(summary: Summary) -> Picture | None:
+    """Draw the verdict's figure: each method's difference to the baseline with its interval, beside zero."""
+    run = summary.run
+    _, suite = headline(run)
+    rows = []
+    for method in run.methods:
+        found = summary.table[method, suite].comparison
+        if found and found.seeds > 1:
+            rows.append((method, colour_of(run, method), found.paired.difference))
+    if not rows:
+        return None
+    told = "; ".join(f"{method} {estimate(difference, points)}" for method, _, difference in rows)
+    return draw_differences(
+        [(method, colour, _hundredfold(difference)) for method, colour, difference in rows],
+        name="headline",
+        title=f"Difference to {run.baseline} in the {suite} error",
+        note="mean, 95 % interval",
+        zero=f"as {run.baseline}",
+        xlabel="percentage points: fewer errors to the left",
+        told=told,
+    )
+
+
+def _hundredfold(interval: Interval) -> Interval:
+    return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high)
+
+
+def severity_curves(summary: Summary) -> dict[tuple[str, str], list[Curve]]:
+    """Give each method's errors by severity, from clean images on where a shift starts above zero."""
+    shifts: dict[tuple[str, str], list[Curve]] = {}
+    for place in dict.fromkeys(key[:2] for key in summary.run.keys if key[2] != 0):
+        for method in summary.run.methods:
+            mine = [entry for entry in summary.details if entry.method == method and entry.seeds]
+            own = sorted((e for e in mine if e.keys[0][:2] == place), key=lambda e: e.keys[0][2])
+            if own and own[0].keys[0][2] > 0:
+                own = [e for e in mine if e.keys[0] == ("clean", "clean", 0.0)] + own
+            if own:
+                x = [entry.keys[0][2] for entry in own]
+                curve = errors_of(method, colour_of(summary.run, method), x, [entry.error for entry in own])
+                shifts.setdefault(place, []).append(curve)
+    return shifts
+
+
+def draw_seeds(run: Run) -> list[Picture]:
+    """Draw each seed's error of baseline and method, joined: a panel for each suite."""
+    pictures = []
+    for position, suite in enumerate(run.suites):
+        keys, groups = [key for key in run.keys if key[0] == suite], {}
+        for method in run.methods:
+            shared = [seed for seed in run.finished(method) if (run.baseline, seed) in run.cells]
+            if method != run.baseline and shared:
+                both = (100 * run.errors(name, shared, keys) for name in (run.baseline, method))
+                groups[method] = (colour_of(run, method), list(zip(shared, *both, strict=True)))
+        if groups:
+            pictures.append(draw_pairs(groups, run.baseline, f"seeds-{position}", suite))
+    return pictures
+
+
+TRAINING = {"loss": "Training loss", "train_error": "Training error", "validation_error": "Validation error"}
+
+
+def draw_training(run: Run) -> list[Picture]:
+    """Draw loss and errors against the epoch: thin lines the seeds, a thick line their mean."""
+    pictures = []
+    for column, title in TRAINING.items():
+        scale, note = (1, "as each method minimises it") if column == "loss" else (100, "error, %")
+        curves = [curve for method in run.methods if (curve := _training_curve(run, method, column, scale))]
+        if curves:
+            with figures.style():
+                figure, axes = figures.plot(curves, "epoch", log="y", height=216)
+                axes.locator_params(axis="x", integer=True, nbins=6)
+                told = "; ".join(curve.told for curve in curves)
+                pictures.append(figures.picture(figure, f"curve-{column.replace('_', '-')}", title, note, told))
+    return pictures
+
+
+def _training_curve(run: Run, method: str, column: str, scale: float) -> Curve | None:
+    logged = [scale * run.cells[method, seed].curves[column] for seed in run.finished(method)]
+    lines = np.array([values for values in logged if len(values) == len(logged[0])])
+    seen = np.flatnonzero(np.isfinite(lines).all(axis=0)) if lines.size else np.empty(0, dtype=int)
+    if not seen.size:
+        return None
+    x, lines = (seen + 1).tolist(), lines[:, seen]
+    mean = lines.mean(axis=0).tolist()
+    return Curve(method, colour_of(run, method), x, mean, each=lines.tolist(), marked=False)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from resolute.report.numbers import WORDS, bounds, brief, count, percent, points, signed_bounds
+import numpy as np
+
+from resolute.report import figures
+from resolute.report.figures import Curve, errors_of
+from resolute.report.numbers import bounds, brief, count, estimate, p_value, percent, points
+from resolute.report.page import SHORT_VERDICTS, Written, escape, markdown_rows, terminal_table
+from resolute.run_folder import write_atomic
 from resolute.stats import compare_paired, error_interval, holm, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from rich.console import RenderableType
 
@@ -43,6 +50,11 @@ class Tried:
     finalist: bool
     p_holm: float
     verdict: Verdict
+
+    @property
+    def word(self) -> str:
+        """The verdict where there is little room."""
+        return SHORT_VERDICTS.get(self.verdict, self.verdict) if self.finalist else "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +89,27 @@ class Tuned:
         chosen = self.best or self.nearest
         s, change = chosen.settings, chosen.paired.difference
         spot = f"eps {s.eps:g}" + (f", p {s.p:g}" if self.method == "r" else "") + f" at {s.where}"
-        span = f", 95 % interval {signed_bounds(change)}" if chosen.seeds > 1 else ""
+        span = f", 95 % interval {bounds(change, points)}" if chosen.seeds > 1 else ""
         evidence = f"{points(change.mean)} points{span}, {count(chosen.seeds, 'paired seed')}"
         if self.best:
             return (
                 f"{self.method} with {spot} lowers the validation error of {self.baseline} to "
-                f"{percent(chosen.error.mean)} % ({evidence}, p = {chosen.p_holm:.2g} after Holm over "
-                f"{count(len(self.tried), 'setting')}). It was chosen on these images: its gain here is too good."
+                f"{percent(chosen.error.mean)} % ({evidence}; significant at 5 %: {p_value(chosen.p_holm, 'p')}, "
+                f"Holm-corrected for {count(len(self.tried), 'setting')}). It was chosen on these images, so expect a "
+                "smaller gain on others."
             )
         return (
-            f"No setting of {self.method} differs from {self.baseline} for the better; the lowest error came with "
+            f"No setting of {self.method} is significantly better than {self.baseline}; the lowest error came with "
             f"{spot} ({evidence})."
         )
+
+    @property
+    def places(self) -> dict[str, list[Tried]]:
+        """The settings by place, in the order of eps and p."""
+        groups: dict[str, list[Tried]] = {str(each.settings.where): [] for each in self.tried}
+        for each in sorted(self.tried, key=lambda each: (each.settings.eps, each.settings.p)):
+            groups[str(each.settings.where)].append(each)
+        return groups
 
 
 def sum_up(
@@ -130,48 +151,90 @@ def _error(wrong: NDArray[np.bool_]) -> Interval:
 
 def console_tuned(tuned: Tuned) -> RenderableType:
     """Lay the settings out for a terminal: the curve as a table, a block for each place."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("where", "eps", "p", "seeds", "error, %", "95 % interval", f"less {tuned.baseline}", "difference"):
-        table.add_column(name, justify="left" if name in ("where", "95 % interval", "difference") else "right")
-    base = ("", "", "", str(tuned.seeds), percent(tuned.base.mean), _span(tuned.base))
-    table.add_row(tuned.baseline, *base[1:], "", "", end_section=True)
-    places = list(dict.fromkeys(str(each.settings.where) for each in tuned.tried))
-    for place in places:
-        own = sorted(_at(tuned.tried, place), key=lambda each: (each.settings.eps, each.settings.p))
-        for number, each in enumerate(own):
-            s, last = each.settings, number == len(own) - 1
-            word = WORDS.get(each.verdict, each.verdict) if each.finalist else "dropped"
-            mark = " *" if each is tuned.best else ""
-            cells = (f"{s.eps:g}", f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, _span(each.error))
+    sides = ("left", "right", "right", "right", "right", "left", "right", "left")
+    names = ("where", "eps", "p", "seeds", "error, %", "95 % interval", f"to {tuned.baseline}, points", "verdict")
+    table = terminal_table(dict(zip(names, sides, strict=True)))
+    base = (tuned.baseline, "", "", str(tuned.seeds), percent(tuned.base.mean), bounds(tuned.base))
+    table.add_row(*base, "", "", end_section=True)
+    for place, own in tuned.places.items():
+        for each in own:
+            s, mark = each.settings, " *" if each is tuned.best else ""
+            cells = (f"{s.eps:g}", f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, bounds(each.error))
             change = points(each.paired.difference.mean)
-            table.add_row(place if number == 0 else "", *cells, change, word, end_section=last)
+            table.add_row(place if each is own[0] else "", *cells, change, each.word, end_section=each is own[-1])
     return table
 
 
-def _at(tried: Sequence[Tried], place: str) -> list[Tried]:
-    return [each for each in tried if each.settings.where == place]
-
-
-def _span(interval: Interval) -> str:
-    return f"({bounds(interval).replace(' to ', '-')})" if bounds(interval) else ""
+def write_tuning(folder: Path, tuned: Tuned) -> Written[Tuned]:
+    """Write ``curve.svg``, ``curve.png`` and ``tuned.md``."""
+    for kind in ("svg", "png"):
+        write_atomic(folder / f"curve.{kind}", draw_tuned(tuned, kind))
+    write_atomic(folder / "tuned.md", markdown_tuned(tuned))
+    return Written(folder / "tuned.md", tuned)
 
 
 def markdown_tuned(tuned: Tuned) -> str:
     """Write what was found as a page of Markdown."""
-    head = "| setting | seeds | error, % | interval | difference, points | p after Holm | verdict |"
-    rows = [f"| {tuned.baseline} | {tuned.seeds} | {percent(tuned.base.mean)} | {bounds(tuned.base)} | | | |"]
-    for each in sorted(tuned.tried, key=lambda each: (str(each.settings.where), each.settings.eps, each.settings.p)):
-        change = each.paired.difference
-        p = "" if math.isnan(each.p_holm) else f"{each.p_holm:.3f}"
+    head = ["setting", "seeds", "error, %", "interval", "difference, points", "p, Holm-corrected", "verdict"]
+    base = [escape(tuned.baseline), str(tuned.seeds), percent(tuned.base.mean), bounds(tuned.base), "", "", ""]
+    rows = [head, base]
+    for each in (each for _, own in sorted(tuned.places.items()) for each in own):
+        moved = estimate(each.paired.difference, points)
+        p = p_value(each.p_holm) if each.finalist else ""
         word = each.verdict if each.finalist else "dropped"
-        moved = f"{points(change.mean)} ({signed_bounds(change)})" if each.seeds > 1 else points(change.mean)
-        shown = (brief(each.name), each.seeds, percent(each.error.mean), bounds(each.error), moved, p, word)
-        rows.append(f"| {' | '.join(map(str, shown))} |")
-    return "\n".join([
-        f"# Tuning of {tuned.method}", "", tuned.sentence, "",
-        f"{count(tuned.n, 'validation image')}; {tuned.stopped}.", "", "![Error against eps](curve.svg)", "",
-        head, "|---|--:|--:|---|---|--:|---|", *rows, "",
-    ])  # fmt: skip
+        name, mean = escape(brief(each.name)), percent(each.error.mean)
+        rows.append([name, str(each.seeds), mean, bounds(each.error), moved, p, word])
+    table = markdown_rows(rows, ("setting", "interval", "difference, points", "verdict"))
+    images = f"{count(tuned.n, 'validation image')}; {tuned.stopped}."
+    title = f"# Tuning of {tuned.method}\n\n{tuned.sentence}\n\n{images}\n\n![Error against eps](curve.svg)"
+    return f"{title}\n\n{table}"
+
+
+def draw_tuned(tuned: Tuned, kind: str) -> bytes:
+    """Draw error against eps: a line for each place, the baseline across."""
+    # Settings with p other than 0.5 are single open markers, as they lie on no line.
+    lines = {place: [each for each in own if each.settings.p == 0.5] for place, own in tuned.places.items()}
+    aside = [each for each in tuned.tried if each.settings.p != 0.5]
+    colours = {place: at for at, place in enumerate(tuned.places, start=1)}
+    eps = sorted({each.settings.eps for each in tuned.tried})
+    ends = [eps[0], eps[-1]]
+    curves = [errors_of(tuned.baseline, 0, ends, [tuned.base] * 2)] + [
+        errors_of(place, colours[place], [each.settings.eps for each in own], [each.error for each in own])
+        for place, own in lines.items()
+        if own
+    ]
+    log = "x" if eps[0] > 0 else ""
+    with figures.style():
+        figure, axes = figures.plot(curves, "eps", limits=_limits(curves), log=log, height=300, width=520, top=44)
+        for each in aside:
+            colour = figures.mark(colours[str(each.settings.where)])
+            axes.plot(each.settings.eps, 100 * each.error.mean, "o", mfc="white", color=colour, markersize=5, zorder=3)
+        if log:
+            _mark_strengths(axes, sorted({each.settings.eps for own in lines.values() for each in own}))
+        axes.set_title(f"{tuned.method}: error against eps, %", loc="left", fontsize=11, pad=20)
+        note = f"{count(tuned.n, 'validation image')}; mean and 95 % interval over seeds"
+        note += "; open: p other than 0.5" if aside else ""
+        axes.annotate(note, (0, 1), (0, 6), "axes fraction", "offset points", color=figures.MUTED, fontsize=9)
+        stream = io.BytesIO()
+        undated: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
+        figure.savefig(stream, format=kind, dpi=200, metadata=undated)
+    return stream.getvalue()
+
+
+def _limits(curves: list[Curve]) -> tuple[float, float]:
+    """Show every mean; bands may be cut off above, so that one bad setting does not flatten the rest."""
+    means = np.concatenate([curve.y for curve in curves])
+    low, high = (np.concatenate([np.nan_to_num(curve.band[at], nan=means.max()) for curve in curves]) for at in (0, 1))
+    bottom = max(0.0, min(low.min(), means.min()))
+    span = max(means.max() - bottom, 0.1)
+    return max(0.0, bottom - 0.05 * span), min(max(high.max(), means.max()) + 0.05 * span, means.max() + 1.2 * span)
+
+
+def _mark_strengths(axes: Any, eps: list[float]) -> None:
+    """Name the strengths that were tried on a logarithmic axis, as far as there is room."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    shown = [value for at, value in enumerate(eps) if at == 0 or value / eps[at - 1] > 1.15]
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,4 +1,4 @@
-"""What is done to test images before a network sees them.
+"""Shifts of the test images, in suites.
 
 A suite is a function from the description of a data set to its shifts, so that radii and sizes can follow the data.
 """
@@ -76,6 +76,11 @@ def find_shifts(names: Sequence[str], info: DataInfo, root: str | Path | None = 
 
     Raises:
         InputError: If a name is unknown or there is none.
+
+    Example:
+        >>> from resolute.data import load
+        >>> [shift.severity for shift in find_shifts(["clean", "noise"], load("digits").info)]
+        [0.0, 0.1, 0.2, 0.3]
     """
     if not names:
         raise InputError(f"no suite was named. There are: {', '.join(SUITES)}.")

@@ -1,4 +1,4 @@
-"""Images moved against the network that looks at them."""
+"""Attacks as shifts: images changed against the network that is evaluated."""
 
 from __future__ import annotations
 

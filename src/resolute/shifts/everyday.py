@@ -30,12 +30,12 @@ STRENGTHS = (0.1, 0.2, 0.3)
 
 def noise(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
     """Add Gaussian noise of several strengths, clipped to [0, 1]."""
-    return [Shift("noise", "gaussian-noise", std, drawn(functools.partial(add, std=std))) for std in STRENGTHS]
+    return shifts_of("noise", [("gaussian-noise", STRENGTHS, add_noise)])
 
 
-def add(x: Tensor, seeds: Tensor, *, std: float) -> Tensor:
+def add_noise(x: Tensor, seeds: Tensor, severity: float) -> Tensor:
     """Add independent normal numbers to every pixel and channel."""
-    return x + std * draws.normal(seeds, x[0].numel()).view_as(x)
+    return x + severity * draws.normal(seeds, x[0].numel()).view_as(x)
 
 
 CROP = (1 / 16, 1 / 8, 1 / 4)
@@ -214,11 +214,6 @@ def blur(x: Tensor, seeds: Tensor, severity: float) -> Tensor:  # noqa: ARG001 n
     return transforms.smooth(x, severity, "mirror", truncate=3)
 
 
-def add_noise(x: Tensor, seeds: Tensor, severity: float) -> Tensor:
-    """Add Gaussian noise."""
-    return add(x, seeds, std=severity)
-
-
 def lighten(x: Tensor, seeds: Tensor, severity: float) -> Tensor:
     """Multiply the pixels of each image by a factor."""
     return transforms.adjust_brightness(x, draws.between(1 - severity, 1 + severity, seeds))
@@ -233,16 +228,7 @@ def erasing(x: Tensor, seeds: Tensor, severity: float) -> Tensor:
     wide = (area / aspect).sqrt().round().clamp(1, width)
     place = draws.uniform(seeds, 2, stream=1)
     top, left = (place[:, 0] * (height - high + 1)).floor(), (place[:, 1] * (width - wide + 1)).floor()
-    return erase(x, top, left, high, wide)
-
-
-def erase(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Make one rectangle of each image black."""
-    rows = torch.arange(x.shape[2], device=x.device)
-    columns = torch.arange(x.shape[3], device=x.device)
-    down = (rows >= top[:, None]) & (rows < (top + height)[:, None])
-    right = (columns >= left[:, None]) & (columns < (left + width)[:, None])
-    return x.masked_fill((down[:, :, None] & right[:, None, :])[:, None], 0)
+    return x.masked_fill(transforms.rectangles(x, top, left, high, wide), 0)
 
 
 def compression(x: Tensor, seeds: Tensor, severity: float) -> Tensor:  # noqa: ARG001 nothing is drawn

@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from resolute.data.dataset import DataInfo
 
 
-def gaussian_noise(x: Tensor, seeds: Tensor, std: float) -> Tensor:
-    """Add normal numbers."""
-    return everyday.add(x, seeds, std=std)
-
-
 def speckle_noise(x: Tensor, seeds: Tensor, std: float) -> Tensor:
     """Add normal numbers times the pixel."""
     return x + x * (std * draws.normal(seeds, x[0].numel()).view_as(x))
@@ -197,7 +192,6 @@ def _schedule(height: int, width: int, reach: int) -> tuple[Tensor, list[int]]:
 
 WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
-_GREY = (0.2989, 0.587, 0.114)
 LOW, HIGH = 50, 150
 """Canny's thresholds."""
 FAR = 20.0
@@ -227,7 +221,7 @@ def spatter(x: Tensor, seeds: Tensor, drops: tuple[float, float, float, float, f
 
 
 def _colour(colour: tuple[float, float, float], x: Tensor) -> Tensor:
-    shown = colour if x.shape[1] == 3 else (sum(g * c for g, c in zip(_GREY, colour, strict=True)),)
+    shown = colour if x.shape[1] == 3 else (sum(g * c for g, c in zip(transforms.GREY_WEIGHTS, colour, strict=True)),)
     return torch.tensor(shown, device=x.device)[:, None, None]
 
 
@@ -363,8 +357,7 @@ def snow(x: Tensor, seeds: Tensor, fall: tuple[float, float, float, float, int, 
     flakes = (255 * flakes + SLACK).floor() / 255
     angle = draws.between(-135, -45, seeds, stream=1)
     flakes = (255 * transforms.motion(flakes, radius, sigma, angle)).round() / 255
-    red, green, blue = LUMA
-    grey = x if x.shape[1] == 1 else (red * x[:, 0] + green * x[:, 1] + blue * x[:, 2])[:, None]
+    grey = transforms.grey(x, LUMA)
     return kept * x + (1 - kept) * torch.maximum(x, 1.5 * grey + 0.5) + flakes + flakes.rot90(2, (2, 3))
 
 
@@ -415,7 +408,7 @@ def _shares(side: int, *constants: tuple[float, float, float]) -> tuple[tuple[fl
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": Corruption(gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.1), (0.08, 0.12, 0.18, 0.26, 0.38)),
+    "gaussian_noise": Corruption(everyday.add_noise, (0.04, 0.06, 0.08, 0.09, 0.1), (0.08, 0.12, 0.18, 0.26, 0.38)),
     "shot_noise": Corruption(shot_noise, (500, 250, 100, 75, 50), (60, 25, 12, 5, 3)),
     "impulse_noise": Corruption(impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27)),
     "defocus_blur": Corruption(

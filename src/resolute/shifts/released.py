@@ -158,9 +158,9 @@ class CorruptionErrors:
         clean: Error on clean images, or NaN if they were not shown.
         by_corruption: For each corruption the mean error over its severities, all in [0, 1].
         mean: Plain mean over the corruptions: the figure for CIFAR-10-C and CIFAR-100-C.
-        mce: Mean over the corruptions of the error over AlexNet's: the figure for ImageNet-C, 1 for AlexNet. NaN if it
-            was not asked for.
-        relative: The same for the errors less the clean error. NaN if it was not asked for or clean is NaN.
+        mce: Mean over the corruptions of the error over AlexNet's: the figure for ImageNet-C, 1 for AlexNet. NaN
+            without ``alexnet``.
+        relative: The same for the errors less the clean error. NaN without ``alexnet`` or if clean is NaN.
     """
 
     clean: float

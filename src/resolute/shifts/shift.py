@@ -1,4 +1,4 @@
-"""The one protocol of everything that is done to test images."""
+"""The one protocol of every shift of the test images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Shift:
             always given to it together, whatever the batch size: their results depend on each other. None where each
             image stands for itself.
         top: An answer is right if the image's class is among so many of the highest logits.
-        cost: About how many forward passes an image takes, its judgement included; tells the time left, nothing else.
+        cost: About how many forward passes an image takes, its evaluation included; tells the time left, nothing else.
     """
 
     suite: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from resolute.training.config import Epoch, TrainConfig, learning_rate
-from resolute.training.distributed import check_alone, rank
 from resolute.training.loop import train
 
-__all__ = ["Epoch", "TrainConfig", "check_alone", "learning_rate", "rank", "train"]
+__all__ = ["Epoch", "TrainConfig", "learning_rate", "train"]

@@ -1,7 +1,8 @@
 """How the equation runs fast: one pass over memory, on the CPU in C++ and on the GPU in Triton.
 
-`reference.product` is the truth that both agree with, bit for bit. They see plain tensors alone: what torch.compile,
-functorch or a dispatch mode has to look into runs on PyTorch's own operations.
+`reference.product` is the truth that each kernel agrees with, bit for bit. `choose` decides which one runs, once for a
+call, and `compute` runs it. They see plain tensors alone: what torch.compile, functorch or a dispatch mode has to look
+into runs on PyTorch's own operations.
 """
 
 from __future__ import annotations
@@ -17,29 +18,54 @@ from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_d
 from resolute.noise.kernels import cpu, plain, reference
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Sequence
+
+    from resolute.noise.kernels.reference import Kernel
 
 
 _PLAIN = {Tensor, nn.Parameter}
 
 
-def unobserved(x: Tensor) -> bool:
-    """Tell whether an operation on a tensor would run at once, as it stands."""
+def choose(ref: Tensor, src: Tensor | None = None) -> Kernel | None:
+    """Decide what computes on these tensors, here and now: a kernel, or None where somebody looks into it."""
     # These are asked at each call, often with cold caches: C functions alone, three times as fast as their wrappers.
-    if torch.compiler.is_compiling() or type(x) not in _PLAIN:
-        return False
-    return not (_is_tracing() or _are_functorch_transforms_active() or _len_torch_dispatch_stack())
+    if torch.compiler.is_compiling() or type(ref) not in _PLAIN or ref.layout is not torch.strided:
+        return None
+    if src is not None and (type(src) not in _PLAIN or src.layout is not torch.strided):
+        return None
+    if _is_tracing() or _are_functorch_transforms_active() or _len_torch_dispatch_stack():
+        return None
+    return _fastest(ref.device, ref.dtype)
 
 
-def serves(x: Tensor) -> bool:
-    """Tell whether `multiply` can work on a tensor, here and now."""
-    return unobserved(x) and (x.is_cpu or x.is_cuda) and x.layout is torch.strided
+@functools.cache
+def _fastest(device: torch.device, dtype: torch.dtype) -> Kernel:
+    kernel = None
+    if device.type == "cpu":
+        kernel = cpu.compiled() or plain.NUMPY
+    elif device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        kernel = importlib.import_module("resolute.noise.kernels.gpu").TRITON
+    return kernel if kernel is not None and dtype in kernel.dtypes else reference.PYTORCH
 
 
-def multiply(
-    src: Tensor, ref: Tensor, seed: Tensor, eps: float, level: int, slope: float, inplace: bool, start: int = 0
+def compute(
+    kernel: Kernel | None,
+    src: Tensor,
+    ref: Tensor,
+    seed: Tensor,
+    eps: float | Tensor,
+    level: int,
+    slope: float = 1.0,
+    inplace: bool = False,
+    start: int | Tensor = 0,
+    order: Sequence[int] | None = None,
 ) -> Tensor:
-    """Do what `reference.product` does, in one pass where there is a kernel."""
+    """Do what `reference.product` does, by what `choose` has chosen for ``ref`` and ``src``."""
+    if kernel is None:
+        out = reference.product(src, ref, seed, eps, level, slope, start, order)
+        return src.copy_(out) if inplace else out
+    if order is not None:
+        ref = reference.reordered(ref, order)
     out = torch.empty_like(ref, device="meta") if inplace else torch.empty_like(ref)
     stride = out.stride()
     dense_ref = _laid_out(ref, stride)
@@ -47,9 +73,7 @@ def multiply(
     if inplace:
         out = dense_src
     if out.numel():
-        kernel = _kernel(ref.is_cuda)
-        work = kernel.multiply if kernel is not None and ref.dtype in kernel.DTYPES else reference.multiply
-        work(dense_src, dense_ref, out, seed, eps, level, slope, start)
+        kernel.run(dense_src, dense_ref, out, seed, float(eps), level, slope, int(start))
     return src.copy_(out) if inplace and out is not src else out
 
 
@@ -57,14 +81,3 @@ def _laid_out(x: Tensor, stride: tuple[int, ...]) -> Tensor:
     if x.stride() == stride:
         return x
     return torch.empty_strided(x.shape, stride, dtype=x.dtype, device=x.device).copy_(x)
-
-
-@functools.cache
-def _kernel(cuda: bool) -> ModuleType | None:
-    if not cuda:
-        return cpu if cpu.library() is not None else plain
-    return (
-        importlib.import_module("resolute.noise.kernels.gpu")
-        if importlib.util.find_spec("triton") is not None
-        else None
-    )

@@ -9,13 +9,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-DTYPES = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
+from resolute.noise.kernels.reference import Kernel
 
 
-def multiply(
-    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
+def _launch(
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
 ) -> None:
-    """Run the kernel on tensors that lie in memory in the same way, without gaps."""
     n = ref.numel()
     with torch.cuda.device(ref.device) if ref.is_cuda else contextlib.nullcontext():
         _multiply[(triton.cdiv(n, 1024),)](
@@ -73,3 +72,6 @@ def _multiply(
         factor = tl.where(x == 0, 1, tl.where(plus == below, 1 - strength, 1 + strength))
         product = tl.where(x <= 0, y * shrink, y) * factor
     tl.store(out + at, product.to(out.dtype.element_ty), mask=at < n)
+
+
+TRITON = Kernel("Triton", frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16}), _launch)

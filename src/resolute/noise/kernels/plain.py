@@ -9,32 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resolute.noise.signs import mix, mix_in_place
+from resolute.noise.kernels.reference import PIECE, Kernel, pieces
+from resolute.noise.signs import BLOCK, LANES, ODD, WORD, mix, mix_in_place
 
-DTYPES = {torch.float32}
-_PIECE = 2**17
-_LANES = 32
-_WORD = 0xFFFFFFFF
-_ODD = 0x9E3779B9
-_ROWS = torch.arange(_LANES, dtype=torch.int32).view(-1, 1)
+_ROWS = torch.arange(LANES, dtype=torch.int32).view(-1, 1)
 
 
-def multiply(
-    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
+def _multiply(
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
 ) -> None:
-    """Run the kernel on tensors that lie in memory in the same way, without gaps."""
-    n, less, key = ref.numel(), int(np.float32(-eps).view(np.int32)), int(seed)
-    flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
-    for begin in range(0, n, _PIECE):
-        part = slice(begin, begin + _PIECE)
-        y, x = flat_src[part], flat_ref[part]
+    less, key = int(np.float32(-eps).view(np.int32)), int(seed)
+    for begin, y, x, to in pieces(src, ref, out, PIECE):
         bits = _words(key, len(x), level, start + begin)
         if slope != 0:
             bits = bits.bitwise_xor_(x.view(torch.int32))
         factor = bits.bitwise_and_(-(2**31)).bitwise_xor_(less).view(torch.float32)
         if slope != 0 and (src is not ref or slope != 1):
             factor.mul_(x != 0)
-        torch.mul(_through(y, x, slope), factor.add_(1), out=flat_out[part])
+        torch.mul(_through(y, x, slope), factor.add_(1), out=to)
 
 
 def _through(y: Tensor, x: Tensor, slope: float) -> Tensor:
@@ -47,13 +39,13 @@ def _words(seed: int, n: int, level: int, start: int) -> Tensor:
     """Draw what `signs.words` draws."""
     if level in {0, 1 << 16}:
         return torch.full((n,), -int(level > 0), dtype=torch.int32)
-    high = mix((seed >> 32 & _WORD) ^ mix(seed + _ODD))
-    low = mix(seed & _WORD ^ high)
-    blocks, lane = -(-n // _LANES**2), start // _LANES
-    first = mix_in_place((np.arange(lane, lane + blocks * _LANES).astype(np.uint32) ^ low) + _ODD)
-    keyed, drawn, undecided = first ^ high, np.zeros_like(first), np.full_like(first, _WORD)
+    high = mix((seed >> 32 & WORD) ^ mix(seed + ODD))
+    low = mix(seed & WORD ^ high)
+    blocks, lane = -(-n // BLOCK), start // LANES
+    first = mix_in_place((np.arange(lane, lane + blocks * LANES).astype(np.uint32) ^ low) + ODD)
+    keyed, drawn, undecided = first ^ high, np.zeros_like(first), np.full_like(first, WORD)
     for plane in range(16 - ((level & -level).bit_length() - 1)):
-        bits = mix_in_place(keyed + (mix(plane) + _ODD & _WORD)) + first
+        bits = mix_in_place(keyed + (mix(plane) + ODD & WORD)) + first
         if level >> 15 - plane & 1:
             drawn |= undecided & bits
             undecided &= ~bits
@@ -61,5 +53,8 @@ def _words(seed: int, n: int, level: int, start: int) -> Tensor:
             undecided &= bits
         if not undecided.any():
             break
-    lanes = torch.from_numpy(drawn.view(np.int32)).view(blocks, 1, _LANES)
+    lanes = torch.from_numpy(drawn.view(np.int32)).view(blocks, 1, LANES)
     return (lanes << _ROWS).view(-1)[:n]
+
+
+NUMPY = Kernel("NumPy", frozenset({torch.float32}), _multiply)

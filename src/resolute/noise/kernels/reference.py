@@ -5,6 +5,7 @@ It is what runs where there is no kernel, and where torch.compile, functorch or 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +14,20 @@ from torch import Tensor
 from resolute.noise import signs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
-_PIECE = 2**17
+PIECE = 2**17
 """Elements that are worked on at a time: 0.5 MiB of float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A way to write `product` of tensors that lie in memory alike, without gaps, to ``out``, which may be ``src``."""
+
+    name: str
+    dtypes: frozenset[torch.dtype]
+    run: Callable[..., None]  # (src, ref, out, seed, eps, level, slope, start)
 
 
 def product(
@@ -58,13 +68,22 @@ def reordered(x: Tensor, order: Sequence[int]) -> Tensor:
     return x.permute(*order).contiguous().permute([order.index(d) for d in range(x.ndim)])
 
 
-def multiply(
-    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int = 0
-) -> None:
-    """Do what a kernel does by `product`, on the CPU in pieces whose intermediate results stay in the caches."""
+def pieces(src: Tensor, ref: Tensor, out: Tensor, size: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Cut tensors into pieces of at most ``size`` elements, in memory order, each with the position it begins at."""
     n = ref.numel()
-    flat_src, flat_ref, flat_out = (x.as_strided((n,), (1,)) for x in (src, ref, out))
-    size = _PIECE if ref.device.type == "cpu" else n
+    flat = [x.as_strided((n,), (1,)) for x in (src, ref, out)]
     for begin in range(0, n, size):
-        part = slice(begin, begin + size)
-        flat_out[part] = product(flat_src[part], flat_ref[part], seed, eps, level, slope, start + begin)
+        y, x, to = (each[begin : begin + size] for each in flat)
+        yield begin, y, x, to
+
+
+def _in_pieces(
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
+) -> None:
+    """Compute `product`; on a CPU in pieces, whose intermediate results stay in its caches."""
+    for begin, y, x, to in pieces(src, ref, out, PIECE if ref.is_cpu else ref.numel()):
+        to.copy_(product(y, x, seed, eps, level, slope, start + begin))
+
+
+PYTORCH = Kernel("PyTorch's operations", frozenset(), _in_pieces)
+"""What is left where no other kernel takes a dtype or a device."""

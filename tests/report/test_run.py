@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resolute.errors import InputError
-from resolute.report.numbers import load_run
+from resolute.report.run import load_run
 from resolute.run_folder import read_bits, read_records, write_bits, write_records
 
 if TYPE_CHECKING:
@@ -63,14 +63,24 @@ def test_an_unfinished_cell_is_missing(make_run: MakeRun) -> None:
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"recipe\.json.*Is this a run directory"):
+    with pytest.raises(InputError, match=r"recipe\.json.*Is this a run folder"):
         load_run(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[]", '{"methods": ["base"]}', '{"methods": 3, "seeds": [], "baseline": "base"}'])
-def test_a_recipe_that_is_none(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[]", r"recipe\.json: its content is \[\]; wanted is an object"),
+        ('{"methods": ["base"]}', r"recipe\.json: seeds is missing"),
+        ('{"methods": 3, "seeds": [0]}', r"recipe\.json: methods is 3; wanted is a list"),
+        ('{"methods": ["base"], "seeds": [-1]}', r"seeds\[0\] is -1; wanted is at least 0"),
+        ('{"methods": ["base", "base"], "seeds": [0]}', "names a method or a seed twice"),
+        ('{"methods": ["r"], "seeds": [0], "baseline": "base"}', "its baseline 'base' is not in its methods"),
+    ],
+)
+def test_a_recipe_that_is_none(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "recipe.json").write_text(content)
-    with pytest.raises(InputError, match="not a recipe"):
+    with pytest.raises(InputError, match=told):
         load_run(tmp_path)
 
 
@@ -100,5 +110,5 @@ def test_cells_that_met_different_suites(make_run: MakeRun) -> None:
 def test_a_curve_that_is_no_number(make_run: MakeRun) -> None:
     folder = make_run(seeds=(0,))
     (folder / "cells" / "r-seed0" / "train.csv").write_text("epoch,loss\n1,low\n")
-    with pytest.raises(InputError, match="not a number"):
+    with pytest.raises(InputError, match="loss is 'low'; wanted is a number"):
         load_run(folder)

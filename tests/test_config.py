@@ -1,0 +1,145 @@
+"""What settings refuse. How they become flags is in tests/cli/test_flags.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from resolute.config import Augment, CurvatureConfig, Settings, TrainConfig, parse_radius
+from resolute.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (0, 0.0), (1, 1.0), (0.25, 0.25), ("0.25", 0.25), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-2", 0.01),
+        ("255/255", 1.0), ("0/255", 0.0),
+    ],
+)  # fmt: skip
+def test_a_radius_is_a_number_or_a_fraction(text: float | str, value: float) -> None:
+    assert parse_radius(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "8/0", "8/", "/255", "1/2/4", "nan", float("nan"), "nan/1", "inf", -1, "-1", "-8/255", "8/-255", 1.01,
+        "256/255", "8", "__import__('os').system('true')", "2**-3", "1/inf*0", "0x1", "True", "None", "1,5",
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(text: float | str) -> None:
+    with pytest.raises(InputError, match="it is a number of pixel units from 0 to 1, such as") as caught:
+        parse_radius(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 1.0}, "eps is 1.0"),
+        ({"eps": -0.1}, "eps is -0.1"),
+        ({"eps": float("nan")}, "eps is nan"),
+        ({"p": 1.5}, "p is 1.5"),
+        ({"radius": 2.0}, "radius is 2.0"),
+        ({"radius": float("nan")}, "radius is nan"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Settings(**settings)
+
+
+def test_the_radius_follows_the_data_unless_it_is_given() -> None:
+    assert Settings(eps=0.2).resolved(0.03) == Settings(eps=0.2, radius=0.03)
+    assert Settings(radius=0.2).resolved(0.03).radius == 0.2
+    assert Settings(radius=0.0).resolved(0.03).radius == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"shift": -1}, "shift is -1"),
+        ({"padding": "mirror"}, "padding is 'mirror': it is 'zeros' or 'reflect'"),
+        ({"erase": 1.5}, "erase is 1.5"),
+        ({"erase": float("nan")}, "erase is nan"),
+    ],
+)
+def test_augmentation_out_of_range_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Augment(**values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, "epochs is 0; it must be at least 1."),
+        ("batch_size", 0, "batch_size is 0; it must be at least 1."),
+        ("lr", 0.0, "lr is 0.0; it must be a positive number."),
+        ("lr", -0.1, "lr is -0.1; it must be a positive number."),
+        ("lr", math.nan, "lr is nan; it must be a positive number."),
+        ("lr", math.inf, "lr is inf; it must be a positive number."),
+        ("momentum", 0.0, "momentum is 0.0; it must be above 0 and below 1."),
+        ("momentum", 1.0, "momentum is 1.0; it must be above 0 and below 1."),
+        ("weight_decay", -1e-4, "weight_decay is -0.0001; it must be at least 0."),
+        ("weight_decay", math.nan, "weight_decay is nan; it must be at least 0."),
+        ("optimizer", "adamw", "optimizer is 'adamw'; it must be one of sgd, adam, rmsprop."),
+        ("damping", 0.0, "damping is 0.0; it must be a positive number."),
+        ("clip_norm", -1.0, "clip_norm is -1.0; it must be at least 0."),
+        ("clip_norm", math.nan, "clip_norm is nan; it must be at least 0."),
+        ("schedule", "poly", "schedule is 'poly'; it must be one of cosine, linear, step, exponential, staircase."),
+        ("decay_epochs", 0.0, "decay_epochs is 0.0; it must be a positive number."),
+        ("lr_floor", 0.06, "lr_floor is 0.06; it must be from 0 to lr."),
+        ("warmup_epochs", -1.0, "warmup_epochs is -1.0; it must be from 0 to epochs."),
+        ("warmup_epochs", 20.5, "warmup_epochs is 20.5; it must be from 0 to epochs."),
+        ("label_smoothing", 1.0, "label_smoothing is 1.0; it must be at least 0 and below 1."),
+        ("label_smoothing", math.nan, "label_smoothing is nan; it must be at least 0 and below 1."),
+        ("ema", 1.0, "ema is 1.0; it must be at least 0 and below 1."),
+        ("ema", -0.5, "ema is -0.5; it must be at least 0 and below 1."),
+        ("device", "tpu", "device is 'tpu'; it must be auto, cpu or cuda."),
+        ("devices", 0, "devices is 0; it must be at least 1, and batch_size a multiple of devices times nodes."),
+        ("devices", 3, "devices is 3; it must be at least 1, and batch_size a multiple of devices times nodes."),
+        ("nodes", 0, "nodes is 0; it must be at least 1."),
+        (
+            "strategy",
+            "dp",
+            "strategy is 'dp'; it must be ddp, or fsdp over several devices and without a moving "
+            "average of the weights.",
+        ),
+        ("precision", "16-true", "precision is '16-true'; it must be 32-true or bf16-mixed."),
+    ],
+)
+def test_training_out_of_range_is_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        TrainConfig(**{field: value})
+    assert str(caught.value) == message
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"torch sees no GPU here. Use device 'cpu'"):
+        TrainConfig(device="cuda")
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    config = TrainConfig(
+        epochs=1, batch_size=2, weight_decay=0, warmup_epochs=1, label_smoothing=0.0, ema=0.0, devices=2
+    )
+    assert dataclasses.replace(config, ema=0.999).ema == 0.999
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("images", 0, "images is 0; it must be 1 or more."),
+        ("probes", -1, "probes is -1; it must be 1 or more."),
+        ("surface", 102, "surface is 102; it is a number of points from 0 (none) to 101."),
+    ],
+)
+def test_curvature_out_of_range_is_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        CurvatureConfig(**{field: value})
+    assert str(caught.value) == message
