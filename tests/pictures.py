@@ -87,7 +87,8 @@ OF_TRAINING = [name for name in CHANGES if "test" not in name]
 
 LEGAL = (
     "plain", "two words", " ", "a?b", "st?a=1", "x.db?mode=memory", "a#b", "a%20b", "100%", "a&b;c", "a[b]", "[bold]x",
-    "[link]y", "a*b", "it's \"so\"", "\u00fcn\u00efcode \u6587\u5b57", "a:b", "-x", "~", "back\\slash", "a\nb", 200 * "x",
+    "[link]y", "a*b", "it's \"so\"", "\u00fcn\u00efcode \u6587\u5b57", "a:b", "-x", "~", "back\\slash", "a\nb",
+    200 * "x",
 )  # fmt: skip
 """Names that a folder may have."""
 

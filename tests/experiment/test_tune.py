@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from experiment.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
+from pictures import CHANGES, OF_TRAINING, flipped, make_pictures
 from resolute import data
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
@@ -86,7 +88,7 @@ def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[.
     )
     assert len(tuned.tried) == len(PLAN.grid)
     assert tuned.best is None
-    assert tuned.sentence.startswith("No setting of r differs from base for the better; the lowest error came with")
+    assert tuned.sentence.startswith("No setting of r is significantly better than base; the lowest error came with")
     assert len(made) <= 5 * 7
 
 
@@ -152,28 +154,56 @@ def test_two_cannot_go_on_with_one_study(tmp_path: Path, trained: Callable[..., 
         tune(PLAN, tmp_path / "run", console=quiet())
 
 
-def test_other_images_are_another_search(
-    tmp_path: Path, found: Found, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The labels of two classes are swapped: neither numbers nor names, only the content differs."""
+@pytest.mark.parametrize("change", OF_TRAINING)
+def test_changed_images_are_another_search(tmp_path: Path, trained: Callable[..., Any], change: str) -> None:
+    """Neither their numbers nor their names nor their times, only their content differs."""
     made = trained(helps_at_input)
-    run = shutil.copytree(found[1], tmp_path / "run")
+    make_pictures(tmp_path / "pictures")
+    plan = replace(PLAN, recipe=replace(TINY, data="pictures"), trials=1)
+    tune(plan, tmp_path / "run", console=quiet())
+    first, _ = search.run_tuning(plan, console=quiet())
+    networks = len(made)
+    tune(plan, tmp_path / "run", console=quiet())
+    assert search.run_tuning(plan, console=quiet())[0] == first
+    assert len(made) == networks
+    CHANGES[change](tmp_path / "pictures")
+    told = r"run holds another search: .*images\..* is .* there and .* here.*Choose another folder with --out"
+    with pytest.raises(InputError, match=told):
+        tune(plan, tmp_path / "run", console=quiet())
+    assert len(made) == networks
+    second, _ = search.run_tuning(plan, console=quiet())
+    assert second != first
+    assert 2 * (len(made) - networks) == networks, "all of its networks are trained"
 
-    def swapped(name: str, root: Any, split: str, size: Any) -> dataset.Images:
-        images = data.load(name, root, split, size)
-        y = images.y.clone()
-        y[images.y == 0], y[images.y == 1] = 1, 0
-        return replace(images, y=y if split == "train" else images.y)
 
-    monkeypatch.setattr(one_cell, "load", swapped)
-    with pytest.raises(InputError, match=r"holds another search: images.train.labels is .* there and .* here.*--out"):
+def test_a_network_of_other_work_is_refused(tmp_path: Path, found: Found, trained: Callable[..., Any]) -> None:
+    made, run = trained(helps_at_input), shutil.copytree(found[1], tmp_path / "run")
+    base, r = (run / "cells" / cell_name(method, 0) for method in ("base", "r@eps=0.1@where=hidden"))
+    shutil.rmtree(r)
+    shutil.copytree(base, r)
+    told = r"cells/r@eps=0.1@where=hidden-seed0 belongs to other work: method is 'base' there and 'r@eps=.*--out"
+    with pytest.raises(InputError, match=told):
         tune(PLAN, run, console=quiet())
     assert made == []
-    tune(replace(PLAN, trials=1), console=quiet())
-    assert len(list(Path("runs").glob("tune-tiny-*"))) == 1
-    monkeypatch.setattr(one_cell, "load", data.load)
-    tune(replace(PLAN, trials=1), console=quiet())
-    assert len(list(Path("runs").glob("tune-tiny-*"))) == 2
+
+
+@pytest.mark.parametrize("name", ["tuning.json", "recipe.json", "cells/base-seed1/bits.npz"])
+def test_a_flipped_bit_is_refused_or_changes_nothing(
+    tmp_path: Path, found: Found, trained: Callable[..., Any], name: str
+) -> None:
+    made, run = trained(helps_at_input), shutil.copytree(found[1], tmp_path / "run")
+    whole, rng, expected = (run / name).read_bytes(), random.Random(name), ends(found[1])
+    refused, flips = 0, 3 if name == "recipe.json" else 12
+    for _ in range(flips):
+        (run / name).write_bytes(flipped(whole, rng.randrange(len(whole)), rng.randrange(8)))
+        try:
+            assert tune(PLAN, run, command="resolute tune --seeds 5", console=quiet()) == found[0]
+            assert ends(run).items() - expected.items() <= {(name, (run / name).read_bytes())}
+            refused += name != "recipe.json"
+        except InputError as error:
+            refused += Path(name).name in str(error)
+    assert refused == (0 if name == "recipe.json" else flips), "recipe.json alone is written anew"
+    assert made == []
 
 
 def test_it_says_how_long_it_may_take(tmp_path: Path, trained: Callable[..., Any]) -> None:
