@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ _NAMED = 3
 """Fields that a message names, and..."""
 _LENGTH = 100
 """...letters of a value that it shows."""
+_HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32,}\b")
+"""Of a hash, its first eight digits tell it from another."""
 
 
 class InputError(ValueError):
@@ -102,14 +105,14 @@ def differences(theirs: Any, ours: Any) -> str:
 
 def _differing(theirs: Any, ours: Any, name: str) -> Iterator[str]:
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key, value in ours.items():
-            yield from _differing(theirs.get(key), value, f"{name}.{key}" if name else key)
+        for key in {**ours, **theirs} if name else ours:
+            yield from _differing(theirs.get(key), ours.get(key), f"{name}.{key}" if name else key)
     elif theirs != ours:
         yield f"{name} is {_short(theirs)} there and {_short(ours)} here"
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = _HASH.sub(r"\1...", repr(value))
     return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
 
 

@@ -95,7 +95,9 @@ def test_names_and_numbers() -> None:
     assert cell(NETWORKS[0], "input-top") == "2.00 (1.80 to 2.20)"
     assert cell({"quantities": {}}, "input-top") == "\N{EM DASH}"
     assert "1.25 times" in batch_effect(NETWORKS)
-    assert "not significant at 5 %" in sentence(NETWORKS[:2] + NETWORKS[3:5], compare_methods(NETWORKS[:2] + NETWORKS[3:5]))
+    assert "not significant at 5 %" in sentence(
+        NETWORKS[:2] + NETWORKS[3:5], compare_methods(NETWORKS[:2] + NETWORKS[3:5])
+    )
     assert sentence([network("a")], []) == "a: largest eigenvalue 4.00"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolute import methods
+from resolute.data.dataset import fingerprint
 from resolute.errors import InputError
 from resolute.experiment import recipes
 from resolute.experiment.cell import load_splits
@@ -46,9 +47,13 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
     same = replace(PLAN, recipe=moved, trials=99, timeout=5.0, jobs=4, margin=0.1)
     others = [replace(PLAN, method="dropout"), replace(PLAN, eps=(0.1,)), replace(PLAN, where=("input",))]
     others.append(replace(PLAN, recipe=replace(PLAN.recipe, seeds=(0, 1))))
-    assert folder(same) == folder(PLAN)
-    assert len({folder(plan) for plan in [PLAN, *others]}) == 5
-    assert folder(PLAN).name.startswith("tune-digits-")
+    splits = load_splits(PLAN.held_out)
+    assert default_folder(same, splits) == default_folder(PLAN, splits)
+    assert len({default_folder(plan, splits) for plan in [PLAN, *others]}) == 5
+    assert default_folder(PLAN, splits).name.startswith("tune-digits-")
+    swapped = replace(splits.train, y=9 - splits.train.y)
+    other = replace(splits, fingerprints={**splits.fingerprints, "train": fingerprint(swapped)})
+    assert default_folder(PLAN, other) != default_folder(PLAN, splits)
 
 
 @pytest.mark.parametrize(
