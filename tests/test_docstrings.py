@@ -23,17 +23,10 @@ PACKAGES = ("data", "models", "shifts", "curvature", "evaluation", "training", "
 MODULES = ("attacks", "stats")
 """Modules whose every function and class without an underscore is public."""
 PENDING = {
-    *(f"resolute.{name}" for name in ("is_robust", "set_eps", "sites", "unrobustify")),
     *(
         f"resolute.evaluation.{name}"
         for name in (
             "check_network", "collect", "measure", "measure_shift", "predict", "records", "shown_to", "stored_images",
-        )
-    ),
-    *(
-        f"resolute.report.{name}"
-        for name in (
-            "Run.finished", "Run.wrong", "console_table", "load_run", "markdown_table", "summarise", "write_report",
         )
     ),
     *(

@@ -40,7 +40,7 @@ _LAB = frozenset({
     "cli", "curvature", "data", "evaluation", "experiment", "methods", "models", "paper", "progress", "report",
     "run_folder", "safe_io", "shifts", "stats", "training", "transforms",
 })  # fmt: skip
-"""Modules that need the extra ``lab``; `errors`, `noise` and `attacks` do without."""
+"""Modules that need the extra ``lab``; `attacks`, `config`, `errors` and `noise` do without."""
 
 _LAB_PACKAGES = {
     "filelock": "filelock", "jinja2": "jinja2", "lightning_fabric": "lightning-fabric", "matplotlib": "matplotlib",

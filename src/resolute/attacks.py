@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.config import parse_radius
-from resolute.errors import InputError
+from resolute.errors import InputError, parse_radius
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

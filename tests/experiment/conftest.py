@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from experiment.made_up import PLAN, helps_at_input, made_up, quiet
-from resolute import report
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
+from resolute.report import tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, in
     def set_up(error: Callable[[Settings], float]) -> list[tuple[str, int]]:
         made: list[tuple[str, int]] = []
         monkeypatch.setattr(search, "fill", made_up(error, made))
-        monkeypatch.setattr(search, "draw_tuned", lambda *_: b"")
-        monkeypatch.setattr(report, "write_report", lambda *_: None)
+        monkeypatch.setattr(tuning, "draw_tuned", lambda *_: b"")
+        monkeypatch.setattr(search, "write_report", lambda *_: None)
+        monkeypatch.setattr(os, "fsync", lambda _: None)
         return made
 
     return set_up

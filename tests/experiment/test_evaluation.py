@@ -90,7 +90,7 @@ def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
     whole, out = tmp_path / "whole", tmp_path / "out"
     plan = Plan(IMAGES, SUITES, batch_size=40, command="resolute evaluate")
     killing = False
-    expected = evaluate_networks(networks, plan, whole)
+    expected = evaluate_networks(networks, plan, whole).answers
     assert shown == [40, 20] * 12
     shown.clear()
     killing = True
@@ -99,7 +99,7 @@ def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
     with pytest.raises(InputError, match=r"lacks .* shifts|cannot read .*json"):
         load_evaluation(out)
     killing = False
-    found = evaluate_networks(networks, plan, out)
+    found = evaluate_networks(networks, plan, out).answers
     assert shown == [40, 20] * 12, "no batch twice"
     assert files(out) == files(whole)
     assert all(np.array_equal(found[n][key], own) for n in ("a", "b") for key, own in expected[n].items())
@@ -317,14 +317,14 @@ def test_the_page_shows_curves_checks_and_wrong_images(judged: Path) -> None:
 
 
 def test_networks_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    assert evaluate_networks([network(3), network(4)], Plan(IMAGES), tmp_path).keys() == {"net-1", "net-2"}
+    assert evaluate_networks([network(3), network(4)], Plan(IMAGES), tmp_path).answers.keys() == {"net-1", "net-2"}
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Plan(IMAGES, limit=0), "--limit is 0"),
-        (lambda: Plan(IMAGES, batch_size=0), "--batch-size is 0"),
+        (lambda: Plan(IMAGES, limit=0), "limit is 0"),
+        (lambda: Plan(IMAGES, batch_size=0), "batch_size is 0"),
         (lambda: Plan(IMAGES, ("nois",)).shifts, "unknown suite 'nois': did you mean 'noise'"),
         (lambda: device("gpu"), "unknown device 'gpu'"),
     ],

@@ -183,6 +183,16 @@ def test_each_tensor_has_its_kernel() -> None:
         assert kernels.choose(other) is reference.PYTORCH
 
 
+def test_a_gpu_has_its_kernel() -> None:
+    pytest.importorskip("triton")
+    from resolute.noise.kernels import gpu
+
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        assert kernels._fastest(torch.device("cuda", 1), dtype) is gpu.TRITON
+    assert kernels._fastest(torch.device("cuda", 1), torch.float8_e5m2) is reference.PYTORCH
+    assert kernels._fastest(torch.device("mps"), torch.float32) is reference.PYTORCH
+
+
 def test_no_kernel_where_somebody_looks_into_it() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 

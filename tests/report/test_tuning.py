@@ -85,7 +85,7 @@ def test_one_seed_claims_nothing() -> None:
 
 def test_the_tables_show_every_setting() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(console_tuned(tuned()))
+    console.print(*console_tuned(tuned()))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     rows = [line.split() for line in shown.splitlines() if re.search(r"0\.[57] +[35] ", line)]
     assert [row[0] for row in rows if row[0].isalpha()] == ["hidden", "input"]

@@ -113,13 +113,10 @@ def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
 
 def _train(row: Row, scale: str, out: Path, seeds: int | None, given: dict[str, Any]) -> Path:
     from resolute.paper.run import recipe_of, train_row
-    from resolute.report.page import console_table
+    from resolute.report.page import console_summary, show
 
     recipe = recipe_of(row, scale, out, seeds=seeds, **settings_for(TrainConfig, given))
     folder, summary = train_row(recipe, out, data_dir=given.get("data_dir"), command=command_line())
-    console = Console()
-    console.print(console_table(summary))
-    console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
-    if scale == "smoke":
-        console.print("A smoke run: everything ran, on a few images; nothing was measured.")
+    smoke = "A smoke run: everything ran, on a few images; nothing was measured."
+    show([*console_summary(summary), *([smoke] if scale == "smoke" else [])])
     return folder

@@ -16,7 +16,7 @@ from resolute.report.figures import Curve, Picture, mark, panel
 from resolute.report.numbers import NONE, estimate, flat, p_value, significant
 from resolute.report.page import Written, render, terminal_table
 from resolute.run_folder import read_json, write_atomic, write_json
-from resolute.safe_io import COUNT, NAME, POSITIVE, SHARE, Maybe, Within, inside
+from resolute.safe_io import COUNT, NAME, SHARE, Maybe, Within, inside
 from resolute.stats import Interval, holm, mean_t, paired_t
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ OUTCOMES = tuple(key for key in QUANTITIES if key != "parameter-top-of-a-part")
 ERRORS = "errors.json"
 """Network name to suite to error: what the records beside the checkpoints say."""
 
-_ROWS = Within([Within([float], 1)], 1)
+_NUMBER = Within(float, -1e30, 1e30)
+_ROWS = Within([Within([_NUMBER], 1)], 1)
 NETWORK = {
-    "name": NAME, "architecture": str, "sha256": str, "parameters": COUNT, "top": Within([float], 1),
-    "quantities": {str: {"value": float, "se": Maybe(POSITIVE)}}, "nodes?": _ROWS, "weights?": _ROWS,
-    "jacobian_norms?": Within([POSITIVE], 1),
-    "surface?": Maybe({"radii": Within([float], 2), "loss": Within([Within([Maybe(float)], 2)], 2)}),
+    "name": NAME, "architecture": str, "sha256": str, "parameters": COUNT, "top": Within([_NUMBER], 1),
+    "quantities": {str: {"value": _NUMBER, "se": Maybe(Within(float, 0, 1e30))}}, "nodes?": _ROWS, "weights?": _ROWS,
+    "jacobian_norms?": Within([Within(float, 0, 1e30)], 1),
+    "surface?": Maybe({"radii": Within([_NUMBER], 2), "loss": Within([Within([Maybe(_NUMBER)], 2)], 2)}),
 }  # fmt: skip
 STAMP = {
     "data": str, "split": str, "n": COUNT, "plan": {"eps": SHARE, "draws": COUNT}, "command?": str,
@@ -67,23 +68,14 @@ WHOLE = {
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A method against the first one in a quantity, over paired seeds.
+    """A method against the first one in a quantity, over paired seeds."""
 
-    Attributes:
-        method: Its name.
-        quantity: A key of `QUANTITIES`.
-        ratio: Geometric mean of its value over the first method's, with the t interval of the logarithm.
-        seeds: Pairs.
-        p: Of the paired t test on logarithms.
-        p_holm: Adjusted for all comparisons of the run.
-    """
-
-    method: str
-    quantity: str
-    ratio: Interval
-    seeds: int
-    p: float
-    p_holm: float
+    method: str  # its name
+    quantity: str  # a key of `QUANTITIES`
+    ratio: Interval  # geometric mean of its value over the first method's, with the t interval of the logarithm
+    seeds: int  # pairs
+    p: float  # of the paired t test on logarithms
+    p_holm: float  # adjusted for all comparisons of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +174,8 @@ def compare_methods(networks: Sequence[Mapping[str, Any]]) -> list[Ratio]:
             change, p = paired_t([math.log(ratio) for ratio in ratios])
             ratio = Interval(*(math.exp(min(v, 700)) for v in (change.mean, change.low, change.high)))
             found.append((method, quantity, ratio, len(seeds), p))
-    adjusted = holm([row[-1] for row in found]) if found else []
-    return [Ratio(*row, p_holm=float(p)) for row, p in zip(found, adjusted, strict=True)]
+    adjusted = holm([row[-1] for row in found]).tolist() if found else []
+    return [Ratio(*row, p_holm=p) for row, p in zip(found, adjusted, strict=True)]
 
 
 def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -200,8 +192,9 @@ def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[s
             ]
             if len(pairs) < 5 or any(len(set(column)) == 1 for column in zip(*pairs, strict=True)):
                 continue
-            rho, p = map(float, spearmanr(*map(list, zip(*pairs, strict=True))))
-            rows.append({"quantity": quantity, "suite": suite, "rho": rho, "p": p, "n": len(pairs)})
+            values, shares = zip(*pairs, strict=True)
+            rho, p = spearmanr(list(values), list(shares))
+            rows.append({"quantity": quantity, "suite": suite, "rho": float(rho), "p": float(p), "n": len(pairs)})
     return rows
 
 

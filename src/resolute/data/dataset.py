@@ -356,7 +356,7 @@ def fingerprint(images: Images) -> dict[str, Any]:
 def hash_file(file: Path) -> str:
     """Hash a file; it is read again only when its size or its time of change is another."""
     stat = file.stat()
-    return _file_sha256(file, (stat.st_size, stat.st_mtime_ns))
+    return _file_sha256(file, (stat.st_size, stat.st_ctime_ns))  # st_mtime_ns stays the same when two files swap names
 
 
 @functools.cache

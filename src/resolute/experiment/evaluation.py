@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from filelock import Timeout
 
+from resolute.config import EvaluateConfig
 from resolute.data import load
 from resolute.data.dataset import Images, fingerprint
 from resolute.errors import InputError, unknown
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor, nn
 
+    from resolute.report.evaluation import Evaluation
     from resolute.run_folder import Key, Record
     from resolute.shifts.shift import Shift
 
@@ -72,7 +74,7 @@ CHECK_COST = 150.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to do with the networks.
+    """What to do with the networks: an `EvaluateConfig` and the images that it is about.
 
     Attributes:
         images: The test images.
@@ -93,10 +95,7 @@ class Plan:
     command: str = ""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit is {self.limit}; it is a number of images, 1 or more.")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size is {self.batch_size}; it is a number of images, 1 or more.")
+        EvaluateConfig(self.suites, self.seed, self.limit, self.batch_size)  # refuses what makes no sense
 
     @property
     def order(self) -> Tensor:
@@ -178,7 +177,7 @@ def evaluate(
         probe(model, images, plan.order)
         answers: Answers = measure_shifts(model, images, shifts, seed, order=plan.order, batch_size=batch_size)
     else:
-        whole = evaluate_networks([network], plan, Path(out))[name]
+        whole = evaluate_networks([network], plan, Path(out)).answers[name]
         answers = {shift.key: whole[shift.key] for shift in shifts}
     for sentence in not_finite(name, answers):
         warnings.warn(sentence, stacklevel=2)
@@ -191,7 +190,7 @@ def _right(answers: Answers) -> dict[Key, NDArray[np.bool_]]:
 
 def evaluate_networks(
     networks: Sequence[Network], plan: Plan, out: Path, *, console: Console | None = None
-) -> dict[str, Answers]:
+) -> Evaluation:
     """Evaluate networks on the same images and write what was found; ``clean`` is added to the suites."""
     from resolute.report.evaluation import write_evaluation
 
@@ -230,8 +229,7 @@ def evaluate_networks(
         out / "examples.json", identity,
         lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[first]))},
     )  # fmt: skip
-    write_evaluation(out)
-    return {network.name: found[network.name] for network in networks}
+    return write_evaluation(out).built
 
 
 def _told_apart(networks: Sequence[Network]) -> list[Network]:

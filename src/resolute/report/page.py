@@ -163,14 +163,7 @@ def console_summary(summary: Summary) -> Iterator[RenderableType]:
 
 
 def console_table(summary: Summary) -> Table:
-    """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below.
-
-    Args:
-        summary: What to show.
-
-    Returns:
-        A rich table.
-    """
+    """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below."""
     from rich.text import Text
 
     run = summary.run
@@ -205,14 +198,7 @@ def _console_row(entry: Entry) -> list[Text]:
 
 
 def markdown_table(summary: Summary) -> str:
-    """Lay the run out as a Markdown table: methods down, suites and costs across.
-
-    Args:
-        summary: What to show.
-
-    Returns:
-        Lines that end in a newline; text from the run is escaped.
-    """
+    """Lay the run out as a Markdown table: methods down, suites and costs across."""
     run = summary.run
     rows = [["method", *(escape(f"{suite}, %") for suite in run.suites), "time per step", "gradient passes"]]
     for method in run.methods:
@@ -247,6 +233,17 @@ def write_report(folder: Path) -> Written[Summary]:
     Raises:
         InputError: If the folder is no run folder, no cell is finished, files are damaged or contradict each other, or
             the report cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from resolute.run_folder import Record, write_json, write_records
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_json(folder / "recipe.json", {"methods": ["base"], "seeds": [0]})
+        >>> write_json(folder / "environment.json", {})
+        >>> row = Record("digits", "lenet", "base", 0, "clean", "clean", 0.0, correct=871, n=898)
+        >>> write_records(folder / "records.jsonl", [row])
+        >>> write_report(folder).built.sentence
+        'base has a clean error of 3.01 %; there is nothing to compare it with.'
     """
     summary = summarise(load_run(folder))
     write_atomic(folder / "report.md", render_markdown(summary))

@@ -321,6 +321,7 @@ def _identity(
             "method": method.name,
             "settings": dataclasses.asdict(settings),
             "config": dataclasses.asdict(config),
+            "augment": dataclasses.asdict(config.augment or data.info.augment),
             "seed": seed,
             "images": {"train": fingerprint(data), "validation": validation and fingerprint(validation)},
             "versions": versions(),
