@@ -1,8 +1,9 @@
-"""A mistake ends with one message and code 2, without a traceback."""
+"""The whole command line: help comes at once, and a mistake ends with one message and code 2, without a traceback."""
 
 from __future__ import annotations
 
 import io
+import resource
 import subprocess
 import sys
 import urllib.error
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from cli.test_flags import FLAGS
 from resolute.experiment import grid
 
 if TYPE_CHECKING:
@@ -207,3 +209,37 @@ def test_a_lost_decoder_is_told_of_wherever_torch_raises(
             "was killed (DataLoader worker (pid 7) is killed by signal: Killed. ): is the memory full?"
             in answer.message
         )
+
+
+COMMANDS = {
+    "script": [str(Path(sys.executable).with_name("resolute"))],
+    "module": [sys.executable, "-m", "resolute"],
+}
+HEAVY = {"torch", "numpy", "matplotlib", "torchvision", "timm", "scipy", "sklearn", "lightning_fabric", "pyarrow"}
+
+
+@pytest.mark.parametrize(("how", "command"), [("script", ""), *(("module", name) for name in ["", *FLAGS])])
+def test_help_comes_at_once(how: str, command: str) -> None:
+    """Within a second of processor time, so that a busy machine does not matter; once in three times is enough."""
+
+    def cost() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        asked = [*COMMANDS[how], *command.split(), "--help"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert "Usage: resolute" in done.stdout
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert any(cost() < 1 for _ in range(3))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in FLAGS), ["--nonsense"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        f"import sys; sys.argv = ['resolute', *{arguments!r}]\n"
+        "from resolute.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split("LOADED")[1].split())

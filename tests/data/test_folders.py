@@ -1,13 +1,21 @@
-"""Image folders: what is found, in which order, and what is refused."""
+"""Image folders: what is found, in which order, what is read from it, and what is refused."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import torch
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
+from resolute.data import folders as under_test
 from resolute.data import load
-from resolute.data.folders import open_folder
+from resolute.data.dataset import batches
+from resolute.data.decode import Header
+from resolute.data.folders import common_shape, open_folder
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -124,3 +132,151 @@ def test_a_validation_part_beside_a_test_part_may_lack_a_class(tmp_path: Path, i
     for part, b in (("train", 2), ("test", 1), ("val", 0)):
         image_folder(tmp_path / "set" / part, {"a": 2, **({"b": b} if b else {})})
     assert load(tmp_path / "set", split="validation").y.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side"),
+    [
+        ([(100, 300), (90, 80), (200, 260)], 64),
+        ([(250, 300), (600, 800), (1000, 900)], 224),
+        ([(20, 21), (22, 23), (900, 900)], 32),
+        ([(40, 40), (64, 200), (70, 64)], 64),
+        ([(130, 128), (200, 150)], 128),
+    ],
+)
+def test_mixed_sizes_get_a_customary_side_near_the_median(sizes: list[tuple[int, int]], side: int) -> None:
+    assert common_shape([Header(False, h, w) for h, w in sizes], None) == (3, side, side)
+
+
+def test_one_size_is_kept_and_a_wish_wins() -> None:
+    headers = [Header(True, 300, 17)] * 3
+    assert common_shape(headers, None) == (1, 300, 17)
+    assert common_shape(headers, 20) == (1, 20, 20)
+
+
+def test_one_colour_image_makes_a_colour_set() -> None:
+    assert common_shape([Header(True, 4, 4), Header(False, 4, 4)], None)[0] == 3
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_images_and_moments_are_those_of_a_plain_loop(tmp_path: Path, image_folder: WriteFolder, mode: str) -> None:
+    path = image_folder(tmp_path / "set", {"a": 40, "b": 41}, height=24, width=30, mode=mode)
+    transform = v2.Compose([v2.Resize(16), v2.CenterCrop(16), v2.PILToTensor()])
+    slow = ImageFolder(str(path), transform)
+    x = torch.stack([slow[i][0] for i in range(81)])[:, : len(mode)]
+    for split, chosen in {
+        "test": [i for i in range(81) if i % 5 == 4],
+        "train+validation": [i for i in range(81) if i % 5 != 4],
+    }.items():
+        images = load(path, split=split, size=16)
+        assert torch.equal(images.x, x[chosen])
+        assert images.y.tolist() == [slow[i][1] for i in chosen]
+        pixels = x[[i for i in range(81) if i % 5 != 4]].double() / 255
+        assert images.info.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=5.1e-5)
+        assert images.info.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=5.1e-5)
+
+
+def test_all_splits_share_one_description(tmp_path: Path, image_folder: WriteFolder) -> None:
+    path = image_folder(tmp_path / "set", {"a": 20, "b": 20})
+    infos = [load(path, split=split).info for split in ("train", "validation", "test", "train+validation")]
+    assert all(info == infos[0] for info in infos)
+    assert infos[0].class_names == ("a", "b")
+
+
+def test_flat_images_have_a_std_to_divide_by(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (4, 4), (255, 0, 51)).save(tmp_path / "set" / name / f"{i}.png")
+    info = load(tmp_path / "set").info
+    assert info.mean == (1.0, 0.0, 0.2)
+    assert info.std == (0.0039,) * 3
+
+
+def test_images_that_cannot_be_read_are_counted_and_named(tmp_path: Path, image_folder: WriteFolder) -> None:
+    path = image_folder(tmp_path / "set", {"cat": 20, "dog": 20}, height=64, width=64)
+    for i in (0, 1, 2, 5):
+        file = path / "dog" / f"{i:03}.png"
+        file.write_bytes(file.read_bytes()[:2000])
+    (path / "cat" / "003.png").write_bytes(b"<html>not found</html>")
+    (path / "cat" / "007.png").write_bytes(b"")
+    (path / "cat" / "009.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(InputError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "7 of 40 images" in message
+    assert "cat/003.png (" in message
+    assert "dog/001.png (image file is truncated" in message
+    assert message.endswith("and 2 more. Delete or replace them")
+    assert "dog/002.png" not in message
+
+
+def test_nothing_but_unreadable_images(tmp_path: Path, image_folder: WriteFolder) -> None:
+    path = image_folder(tmp_path / "set", {"cat": 2, "dog": 1})
+    for file in path.rglob("*.png"):
+        file.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="3 of 3 images"):
+        load(path)
+
+
+@pytest.mark.parametrize("size", [16, None])
+def test_a_set_too_large_for_memory_is_streamed_with_the_same_pixels(
+    tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    path = image_folder(tmp_path / "set", {"a": 30, "b": 31}, height=24 if size else 16, width=16)
+    whole = {split: load(path, split=split, size=size) for split in ("train", "validation", "test")}
+    assert whole["train"].stream is None
+    monkeypatch.setattr(under_test, "MEMORY_LIMIT", 61 * 3 * 16 * 16 - 1)
+    monkeypatch.setattr(under_test, "SAMPLE", 20)
+    monkeypatch.setenv("RESOLUTE_WORKERS", "0")
+    for split, wanted in whole.items():
+        streamed = load(path, split=split, size=size)
+        assert streamed.stream is not None
+        assert len(streamed) == len(wanted)
+        for (x, y), (want_x, want_y) in zip(batches(streamed, 7), batches(wanted, 7), strict=True):
+            assert torch.equal(x, want_x)
+            assert torch.equal(y, want_y)
+        assert streamed.info.mean == pytest.approx(wanted.info.mean, abs=0.02)
+        assert dataclasses.replace(streamed.info, mean=wanted.info.mean, std=wanted.info.std) == wanted.info
+
+
+def test_an_absurd_size_is_refused_before_any_file_is_opened(
+    tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image_folder(tmp_path / "set", {"a": 10, "b": 10})
+    monkeypatch.setattr(under_test, "peek_all", None)
+    with pytest.raises(InputError, match="size is 40000: it is a number of pixels, 1,672 at most"):
+        load(path, size=40_000)
+
+
+def test_a_second_load_decodes_nothing(
+    tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image_folder(tmp_path / "set", {"a": 10, "b": 10})
+    first = load(path, split="train+validation")
+    monkeypatch.setattr(under_test, "decode_all", None)
+    assert torch.equal(load(path, split="train+validation").x, first.x)
+    assert load(path, split="test").info == first.info
+    monkeypatch.undo()
+    image_folder(path, {"a": 11, "b": 10})
+    assert len(load(path, split="train+validation")) == 17
+    assert load(path, split="test", size=4).x.shape == (4, 3, 4, 4)
+
+
+def test_too_few_images_to_split(tmp_path: Path, image_folder: WriteFolder) -> None:
+    path = image_folder(tmp_path / "set", {"a": 2, "b": 2})
+    assert len(load(path)) == 4
+    with pytest.raises(InputError, match=r"'test' of .* is empty: 4 images are too few"):
+        load(path, split="test")
+
+
+def test_more_images_than_a_chunk(tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = image_folder(tmp_path / "set", {"a": 30, "b": 30}, height=4, width=4)
+    whole = load(path).x
+    monkeypatch.setattr("resolute.data.folders.CHUNK", 7)
+    monkeypatch.setattr("resolute.data.decode._PER_TASK", 3)
+    monkeypatch.setattr(under_test, "recall", lambda *_: None)
+    assert torch.equal(load(path).x, whole)
+    assert len(np.unique(whole.flatten(1).numpy(), axis=0)) == len(whole)

@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from cases import TINY
 from resolute.evaluation import measure as engine
+from resolute.experiment.cell import load_splits, run_cell
 from resolute.experiment.grid import compare
 
 if TYPE_CHECKING:
@@ -52,3 +54,14 @@ def test_a_cell_that_was_killed_in_its_evaluation_goes_on_with_the_batch_that_it
     for name in ("records.jsonl", "bits.npz", "weights.safetensors"):
         again, whole = (tmp_path / folder / "cells/base-seed0" / name for folder in ("out", "whole"))
         assert again.read_bytes() == whole.read_bytes()
+
+
+def test_a_lock_that_somebody_holds_is_no_error(tmp_path: Path) -> None:
+    cell = tmp_path / "run/cells/base-seed0"
+    (tmp_path / "run/.locks").mkdir(parents=True)
+    splits = load_splits(RECIPE)
+    with FileLock(tmp_path / "run/.locks/base-seed0"):
+        assert not run_cell(
+            RECIPE.resolved(splits.test.info.augment, splits.test.info.radius), splits, "base", 0, tmp_path / "run"
+        )
+    assert not cell.exists()

@@ -1,11 +1,13 @@
-"""The grid: finished cells stay, killed ones go on, and the end is the same bit for bit."""
+"""The grid: finished cells stay, killed ones go on, and the end is the same bit for bit, also on a bad disk."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import random
+import runpy
 import shutil
 import subprocess
 import sys
@@ -36,6 +38,8 @@ from resolute.run_folder import GROWS, RunFolder, cell_name, read_bits, read_rec
 from resolute.training import loop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolute.experiment.recipe import Recipe
 
 SAME = ["weights.safetensors", "bits.npz", "records.jsonl", "model.json"]
@@ -468,3 +472,62 @@ def test_a_folder_of_the_same_name_elsewhere_is_another_run(tmp_path: Path, monk
             grid.compare(PICTURED, tmp_path / "run")
     with pytest.raises(InputError, match=r"images.train.pixels is '[0-9a-f]{8}\.\.\.' there and"):
         grid.compare(PICTURED, tmp_path / "run")
+
+
+KILLED = runpy.run_path(str(Path(__file__).with_name("killed.py")))
+KILLED_RECIPE = KILLED["RECIPE"]
+mounts = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="only root may mount a small disk")
+
+
+def mount(*arguments: object) -> None:
+    subprocess.run([str(argument) for argument in arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    try:
+        mount("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder)
+    except subprocess.CalledProcessError:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    mount("umount", "-l", folder)
+
+
+@mounts
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_in_words_and_with_room_it_goes_on_to_the_same_end(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+    with pytest.raises(
+        InputError, match=r"cannot write .*: No space left on device\. Make room; the same command goes"
+    ):
+        grid.compare(KILLED_RECIPE, small_disk / "run")
+    assert not list(small_disk.rglob(".*.npz.*")), "a half-written file stayed"
+    mount("mount", "-o", "remount,size=64m", small_disk)
+    grid.compare(KILLED_RECIPE, small_disk / "run")
+    grid.compare(KILLED_RECIPE, tmp_path / "undisturbed")
+    assert outcome(small_disk / "run") == outcome(tmp_path / "undisturbed")
+
+
+@mounts
+def test_a_disk_that_cannot_be_written_is_told(small_disk: Path) -> None:
+    (small_disk / "run").mkdir()
+    mount("mount", "-o", "remount,ro", small_disk)
+    with pytest.raises(
+        InputError, match=r"cannot lock .*: .*Read-only file system.*choose, with --out, a folder that can be written"
+    ):
+        grid.compare(KILLED_RECIPE, small_disk / "run")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match=r"cannot lock .*claim.*a folder that can be written, on a disk that has them"):
+        grid.compare(KILLED_RECIPE, tmp_path / "run")

@@ -17,13 +17,16 @@ import pytest
 
 from experiment.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
 from pictures import CHANGES, OF_TRAINING, flipped, make_pictures
-from resolute import data
+from resolute import data, methods
 from resolute.config import Settings
+from resolute.data.dataset import fingerprint
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
-from resolute.experiment import grid
+from resolute.experiment import grid, recipe
 from resolute.experiment import tune as search
-from resolute.experiment.tune import tune
+from resolute.experiment.cell import load_splits
+from resolute.experiment.recipe import TUNABLE, TuneConfig
+from resolute.experiment.tune import search_folder, tune, variant
 from resolute.report.run import load_run
 from resolute.run_folder import (
     cell_name,
@@ -363,3 +366,65 @@ def test_real_networks_of_a_method_without_p(tmp_path: Path, monkeypatch: pytest
     assert [row.correct for row in ours] == [row.correct for row in theirs]
     assert {row.n for row in ours} == {tuned.n} == {89}
     assert json.loads((tmp_path / "run/tuning.json").read_text())["method"] == "gaussian"
+
+
+DIGITS_PLAN = TuneConfig(recipe.digits())
+
+
+def test_the_test_set_is_out_of_reach() -> None:
+    leaky = replace(recipe.digits(), hold_out=False)
+    assert (TuneConfig(leaky).held_out.split, TuneConfig(leaky).held_out.hold_out) == ("validation", True)
+
+
+@pytest.mark.parametrize("method", TUNABLE)
+@pytest.mark.parametrize("settings", [Settings(), Settings(0.25, 0.7, "input"), Settings(1e-05, 0.5, "relu*")])
+def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
+    name = variant(method, settings)
+    assert methods.settings_of(name, Settings()) == settings
+    assert methods.find_method(name).name == name
+
+
+def test_the_grid_has_every_place_at_every_eps() -> None:
+    plan = replace(DIGITS_PLAN, eps=(0.1, 0.2), where=("input", "both"))
+    assert plan.grid == [(0.1, "input"), (0.1, "both"), (0.2, "input"), (0.2, "both")]
+
+
+def folder(plan: TuneConfig) -> Path:
+    return search_folder(plan, load_splits(plan.held_out))
+
+
+def test_more_trials_or_another_disk_is_the_same_study() -> None:
+    moved = replace(DIGITS_PLAN.recipe, data_dir="elsewhere")
+    same = replace(DIGITS_PLAN, recipe=moved, trials=99, timeout=5.0, jobs=4, margin=0.1)
+    others = [
+        replace(DIGITS_PLAN, method="dropout"),
+        replace(DIGITS_PLAN, eps=(0.1,)),
+        replace(DIGITS_PLAN, where=("input",)),
+    ]
+    others.append(replace(DIGITS_PLAN, recipe=replace(DIGITS_PLAN.recipe, seeds=(0, 1))))
+    splits = load_splits(DIGITS_PLAN.held_out)
+    assert search_folder(same, splits) == search_folder(DIGITS_PLAN, splits)
+    assert len({search_folder(plan, splits) for plan in [DIGITS_PLAN, *others]}) == 5
+    assert search_folder(DIGITS_PLAN, splits).name.startswith("tune-digits-")
+    swapped = replace(splits.train, y=9 - splits.train.y)
+    other = replace(splits, fingerprints={**splits.fingerprints, "train": fingerprint(swapped)})
+    assert search_folder(DIGITS_PLAN, other) != search_folder(DIGITS_PLAN, splits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "gausian"}, "unknown method 'gausian': did you mean 'gaussian'"),
+        ({"method": "fgsm"}, "Those have an eps and a site to be tuned"),
+        ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
+        ({"eps": ()}, "at least one strength"),
+        ({"where": ()}, "at least one site"),
+        ({"trials": 0}, "trials is 0; it must be at least 1"),
+        ({"margin": 0}, "margin is 0; it must be above 0 and below 100"),
+        ({"timeout": 0}, "timeout is 0; it must be a number of seconds above 0"),
+        ({"jobs": 0}, "jobs is 0; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(DIGITS_PLAN, **change)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from resolute import attacks, models
 from resolute.config import Augment, TrainConfig
 from resolute.data.dataset import DataInfo, Images
 from resolute.errors import InputError
-from resolute.models import loss
 from resolute.models.capsnet import CapsNet, Squash
 from resolute.noise.sites import sites
 from resolute.training.loop import train
@@ -147,10 +145,3 @@ def test_its_loss_is_what_the_loop_trains_on(method: str) -> None:
     smoothed = TrainConfig(epochs=1, label_smoothing=0.1, device="cpu")
     with pytest.raises(InputError, match="CapsNet has its own loss, without labels to smooth"):
         train(model, Images(info, x, y, "train"), config=smoothed)
-
-
-def test_the_loss_is_found_under_wrappers_and_behind_normalize() -> None:
-    model = models.build("capsnet", classes=3, shape=SHAPE)
-    wrapped: Any = torch.compile(model, backend="eager")
-    assert loss.network(nn.DataParallel(wrapped)) is model.network
-    assert loss.network(nn.ReLU()).__class__ is nn.ReLU

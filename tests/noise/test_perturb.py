@@ -1,15 +1,102 @@
-"""The signs against plain integers, and against what chance allows."""
+"""The equation, its signs, its gradient, the module and the perturbed activations, against slower truths."""
 
 from __future__ import annotations
 
+import copy
+import itertools
+import pickle
+import shutil
+import warnings
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
 import pytest
+import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import reference
-from noise.samples import LAYOUTS, SIGMA, correlation, drawn
-from resolute.noise import signs
-from resolute.noise.perturb import perturb
+from networks import NETWORKS
+from noise.samples import DTYPES, LAYOUTS, SIGMA, correlation, drawn
+from resolute.errors import InputError, check_strength
+from resolute.noise import kernels, signs
+from resolute.noise import perturb as op
+from resolute.noise.kernels import cpu
+from resolute.noise.perturb import Perturb, perturb
+from resolute.noise.robustify import robustify, set_eps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HALVES = (torch.float16, torch.bfloat16)
+EPS = (0.01, 0.1, 0.5, 0.9, 0.99)
+FLOAT_ROUNDING = Fraction(3, 2)  # of the factor 1 + eps * l and of its product with x: within a neighbour of the truth
+HALF_ROUNDING = 0.501  # once, from float32
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("eps", EPS)
+def test_moves_x_by_eps_times_its_size_to_the_last_bit(dtype: torch.dtype, eps: float) -> None:
+    x = (torch.randn(2000, dtype=torch.float64) * torch.exp2(torch.empty(2000).uniform_(-12, 12))).to(dtype)
+    g = perturb(x, eps)
+    assert g.dtype == dtype
+    bound = HALF_ROUNDING if dtype in HALVES else FLOAT_ROUNDING
+    for before, after, s in zip(x.tolist(), g.tolist(), drawn(x, g).tolist(), strict=True):
+        truth = reference.perturbed(before, eps, int(s))
+        error = abs(Fraction(after) - truth) / reference.last_place(max(abs(before), abs(after)), dtype)
+        assert error <= bound
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_half_precision_number_is_rounded_once(dtype: torch.dtype) -> None:
+    x = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    g = perturb(x, 0.1)
+    assert torch.equal(g.isnan(), x.isnan())
+    assert torch.equal(g[x.isinf()], x[x.isinf()])
+    normal = x.isfinite() & (x.abs() >= torch.finfo(dtype).tiny * 2) & (x.abs() < torch.finfo(dtype).max * 0.9)
+    x, g = x[normal], g[normal]
+    up, down = x.double() * 1.1, x.double() * 0.9
+    wanted = torch.where(g.abs() > x.abs(), up, down)
+    place = torch.exp2(g.double().abs().log2().floor()) * torch.finfo(dtype).eps
+    assert float(((g.double() - wanted).abs() / place).max()) <= HALF_ROUNDING
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.3, 0.5])
+def test_zero_and_infinity_stay_and_signs_are_kept(dtype: torch.dtype, p: float) -> None:
+    info = torch.finfo(dtype)
+    edge = [0.0, -0.0, float("inf"), -float("inf"), info.tiny, -info.tiny, info.smallest_normal / 2, info.max / 2]
+    x = torch.tensor(edge, dtype=dtype).repeat(50)
+    g = perturb(x, 0.9, p)
+    stays = (x == 0) | x.isinf()
+    assert torch.equal(g[stays], x[stays])
+    assert torch.equal(g.signbit(), x.signbit())
+    assert not g.isnan().any()
+    assert perturb(torch.tensor([float("nan")], dtype=dtype)).isnan().all()
+
+
+def test_subnormal_numbers_move_as_far_as_their_spacing_allows() -> None:
+    x = torch.arange(1, 2000, dtype=torch.float64) * 5e-324
+    g = perturb(x, 0.25)
+    assert float(((g - x).abs() / 5e-324 - 0.25 * x / 5e-324).abs().max()) <= 0.5
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+def test_mean_and_variance_are_those_of_the_equation(p: float) -> None:
+    n, eps, x = 10**6, 0.3, -2.0
+    moves = perturb(torch.full((n,), x, dtype=torch.float64), eps, p) - x
+    mean, variance = eps * (2 * p - 1) * abs(x), 4 * p * (1 - p) * eps**2 * x**2
+    assert abs(float(moves.mean()) - mean) < SIGMA * (variance / n) ** 0.5
+    assert float(moves.var()) == pytest.approx(variance, rel=0.01)
+
+
+def test_without_eps_x_itself_comes_back_and_nothing_is_drawn() -> None:
+    x = torch.randn(5)
+    state = torch.get_rng_state()
+    assert perturb(x, 0) is x
+    assert torch.equal(torch.get_rng_state(), state)
+
 
 WORST = 5.0
 """As SIGMA, for the worst of hundreds."""
@@ -114,3 +201,422 @@ def test_signs_are_the_same_on_every_device(p: float) -> None:
     assert torch.equal(signs.draw(seed.cuda(), 5000, level).cpu(), signs.draw(seed, 5000, level))
     x = torch.randn(100, device="cuda")
     assert perturb(x, 0.1, p).device == x.device
+
+
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_gradient_is_that_of_the_formula_with_l_held_constant(p: float) -> None:
+    x = torch.randn(3, 500, dtype=torch.float64, requires_grad=True)
+    g = perturb(x, 0.3, p)
+    weight = torch.randn_like(x)
+    (actual,) = torch.autograd.grad((g * weight).sum(), x)
+    noise = drawn(x, g) * x.detach().sign()
+    (wanted,) = torch.autograd.grad(((x + 0.3 * x * noise) * weight).sum(), x)
+    torch.testing.assert_close(actual, wanted, rtol=1e-15, atol=0)
+
+
+def test_gradient_is_that_of_finite_differences_and_so_is_its_own() -> None:
+    def fixed(x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return perturb(x, 0.3)
+
+    x = (torch.rand(4, 5, dtype=torch.float64) + 0.1) * torch.tensor([1.0, -1, 1, -1, 1])
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(fixed, (x,))
+    assert torch.autograd.gradgradcheck(fixed, (x,))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_derivative_is_one_at_zero(dtype: torch.dtype) -> None:
+    x = torch.zeros(100, dtype=dtype, requires_grad=True)
+    perturb(x, 0.3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == dtype
+    assert (x.grad == 1).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_backward_meets_the_signs_of_forward(layout: str) -> None:
+    x = LAYOUTS[layout]().requires_grad_()
+    g = perturb(x, 0.25, 0.4)
+    (grad,) = torch.autograd.grad(g.sum(), x)
+    torch.testing.assert_close(grad * x, g)
+
+
+@pytest.mark.parametrize("layout", ["channels last", "permuted"])
+@pytest.mark.parametrize("act", [nn.ReLU, nn.LeakyReLU, nn.GELU])
+def test_backward_meets_the_signs_of_forward_though_what_is_kept_comes_back_contiguous(
+    act: type[nn.Module], layout: str
+) -> None:
+    """As it does from ``torch.autograd.graph.save_on_cpu`` with pinned memory."""
+    x = LAYOUTS[layout]().requires_grad_()
+    model = robustify(nn.Sequential(act(), nn.Linear(x.shape[-1], 3)), 0.3)
+    model.insert(1, Perturb(0.3))
+    gradients: list[Tensor] = []
+    for pack in (lambda t: t, lambda t: t.contiguous()):
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            out = model(x).square().sum()
+        gradients += torch.autograd.grad(out, x)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_only_x_and_eight_bytes_are_kept_for_backward(p: float) -> None:
+    kept: list[int] = []
+
+    def pack(t: Tensor) -> Tensor:
+        kept.append(t.nbytes)
+        return t
+
+    x = torch.randn(64, 100, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        perturb(x, 0.1, p)
+    assert sorted(kept) == [8, x.nbytes]
+
+
+def test_module_perturbs_in_training_and_is_the_identity_otherwise() -> None:
+    layer, x = Perturb(0.25), torch.randn(50)
+    torch.testing.assert_close((layer(x) - x).abs(), 0.25 * x.abs())
+    assert layer.eval()(x) is x
+    assert torch.equal(layer.train()(x).sign(), x.sign())
+    assert not torch.equal(layer(x), layer(x))
+
+
+def test_module_hands_p_on() -> None:
+    x = torch.randn(50)
+    assert (Perturb(0.1, p=1.0)(x) >= x).all()
+    assert (Perturb(0.1, p=0.0)(x) <= x).all()
+
+
+def test_module_adds_no_state_and_shows_its_numbers() -> None:
+    layer = Perturb(0.2, 0.4)
+    assert layer.state_dict() == {}
+    assert repr(layer) == "Perturb(eps=0.2, p=0.4)"
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_module_survives_copies(clone: Callable[[Perturb], Perturb]) -> None:
+    layer = clone(Perturb(0.2, 0.4).eval())
+    assert (layer.eps, layer.p, layer.training) == (0.2, 0.4, False)
+
+
+@pytest.fixture
+def unwarned() -> Iterator[None]:
+    op._warn_lost.cache_clear()
+    yield
+    op._warn_lost.cache_clear()
+
+
+@pytest.mark.parametrize("eps", [1.0, -0.1, float("nan"), float("inf"), -float("inf"), 8])
+def test_eps_out_of_range_is_refused(eps: float) -> None:
+    for call in (lambda: perturb(torch.ones(1), eps), lambda: Perturb(eps), lambda: check_strength(eps)):
+        with pytest.raises(InputError, match=rf"^eps is {eps}; it must be at least 0 and below 1\."):
+            call()
+
+
+@pytest.mark.parametrize("p", [1.01, -0.1, float("nan")])
+def test_p_out_of_range_is_refused(p: float) -> None:
+    for call in (lambda: perturb(torch.ones(1), 0.1, p), lambda: Perturb(0.1, p)):
+        with pytest.raises(ValueError, match=rf"^p is {p}; it is a probability, from 0 to 1\."):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64])
+def test_tensors_that_are_not_floating_point_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=rf"^perturb got {dtype}; it wants a floating-point tensor\."):
+        perturb(torch.ones(2, dtype=dtype))
+
+
+def test_what_is_no_tensor_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^perturb got tuple; .* returns one tensor"):
+        perturb((torch.ones(2), None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dtype", "lost"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+@pytest.mark.usefixtures("unwarned")
+def test_noise_below_the_resolution_of_the_dtype_warns_once(dtype: torch.dtype, lost: float) -> None:
+    x = torch.randn(1000).to(dtype)
+    assert not torch.equal(perturb(x, lost), x)
+    with pytest.warns(RuntimeWarning, match=rf"eps is below 0\.\d+, the resolution of {dtype}: .*the plain network"):
+        perturb(x, lost * 0.99)
+    assert torch.equal(perturb(x, lost * 0.49), x), "the warning came twice or the noise does not vanish"
+    perturb(x.float(), lost * 0.49)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_draws_the_same_noise_again(reentrant: bool) -> None:
+    net = nn.Sequential(nn.Linear(6, 50), Perturb(0.5), nn.Linear(50, 50), Perturb(0.5, 0.3), nn.Linear(50, 1))
+    x = torch.randn(9, 6, requires_grad=True)
+
+    def gradients(run: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        torch.manual_seed(5)
+        leaves = [x, *net.parameters()]
+        for leaf in leaves:
+            leaf.grad = None
+        run(x).pow(2).sum().backward()
+        return [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+    plain = gradients(net)
+    again = gradients(lambda x: checkpoint(net, x, use_reentrant=reentrant))
+    other = gradients(lambda x: checkpoint(net, x, use_reentrant=reentrant, preserve_rng_state=False))
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))
+
+
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_vmap_draws_for_each_sample(p: float) -> None:
+    x = torch.randn(1, 40, dtype=torch.float64).expand(30, 40)
+    for function, wanted in (
+        (lambda t: perturb(t, 0.1, p), 0.1 * x.abs()),
+        (torch.func.grad(lambda t: perturb(t, 0.1, p).pow(2).sum() / 2), None),
+    ):
+        out = torch.func.vmap(function, randomness="different")(x)
+        assert len(out.unique(dim=0)) == 30
+        if wanted is not None:
+            torch.testing.assert_close((out - x).abs(), wanted)
+        else:
+            factor = (out / x).sqrt()  # of grad g^2 / 2 = x (1 + eps l)^2
+            torch.testing.assert_close((factor - 1).abs(), torch.full_like(x, 0.1))
+
+
+def test_functional_call_and_func_grad() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), Perturb(0.1), nn.Linear(8, 1))
+    weights: dict[str, Tensor] = dict(net.named_parameters())
+    x = torch.randn(5, 4)
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        torch.manual_seed(1)
+        return torch.func.functional_call(net, weights, (x,)).sum()  # type: ignore[no-any-return]
+
+    functional = torch.func.grad(loss)(weights)
+    loss(weights).backward()
+    for name, weight in weights.items():
+        assert weight.grad is not None
+        torch.testing.assert_close(functional[name], weight.grad)
+
+
+def check_compiled(function: Callable[[Tensor], Tensor]) -> None:
+    x = torch.randn(300, 100, requires_grad=True)
+    first, second = function(x), function(x)
+    (grad,) = torch.autograd.grad(first.sum(), x)
+    assert abs(correlation(drawn(x, first).flatten(), drawn(x, second).flatten())) < SIGMA
+    torch.testing.assert_close((first - x).abs(), 0.1 * x.abs())
+    torch.testing.assert_close(grad * x, first)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiles_into_one_graph(backend: str) -> None:
+    function = torch.compile(lambda x: perturb(x, 0.1), fullgraph=True, backend=backend)
+    check_compiled(function)
+    torch.manual_seed(7)
+    x = torch.randn(6, 100)
+    compiled = function(x)
+    torch.manual_seed(7)
+    torch.randn(6, 100)
+    torch.testing.assert_close(compiled, perturb(x, 0.1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
+@pytest.mark.usefixtures("compiler")
+def test_compiles_to_machine_code_without_writing_out_the_hash_at_each_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor walks through some 7,000 operations; 85,000 where each step of the hash doubles the one before."""
+    run_node, walked = torch.fx.Interpreter.run_node, itertools.count()
+
+    def counted(self: torch.fx.Interpreter, node: torch.fx.Node) -> Any:
+        next(walked)
+        return run_node(self, node)
+
+    monkeypatch.setattr(torch.fx.Interpreter, "run_node", counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the compiler says of itself
+        check_compiled(torch.compile(lambda x: perturb(x, 0.1), fullgraph=True))
+    assert 1000 < next(walked) < 15_000
+
+
+def test_autocast_keeps_the_dtype_that_it_chose() -> None:
+    net = nn.Sequential(nn.Linear(8, 16), Perturb(0.1), nn.Linear(16, 2))
+    seen: list[Tensor] = []
+    net[1].register_forward_hook(lambda _, inputs, out: seen.extend((*inputs, out)))
+    with torch.autocast("cpu", torch.bfloat16):
+        net(torch.randn(4, 8)).sum().backward()
+    x, g = (t.detach().double() for t in seen)
+    assert {t.dtype for t in seen} == {torch.bfloat16}
+    torch.testing.assert_close((g - x).abs(), 0.1 * x.abs(), rtol=0.05, atol=0)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu in place": lambda: nn.ReLU(inplace=True),
+    "leaky relu": lambda: nn.LeakyReLU(0.2),
+    "leaky relu in place": lambda: nn.LeakyReLU(0.2, inplace=True),
+    "leaky relu that turns": lambda: nn.LeakyReLU(-0.2),
+    "relu6": nn.ReLU6,
+    "relu6 in place": lambda: nn.ReLU6(inplace=True),
+    "elu": lambda: nn.ELU(0.7),
+    "elu by its result": lambda: nn.ELU(0.7, inplace=True),
+    "celu": lambda: nn.CELU(0.7),
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "gelu by tanh": lambda: nn.GELU(approximate="tanh"),
+    "gelu of timm": timm.layers.GELU,
+    "gelu by tanh of timm": timm.layers.GELUTanh,
+    "silu": nn.SiLU,
+    "silu in place": lambda: nn.SiLU(inplace=True),
+    "mish": nn.Mish,
+    "hardswish": nn.Hardswish,
+    "hardswish in place": lambda: nn.Hardswish(inplace=True),
+    "prelu": nn.PReLU,
+    "softplus": nn.Softplus,
+}
+IN_PLACE = [name for name in ACTIVATIONS if name.endswith("in place")]
+KEEPS_MORE = {"leaky relu that turns", "elu by its result", "prelu", "softplus"}
+
+has_build = pytest.mark.skipif(cpu.compiled() is None, reason="no C++ compiler")
+
+
+def robust(name: str, eps: float = 0.3, p: float = 0.4) -> nn.Module:
+    return robustify(ACTIVATIONS[name](), eps, p, where=lambda name, module: True)
+
+
+def in_two_steps(name: str) -> Callable[[Tensor], Tensor]:
+    plain = ACTIVATIONS[name]()
+    return lambda x: perturb(plain(x), 0.3, 0.4)
+
+
+def seeded(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    torch.manual_seed(3)
+    return function(x * 1)
+
+
+def kept(function: Callable[[Tensor], Tensor], x: Tensor) -> dict[int, int]:
+    """Give the bytes that backward keeps, by the address of their storage; x * 1 alone keeps nothing."""
+    storages: dict[int, int] = {}
+    tensors: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        tensors.append(t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = function(x * 1)
+        nn.functional.linear(out, torch.ones(1, out.shape[-1], requires_grad=True))
+    return storages
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "sliced"])
+def test_is_the_noise_after_the_activation(name: str, layout: str) -> None:
+    x = 4 * torch.randn(3, 4, 9, 11)
+    x = {"contiguous": x, "channels last": x.to(memory_format=torch.channels_last), "sliced": x[:, 1:, ::2]}[layout]
+    x.requires_grad_()
+    actual, wanted = seeded(robust(name), x), seeded(in_two_steps(name), x)
+    torch.testing.assert_close(actual, wanted)
+    weight = torch.randn_like(wanted)
+    (actual_grad,) = torch.autograd.grad((actual * weight).sum(), x)
+    (wanted_grad,) = torch.autograd.grad((wanted * weight).sum(), x)
+    torch.testing.assert_close(actual_grad, wanted_grad)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_gradients_are_those_of_finite_differences_twice(name: str) -> None:
+    act = robust(name).double()
+    x = torch.tensor([-5.0, -2.0, -1.0, -0.3, 0.4, 1.3, 2.5, 7.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: seeded(act, x), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: seeded(act, x), (x,))
+
+
+@has_build
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in KEEPS_MORE])
+def test_keeps_the_bytes_that_the_activation_keeps_and_a_seed(name: str) -> None:
+    x = torch.randn(64, 100, requires_grad=True)
+    base, noisy = kept(ACTIVATIONS[name](), x), kept(robust(name), x)
+    assert sum(noisy.values()) == sum(base.values()) + 8
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_writes_in_place_where_the_activation_does(name: str) -> None:
+    x = torch.randn(50, 40)
+    assert robust(name)(x) is x
+    torch.manual_seed(0)
+    x, y = torch.randn(50, 40).t(), torch.randn(50, 40)
+    assert robust(name)(x).data_ptr() == x.data_ptr()
+    view = y[::2, 3:]
+    out = robust(name)(view)
+    assert torch.equal(out, y[::2, 3:])
+
+
+def test_in_place_refuses_a_leaf_as_the_activation_does() -> None:
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+        robust("relu in place")(torch.randn(3, requires_grad=True))
+
+
+@has_build
+@pytest.mark.parametrize("name", ["relu", "gelu", "relu in place", "leaky relu"])
+def test_is_the_same_without_the_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(40, 50, requires_grad=True)
+    results = []
+    for choose in (kernels.choose, lambda *_: None):
+        monkeypatch.setattr(kernels, "choose", choose)
+        out = seeded(robust(name), x)
+        results.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "leaky relu"])
+def test_vmap_and_functional_gradients(name: str) -> None:
+    act, x = robust(name, p=0.5), torch.rand(1, 40).expand(20, 40) + 0.1
+    out = torch.func.vmap(torch.func.grad(lambda row: act(row).sum()), randomness="different")(x)
+    assert len(out.unique(dim=0)) == 20
+    plain = torch.func.grad(lambda row: ACTIVATIONS[name]()(row).sum())(x)
+    torch.testing.assert_close((out / plain - 1).abs(), torch.full_like(out, 0.3))
+
+
+def test_eps_of_zero_is_the_activation_and_draws_nothing() -> None:
+    act, x = robust("relu"), torch.randn(20)
+    set_eps(act, 0)
+    state = torch.get_rng_state()
+    assert torch.equal(act(x), torch.relu(x))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("name", ["relu", "relu in place", "gelu", "leaky relu", "hardswish in place"])
+def test_compiles_into_one_graph_that_takes_any_eps(name: str) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("aot_eager")
+    linear, act = nn.Linear(50, 50), robust(name)
+    eager = nn.Sequential(linear, act)
+    net = torch.compile(eager, backend=counter, fullgraph=True)
+    x = torch.randn(40, 50, requires_grad=True)
+    for eps in (0.3, 0.1, 0.2, 0.3):
+        set_eps(act, eps)
+        torch.manual_seed(3)
+        out = net(x)
+        torch.manual_seed(3)
+        wanted = eager(x)
+        torch.testing.assert_close(out, wanted)
+        grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, wanted)]
+        torch.testing.assert_close(*grads)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_give_the_same_gradients_with_and_without_the_kernel(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = NETWORKS[name]
+    torch.manual_seed(0)
+    model, x = robustify(case.build().train(), 0.3), case.images()
+    results = []
+    for choose in (kernels.choose, lambda *_: None):
+        monkeypatch.setattr(kernels, "choose", choose)
+        model.zero_grad()
+        torch.manual_seed(1)
+        model(x).square().sum().backward()
+        results.append([w.grad.clone() for w in model.parameters() if w.grad is not None])
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)

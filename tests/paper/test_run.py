@@ -1,4 +1,4 @@
-"""Every row that can be trained is trained, attacked and judged, at the true size of its images."""
+"""Every row that can be trained is trained, attacked and judged, at the true size of its images, and scaled."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from resolute.data import load
+from resolute.errors import InputError
 from resolute.experiment import grid
 from resolute.paper.ledger import read_pools
 from resolute.paper.rows import TRAINED
 from resolute.paper.run import scaled, write_digits
 from resolute.paper.tables import ROWS
 from resolute.run_folder import read_json, read_records
+from resolute.training.loop import learning_rate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +79,36 @@ def test_the_images_are_digits_as_an_image_folder(tmp_path: Path) -> None:
     before = one.stat().st_mtime_ns
     assert write_digits(tmp_path, 3, 32) == folder
     assert one.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("row", TRAINED)
+def test_full_is_the_recipe(row: str, tmp_path: Path) -> None:
+    recipe = TRAINED[row].recipe
+    assert scaled(recipe, "full", tmp_path) == replace(recipe, name=f"{row}-full")
+    assert recipe.baseline == "base"
+    assert len(recipe.seeds) == 5
+
+
+@pytest.mark.parametrize("row", TRAINED)
+def test_reduced_is_shorter_and_falls_alike(row: str, tmp_path: Path) -> None:
+    full, short = TRAINED[row].recipe.train, scaled(TRAINED[row].recipe, "reduced", tmp_path).train
+    assert short.epochs == max(min(full.epochs, 10), round(full.epochs / 10))
+    for share in (0.05, 0.45, 0.9, 0.99):
+        wanted = learning_rate(full, share * full.epochs)
+        assert learning_rate(short, share * short.epochs) == pytest.approx(wanted, rel=0.05)
+
+
+def test_reduced_takes_three_seeds_and_the_same_data(tmp_path: Path) -> None:
+    recipe = scaled(TRAINED["5-r-w-resnet-cifar10"].recipe, "reduced", tmp_path)
+    assert (recipe.seeds, recipe.data, recipe.train.milestones) == ((0, 1, 2), "cifar10", (15, 22))
+
+
+def test_a_smoke_run_of_two_classes_leaves_top5_out(tmp_path: Path) -> None:
+    recipe = TRAINED["1-r-condensenet-g8"].recipe
+    assert recipe.suites == ("clean", "top5", "disturbances")
+    assert scaled(recipe, "smoke", tmp_path).suites == ("clean", "disturbances")
+
+
+def test_an_unknown_scale_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown scale 'reducd': did you mean 'reduced'"):
+        scaled(TRAINED["4-r-lenet"].recipe, "reducd", tmp_path)

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as V
 from cases import tiny_info
 from resolute.shifts import everyday, find_shifts
 from resolute.shifts import everyday as five
+from resolute.shifts.everyday import STRENGTHS
 
 if TYPE_CHECKING:
     from resolute.shifts.shift import Shift
@@ -194,3 +195,17 @@ def test_erasing_is_torchvision_s_rectangle(seeds: torch.Tensor) -> None:
         assert (high / wide).log().min() < -0.9
         assert (high / wide).log().max() > 0.9
         assert left.min() == 0
+
+
+def test_the_severity_is_the_standard_deviation(seeds: torch.Tensor) -> None:
+    x, y = torch.full((400, 3, 8, 8), 0.5), torch.zeros(400, dtype=torch.long)
+    shifts = find_shifts(["noise"], tiny_info())
+    assert [shift.severity for shift in shifts] == list(STRENGTHS)
+    for shift in shifts:
+        moved = shift.apply(nn.Identity(), x, y, seeds[:400]) - x
+        inside = moved.abs() < 0.5
+        expected = stats.norm(scale=shift.severity)
+        assert inside.double().mean().item() == pytest.approx(1 - 2 * expected.cdf(-0.5), abs=0.005)
+        assert moved[inside].std().item() == pytest.approx(
+            stats.truncnorm(-0.5 / shift.severity, 0.5 / shift.severity, scale=shift.severity).std(), rel=0.01
+        )

@@ -1,4 +1,4 @@
-"""The build of the CPU kernel: made once, kept, and made anew where its file is damaged or cannot be kept."""
+"""The CPU kernel against the reference, and its build: made once, kept, and made anew where its file is damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute.noise import kernels
+from noise.kernels.checks import PS, SEED, SIZES, SLOPES, built, check_kernel, has_build
+from resolute.noise import kernels, signs
 from resolute.noise.kernels import cpu
 from resolute.noise.perturb import perturb
 
@@ -28,8 +29,6 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for cached in (cpu.compiled, kernels._fastest):
         cached.cache_clear()
 
-
-has_build = pytest.mark.skipif(cpu.compiled() is None, reason="no C++ compiler")
 
 RUN = """
 import torch
@@ -149,3 +148,22 @@ def test_a_compiler_that_is_none_is_told_in_a_sentence(
     monkeypatch.setenv("CXX", compiler)
     with pytest.warns(RuntimeWarning, match=f"No kernel could be built .* The reason: .*{reason}"):
         assert cpu.compiled() is None
+
+
+@has_build
+@pytest.mark.parametrize("dtype", cpu._SYMBOLS)
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("p", PS)
+def test_cpu_kernel_is_the_truth_bit_for_bit(dtype: torch.dtype, p: float, slope: float) -> None:
+    for n in SIZES:
+        check_kernel(built(), n, dtype, p, slope)
+
+
+@has_build
+@pytest.mark.parametrize("start", [2**31 - 1024, 2**31, 2**36 + 1024])
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_positions_beyond_32_bits_count(start: int, p: float) -> None:
+    check_kernel(built(), 2048, torch.float32, p, 1.0, start)
+    level = signs.level(p)
+    here, wrapped = signs.draw(SEED, 2048, level, start), signs.draw(SEED, 2048, level, start % 2**31 + 2**20)
+    assert not torch.equal(here, wrapped)
