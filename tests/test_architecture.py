@@ -11,9 +11,30 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src/resolute"
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src/resolute"
 FILES = sorted(SOURCE.rglob("*.py"))
+OF_THE_WHOLE = {
+    *("test_architecture.py", "test_bare.py", "test_docs.py", "test_docstrings.py", "test_hostile.py"),
+    *("test_properties.py", "test_readers.py", "test_sweep.py", "curvature/test_claims.py", "report/test_damaged.py"),
+    *(str(path.relative_to(TESTS)) for path in (TESTS / "frameworks").glob("test_*.py")),
+}
+"""Tests of no one source file."""
+NO_TEST_BELOW = 40
+"""Lines of a source file that other files' tests may test."""
 HEAVY = ("lightning", "lightning_fabric", "torchvision", "matplotlib", "scipy", "sklearn", "timm", "pyarrow", "pandas")
+
+
+def test_each_source_file_has_its_test_file_and_each_test_file_its_source_file() -> None:
+    tests = {str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")}
+    assert tests >= OF_THE_WHOLE
+    lines = {}
+    for path in FILES:
+        name = "init" if path.stem == "__init__" else path.stem
+        own = path.relative_to(SOURCE).with_name(f"test_{name}.py")
+        lines[str(own)] = len(path.read_text().splitlines())
+    assert tests - OF_THE_WHOLE - lines.keys() == set(), "no source file has this name"
+    assert {own for own, n in lines.items() if n > NO_TEST_BELOW} - tests == set(), "no test file has this name"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
