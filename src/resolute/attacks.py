@@ -71,7 +71,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
         True
     """
     size, at = parse_radius(radius), x.float()
-    return (at + size * input_gradient(model, at, y).sign().nan_to_num()).clamp(0, 1).to(x.dtype)
+    return (at + size * input_gradient(model, at, y).sign()).clamp(0, 1).to(x.dtype)
 
 
 def pgd(
@@ -162,7 +162,7 @@ def _ascend(
             active, grad = active[going], grad[going]
             if not len(active):
                 break
-        moved = attacked[active] + length * ball.direct(grad).nan_to_num() - x[active]
+        moved = attacked[active] + length * ball.direct(grad) - x[active]
         attacked[active] = (x[active] + ball.project(moved, size)).clamp(0, 1)
     return attacked
 
@@ -221,7 +221,7 @@ _BALLS: dict[str, _Ball] = {
     ),
     "l2": _Ball(
         start=_l2_start,
-        direct=lambda grad: grad / _norm(grad),
+        direct=lambda grad: (grad / _norm(grad)).nan_to_num(),
         project=lambda delta, radius: delta * (radius / _norm(delta)).clamp_max(1),
     ),
 }

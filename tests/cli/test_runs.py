@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from resolute.config import TrainConfig
 from resolute.experiment import cell, grid
 from resolute.experiment.recipe import Recipe
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from cli.conftest import Call

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from resolute.data import data_root
-from resolute.data.dataset import Images, Stream, hash_file, worker_count
+from resolute.data.dataset import Images, Stream, data_root, hash_file, worker_count
 from resolute.data.folders import open_folder
 from resolute.errors import InputError
 from resolute.safe_io import read_array
