@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues
 from resolute.data import load
 from resolute.data.dataset import batches, epoch_order
 from resolute.models import checkpoint
-from resolute.run_folder import Record, locked, write_records
+from resolute.run_folder import Record, locked, read_sealed, write_records, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,14 +61,14 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     assert (out / "networks/r-seed1.json").stat().st_mtime_ns == written
     answer = resolute("curvature", *words, "--steps", 4)
     assert answer.code == 2
-    assert "another survey: plan.steps is 3 there and 4 here" in answer.message
+    assert "another curvature run: plan.steps is 3 there and 4 here" in answer.message
 
 
 def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
     assert resolute("curvature", *cells[1:3], *SMALL, "--out", out).code == 0
     written = (out / "networks/r-seed0.json").stat().st_mtime_ns
-    (out / "errors.json").write_text('{"of-another-process": {"clean": 0.5}}')
+    write_sealed(out / "errors.json", {"of-another-process": {"clean": 0.5}})
     assert resolute("curvature", *cells, *SMALL, "--out", out).code == 0
     assert "of-another-process" in json.loads((out / "errors.json").read_text())
     assert (out / "networks/r-seed0.json").stat().st_mtime_ns == written
@@ -80,7 +79,7 @@ def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resol
     (out / "networks/base-seed1.json").unlink()
     answer = resolute("curvature", *cells[:2], *SMALL, "--out", out)
     assert answer.code == 2
-    assert "holds another survey: networks is " in answer.message
+    assert "holds another curvature run: networks is " in answer.message
 
 
 def test_a_report_shows_what_is_measured(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
@@ -114,7 +113,10 @@ def test_processes_share_the_networks(cells: list[Path], tmp_path: Path, resolut
             time.sleep(0.05)
         with pytest.raises(TimeoutError):
             running.result(timeout=0.7)
-        shutil.copy(out / "networks/r-seed0.json", out / "networks/base-seed0.json")
+        measured = read_sealed(out / "networks/r-seed0.json")
+        [own] = [n for n in read_sealed(out / "survey.json")["networks"] if n["name"] == "base-seed0"]
+        identity = measured["identity"] | {"network": {"name": own["name"], "sha256": own["sha256"]}}
+        write_sealed(out / "networks/base-seed0.json", measured | {"name": "base-seed0", "identity": identity})
     assert running.result().code == 0
     found = json.loads((out / "curvature.json").read_text())["networks"]
     assert found[0]["top"] == found[1]["top"], "measured meanwhile, and not again"
