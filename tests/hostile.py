@@ -47,6 +47,7 @@ from bombs import (
     write,
     zip_bomb,
 )
+from resolute import run_folder as run_folders
 from resolute.data import load, published
 from resolute.data.dataset import photographs
 from resolute.data.decode import decode, recall
@@ -85,6 +86,12 @@ def _load(name: str, *places: str) -> Callable[[Path], Any]:
 _idx = partial(published._read_idx, classes=10)
 _batches = _load("cifar10", *(f"cifar-10-batches-py/{name}" for name in ("test_batch", *BATCHES)))
 _tar = _load("cifar10", "cifar-10-python.tar.gz")
+
+
+def checkpoint_bomb(path: Path) -> None:
+    """Put the archive behind a header whose checksum is right."""
+    compressed_tensors(path.with_name("bomb"))
+    run_folders.write_part(path / "checkpoint.pt", path.with_name("bomb").read_bytes(), {})
 
 
 BOMBS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
@@ -142,9 +149,13 @@ BOMBS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "weights of one number seen as 4 TB": (stride_bomb, lambda p: from_name("lenet", p, INFO)),
     "weights in a zip bomb": (compressed_tensors, lambda p: from_name("lenet", p, INFO)),
     "weights that call": (write(pickle.dumps(print)), lambda p: from_name("lenet", p, INFO)),
-    "checkpoint in a zip bomb": (
+    "checkpoint in a zip bomb": (checkpoint_bomb, lambda p: log.load_state(p, {}, torch.device("cpu"))),
+    "checkpoint of another format": (
         lambda p: (p.mkdir(), compressed_tensors(p / "checkpoint.pt")),
-        lambda p: log.load_state(p, "", torch.device("cpu")),
+        lambda p: log.load_state(p, {}, torch.device("cpu")),
+    ),
+    "checkpoint in a sparse file of 1 TB": (
+        lambda p: (p.mkdir(), sparse(p / "checkpoint.pt", 2**40)), lambda p: log.load_state(p, {}, torch.device("cpu"))
     ),
 }  # fmt: skip
 

@@ -129,8 +129,8 @@ READERS: dict[str, Reader] = {
     "safetensors": Reader(_weights_of, lambda: WEIGHTS, "weights.safetensors"),
     "torch": Reader(lambda p: from_name("lenet", p, INFO), _made(lambda p: torch.save(LENET.state_dict(), p)), "w.pth"),
     "checkpoint": Reader(
-        lambda p: log.load_state(p.parent, "x", torch.device("cpu")),
-        _made(lambda p: log.save_state(p.parent, "x", {"model": {"w": torch.ones(3)}}, []), "checkpoint.pt"),
+        lambda p: log.load_state(p.parent, {"seed": 0}, torch.device("cpu")),
+        _made(lambda p: log.save_state(p.parent, {"seed": 0}, {"model": {"w": torch.ones(3)}}, []), "checkpoint.pt"),
         "checkpoint.pt",
     ),
     "parquet": Reader(_read_parquet, _made(_parquet), "train-0.parquet"),

@@ -290,7 +290,7 @@ def read_part(path: Path, identity: Mapping[str, Any], most: int = 2**40) -> byt
         raise InputError(f"{path} is damaged: its first line is no header. {_RESTORE}") from error
     if hashlib.sha256(content).hexdigest() != checksum:
         raise InputError(f"{path} is damaged: its content is not what its checksum says. {_RESTORE}")
-    _check_identity(path, theirs, identity)
+    refuse_others(path, theirs, identity)
     return content
 
 
@@ -310,7 +310,7 @@ def is_sealed(folder: Path, identity: Mapping[str, Any] | None = None) -> bool:
     if not isinstance(files, dict):
         raise InputError(f"{path} names no files. {_RESTORE}")
     if identity is not None:
-        _check_identity(folder, theirs, identity)
+        refuse_others(folder, theirs, identity)
     for name, checksum in files.items():
         file = folder / file_name(name)
         if not file.is_file():
@@ -325,11 +325,20 @@ def _again(folder: Path) -> str:
     return f"Delete the folder {folder} and give the same command again: it makes this part anew."
 
 
-def _check_identity(path: Path, theirs: Any, ours: Mapping[str, Any]) -> None:
+def refuse_others(path: Path, theirs: Any, ours: Mapping[str, Any]) -> None:
+    """Refuse a part that belongs to other work, naming what differs."""
     ours = identity_of(ours)
     if theirs != ours:
-        told = differences(theirs, ours) or "it names more than this version knows"
-        raise InputError(f"{path} belongs to other work: {told}. Choose another folder with --out, or delete it.")
+        raise InputError(
+            f"{path} belongs to other work: {_differing(theirs, ours)}. Delete it, or choose another folder with --out."
+        )
+
+
+def _differing(theirs: Any, ours: dict[str, Any]) -> str:
+    if not isinstance(theirs, dict):
+        return "it does not say what it belongs to"
+    more = ", ".join(sorted(theirs.keys() - ours.keys()))
+    return differences(theirs, ours) or f"{more} is said there and unknown here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +367,10 @@ class RunFolder:
         Raises:
             InputError: If the folder holds other work or cannot be written; the message names what differs.
         """
-        ours, path = identity_of(identity), self.path / self.file
-        self._refuse_others()
+        ours = identity_of(identity)
+        self._refuses(ours)  # before the lock, which would leave a file in a folder of somebody else
         with locked(self.path / LOCKS, "claim", wait=True):
-            self._refuse_others()
-            if not path.exists() or self._grown(ours):
+            if self._refuses(ours):
                 self.write(ours, beside)
             if not (self.path / ENVIRONMENT).exists():
                 write_sealed(self.path / ENVIRONMENT, environment())
@@ -371,17 +379,23 @@ class RunFolder:
         """Say what the folder holds, whatever it said before."""
         write_sealed(self.path / self.file, {**beside, "identity": identity_of(identity)})
 
-    def _refuse_others(self) -> None:
-        """Refuse a folder with files of somebody else; a run that was killed at its first write left hidden ones."""
-        held = self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir())
-        if held and not (self.path / self.file).exists():
+    def _refuses(self, ours: dict[str, Any]) -> bool:
+        """Refuse a folder that holds anything else; tell whether its file is to be written."""
+        if (self.path / self.file).exists():
+            return self._grown(ours)
+        # a run that was killed at its first write left hidden files alone
+        if self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no {self.work}. Choose another folder with --out.")
+        return True
 
     def _grown(self, ours: dict[str, Any]) -> bool:
         stored = read_sealed(self.path / self.file)
         theirs = stored.get("identity")
         if not isinstance(theirs, dict):
-            raise InputError(f"{self.path / self.file} does not say what the folder holds. Choose another with --out.")
+            raise InputError(
+                f"{self.path / self.file} does not say which images and settings the folder is of. Choose another "
+                "folder with --out."
+            )
         grown = {
             key: ours[key]
             for key in self.grows
@@ -389,7 +403,7 @@ class RunFolder:
         }
         if (same := theirs | grown) != ours:
             more = f" {' and '.join(self.grows).capitalize()} can be added, nothing else changed." if self.grows else ""
-            told = differences(same, ours) or "it names more than this version knows"
+            told = _differing(same, ours)
             raise InputError(f"{self.path} holds another {self.work}: {told}.{more} Choose another folder with --out.")
         return bool(grown)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,12 +8,13 @@ import pytest
 from experiment.made_up import PLAN, helps_at_input, made_up, quiet
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
+from resolute.report import tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolute.methods import Settings
+    from resolute.config import Settings
     from resolute.report.tuning import Tuned
 
     Found = tuple[Tuned, Path, list[tuple[str, int]]]
@@ -25,8 +27,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, in
     def set_up(error: Callable[[Settings], float]) -> list[tuple[str, int]]:
         made: list[tuple[str, int]] = []
         monkeypatch.setattr(search, "fill", made_up(error, made))
-        monkeypatch.setattr(search, "write_tuning", lambda *_: None)
+        monkeypatch.setattr(tuning, "draw_tuned", lambda *_: b"")
         monkeypatch.setattr(search, "write_report", lambda *_: None)
+        monkeypatch.setattr(os, "fsync", lambda _: None)
         return made
 
     return set_up

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from resolute.config import Settings, TrainConfig
 from resolute.evaluation.measure import records
 from resolute.experiment import recipe
-from resolute.experiment.cell import run_identity
+from resolute.experiment.cell import is_finished, run_identity
 from resolute.experiment.recipe import TuneConfig
-from resolute.methods import Settings, settings_of
+from resolute.methods import settings_of
 from resolute.run_folder import cell_identity, cell_name, seal, write_bits, write_records
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,8 @@ def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> 
     def fill(recipe: Any, splits: Any, out: Path, **_: object) -> None:
         for method, seed in recipe.cells:
             cell = out / "cells" / cell_name(method, seed)
-            if (cell / "records.jsonl").exists():
+            own = cell_identity(run_identity(recipe, splits), method, seed)
+            if is_finished(cell, own):
                 continue
             made.append((method, seed))
             mean = 0.1 if method == "base" else error(settings_of(method, Settings()))
@@ -51,8 +52,7 @@ def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> 
             write_bits(cell / "bits.npz", {KEY: right})
             rows = records({KEY: right}, data="digits", model="lenet", method=method, seed=seed)
             write_records(cell / "records.jsonl", rows)
-            if splits is not None:
-                seal(cell, cell_identity(run_identity(recipe, splits), method, seed), ("bits.npz", "records.jsonl"))
+            seal(cell, own, ("bits.npz", "records.jsonl"))
 
     return fill
 

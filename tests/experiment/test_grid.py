@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -20,15 +23,17 @@ from filelock import FileLock
 from PIL import Image
 
 from cases import TINY
+from pictures import CHANGES, flipped, make_pictures
 from resolute import methods
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.data import load
-from resolute.data.augment import Augment
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
 from resolute.experiment import grid
-from resolute.run_folder import cell_name, read_bits, read_records
+from resolute.experiment.cell import FILES
+from resolute.report.run import load_run
+from resolute.run_folder import GROWS, RunFolder, cell_name, read_bits, read_records, read_sealed, write_sealed
 from resolute.training import loop
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from resolute.experiment.recipe import Recipe
@@ -38,6 +43,14 @@ SAME = ["weights.safetensors", "bits.npz", "records.jsonl", "model.json"]
 
 def one_seed(**changes: object) -> Recipe:
     return replace(TINY, **{"seeds": (0,), **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compare base and R with one seed; to be copied, not changed."""
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    grid.compare(one_seed(), out)
+    return out
 
 
 def outcome(out: Path) -> dict[str, bytes]:
@@ -73,7 +86,8 @@ def test_a_method_that_diverges_leaves_the_others(tmp_path: Path, monkeypatch: p
     grid.compare(replace(recipe, methods=("base", "r")), tmp_path / "without")
     assert read_records(tmp_path / "run/records.jsonl") == read_records(tmp_path / "without/records.jsonl")
     monkeypatch.setattr(one_cell, "train", pytest.fail)
-    assert grid.compare(recipe, tmp_path / "run") == summary
+    again = grid.compare(recipe, tmp_path / "run")
+    assert (again.sentence, again.limits, repr(again.table)) == (summary.sentence, summary.limits, repr(summary.table))
 
 
 def test_a_finished_run_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,10 +105,19 @@ def test_a_missing_cell_is_the_only_one_run_again(tmp_path: Path) -> None:
     grid.compare(recipe, tmp_path / "run")
     before = outcome(tmp_path / "run")
     times = (tmp_path / "run/cells/base-seed0/train.csv").read_text()
-    (tmp_path / "run/cells/r-seed0/records.jsonl").unlink()
+    shutil.rmtree(tmp_path / "run/cells/r-seed0")
     grid.compare(recipe, tmp_path / "run")
     assert outcome(tmp_path / "run") == before
     assert (tmp_path / "run/cells/base-seed0/train.csv").read_text() == times
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cell_that_lacks_a_file_is_refused_and_its_folder_named(name: str, tmp_path: Path, tiny_run: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (run / "cells/r-seed0" / name).unlink()
+    told = rf"r-seed0/{name} is missing. Delete the folder .*/cells/r-seed0 and give the same command again"
+    with pytest.raises(InputError, match=told):
+        grid.compare(one_seed(), run)
 
 
 def test_records_stand_in_the_order_of_the_grid_and_count_the_bits(tmp_path: Path) -> None:
@@ -118,7 +141,9 @@ def test_the_stored_recipe_is_complete(tmp_path: Path) -> None:
 def test_another_recipe_is_kept_out_of_a_run_directory(tmp_path: Path) -> None:
     grid.compare(one_seed(), tmp_path / "run")
     before = outcome(tmp_path / "run")
-    with pytest.raises(InputError, match=r"another recipe: train\.\w+ is .*--out"):
+    with pytest.raises(
+        InputError, match=r"holds another comparison: train.lr is 0.05 there and 0.01 here.*Choose .* --out"
+    ):
         grid.compare(one_seed(train=TrainConfig(epochs=1, lr=0.01)), tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
@@ -142,26 +167,26 @@ def test_nothing_is_taken_from_a_run(tmp_path: Path) -> None:
     grid.compare(one_seed(), tmp_path / "run")
     before = outcome(tmp_path / "run")
     for changes, named in (({"seeds": (1, 2)}, "seeds"), ({"methods": ("base",), "seeds": (0, 1)}, "methods")):
-        with pytest.raises(InputError, match=f"another recipe: {named}.* is .* there and .* here.*can be added"):
+        with pytest.raises(InputError, match=f"another comparison: {named}.* is .* there and .* here.*can be added"):
             grid.compare(one_seed(**changes), tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
 
-def test_where_the_data_lies_does_not_make_another_run(tmp_path: Path) -> None:
-    here, there = replace(TINY, data_dir="a"), replace(TINY, data_dir="b")
-    assert grid.default_folder(here) == grid.default_folder(there)
-    assert grid.default_folder(here) != grid.default_folder(replace(TINY, seeds=(0,)))
+def test_where_the_data_lies_does_not_make_another_run() -> None:
+    here, there, splits = replace(TINY, data_dir="a"), replace(TINY, data_dir="b"), one_cell.load_splits(TINY)
+    assert grid.comparison_folder(here, splits) == grid.comparison_folder(there, splits)
+    assert grid.comparison_folder(here, splits) != grid.comparison_folder(replace(TINY, seeds=(0,)), splits)
 
 
-def test_a_folder_is_the_same_however_its_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_folder_is_the_same_however_its_path_is_written(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
+    splits = one_cell.load_splits(TINY)
     folders = {
-        grid.default_folder(replace(TINY, data=data))
+        grid.comparison_folder(replace(TINY, data=data), splits)
         for data in ("own", "own/", "./own", str(tmp_path / "own"), "../own/../" + tmp_path.name + "/own")
     }
     assert len(folders) == 1
-    assert folders != {grid.default_folder(replace(TINY, data="other"))}
+    assert folders != {grid.comparison_folder(replace(TINY, data="other"), splits)}
 
 
 def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
@@ -173,14 +198,14 @@ def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
     grid.compare(recipe, tmp_path / "run")
     before = outcome(tmp_path / "run")
     Path("photos/class1").rename("photos/dog")
-    with pytest.raises(InputError, match=r"holds networks of other data: class_names is .*'class1'.*'dog'.*--out"):
+    with pytest.raises(InputError, match=r"another comparison: data_info.class_names is .*'class1'.*'dog'.*--out"):
         grid.compare(recipe, tmp_path / "run")
     assert outcome(tmp_path / "run") == before
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("words")
-    with pytest.raises(InputError, match="not empty and holds no run"):
+    with pytest.raises(InputError, match=r"not empty and holds no comparison\. Choose another folder with --out"):
         grid.compare(one_seed(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -216,21 +241,21 @@ def test_a_training_that_another_process_is_at_is_refused(tmp_path: Path) -> Non
         one_cell.run_alone(one_seed(methods=("base",)), one_cell.load_splits(TINY), out)
 
 
-def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+def test_a_cell_that_another_process_is_at_is_waited_for(tmp_path: Path, tiny_run: Path) -> None:
     recipe, out = one_seed(), tmp_path / "run"
     (out / ".locks").mkdir(parents=True)
     with ThreadPoolExecutor() as pool, FileLock(out / ".locks/base-seed0"):
         running = pool.submit(grid.compare, recipe, out)
-        while not (out / "cells/r-seed0/records.jsonl").exists():
+        while not (out / "cells/r-seed0/checksums.json").exists():
             assert not running.done()
             time.sleep(0.05)
         with pytest.raises(TimeoutError):
             running.result(timeout=0.7)
         assert not (out / "cells/base-seed0").exists()
-        shutil.copytree(out / "cells/r-seed0", out / "cells/base-seed0")
-    assert running.result().methods == ("base", "r")
+        shutil.copytree(tiny_run / "cells/base-seed0", out / "cells/base-seed0")
+    assert running.result().run.methods == ("base", "r")
     copied = (out / "cells/base-seed0/train.csv").read_text()
-    assert copied == (out / "cells/r-seed0/train.csv").read_text(), "finished meanwhile, and not trained again"
+    assert copied == (tiny_run / "cells/base-seed0/train.csv").read_text(), "finished meanwhile, and not trained again"
 
 
 def test_a_part_of_the_images_is_the_same_for_all_methods_of_a_seed(
@@ -262,12 +287,184 @@ def test_variants_stand_under_their_own_names(tmp_path: Path) -> None:
     assert sites == [2, 1]
 
 
-def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid.compare(one_seed(), tmp_path / "run")
-    stored = json.loads((tmp_path / "run/recipe.json").read_text())
-    del stored["train_fraction"], stored["train"]["update_bn"]
-    (tmp_path / "run/recipe.json").write_text(json.dumps(stored))
-    monkeypatch.setattr(one_cell, "train", None)
-    grid.compare(one_seed(), tmp_path / "run")
-    with pytest.raises(InputError, match=r"another recipe: train_fraction is .* there and .* here"):
-        grid.compare(one_seed(train_fraction=0.5), tmp_path / "run")
+def test_a_folder_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path, tiny_run: Path) -> None:
+    """It does not say which images it is of."""
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns(".locks"))
+    stored = json.loads((run / "recipe.json").read_text())
+    del stored["identity"], stored["file_sha256"]
+    (run / "recipe.json").write_text(json.dumps(stored))
+    before = sorted(run.rglob("*"))
+    told = r"recipe.json carries no checksum: an earlier version wrote it.*Run again into an empty folder \(--out\)"
+    with pytest.raises(InputError, match=told):
+        grid.compare(one_seed(), run)
+    assert sorted(run.rglob("*")) == before
+
+
+# What a folder holds is of one work
+
+
+@pytest.mark.parametrize(
+    ("other", "source", "place", "differs"),
+    [
+        ({"train": replace(TINY.train, epochs=2)}, "r-seed0", "r-seed0", "train.epochs is 2 there and 1 here"),
+        ({"settings": Settings(eps=0.9)}, "r-seed0", "r-seed0", "settings.eps is 0.9 there and 0.1 here"),
+        ({}, "r-seed0", "base-seed0", "method is 'r' there and 'base' here"),
+        ({}, "base-seed0", "base-seed1", "seed is 0 there and 1 here"),
+    ],
+)
+def test_a_cell_of_other_work_is_refused(
+    tmp_path: Path, tiny_run: Path, other: dict[str, Any], source: str, place: str, differs: str
+) -> None:
+    recipe = replace(TINY, seeds=(0, 1))
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    theirs = tiny_run
+    if other:
+        theirs = tmp_path / "theirs"
+        grid.compare(one_seed(**other), theirs)
+    shutil.rmtree(run / "cells" / place, ignore_errors=True)
+    shutil.copytree(theirs / "cells" / source, run / "cells" / place)
+    told = f"cells/{place} belongs to other work: {differs}. Delete it, or choose another folder with --out"
+    with pytest.raises(InputError, match=told):
+        grid.compare(recipe, run)
+    if place.endswith("seed0"):
+        with pytest.raises(InputError, match=f"cells/{place} belongs to other work: {differs}"):
+            load_run(run)
+
+
+def test_a_training_that_diverged_in_other_work_is_refused(tmp_path: Path, tiny_run: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    own = read_sealed(run / "cells/r-seed0/checksums.json")["identity"]
+    shutil.rmtree(run / "cells/r-seed0")
+    write_sealed(run / "cells/r-seed0/diverged.json", {"message": "nan", "identity": own | {"seed": 4}})
+    with pytest.raises(InputError, match=r"cells/r-seed0 belongs to other work: seed is 4 there and 0 here"):
+        grid.compare(one_seed(), run)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"cells/r-seed0/{name}" for name in (*FILES, "checksums.json")),
+        "recipe.json",
+        "environment.json",
+        "records.jsonl",
+    ],
+)
+def test_a_flipped_bit_is_refused_or_changes_no_figure(
+    tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(one_cell, "train", pytest.fail)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    whole, rng, page = (run / name).read_bytes(), random.Random(name), (run / "report.html").read_bytes()
+    refused, flips = 0, 3 if name in ("records.jsonl", "environment.json") else 12
+    for _ in range(flips):
+        (run / name).write_bytes(flipped(whole, rng.randrange(len(whole)), rng.randrange(8)))
+        try:
+            grid.compare(one_seed(), run)
+        except InputError as error:
+            refused += Path(name).name in str(error)
+        else:
+            assert name in ("records.jsonl", "recipe.json", "environment.json") or name.endswith("checksums.json")
+            assert outcome(run) == outcome(tiny_run)
+            assert (run / "report.html").read_bytes() == page
+            refused += name != "records.jsonl"
+    assert refused == (0 if name == "records.jsonl" else flips), "it was refused and the file not named"
+
+
+def test_two_processes_claim_a_folder_at_once(tmp_path: Path) -> None:
+    """One of two recipes gets it, whole, and the other is refused."""
+    for number in range(8):
+        out = tmp_path / str(number)
+        start = threading.Barrier(2)
+
+        def claim(epochs: int, out: Path = out, start: threading.Barrier = start) -> str:
+            folder = RunFolder(out, "recipe.json", "comparison", GROWS)
+            identity = {"epochs": epochs, "methods": ["base"], "seeds": [0]}
+            start.wait()
+            try:
+                folder.claim(identity, {})
+            except InputError as error:
+                return str(error)
+            return "claimed"
+
+        with ThreadPoolExecutor(2) as pool:
+            told = sorted(pool.map(claim, (1, 2)), key=len)
+        assert told[0] == "claimed"
+        assert "holds another comparison: epochs is " in told[1]
+
+
+# Images that were changed behind the run
+
+
+PICTURED = replace(TINY, data="pictures", seeds=(0,), train=TrainConfig(epochs=1, batch_size=8, lr=0.01, device="cpu"))
+ALONE = replace(PICTURED, methods=("r",), baseline="r")
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compare, and train one network, on pictures; give the folder of both runs."""
+    folder = tmp_path_factory.mktemp("pictured")
+    make_pictures(folder / "pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        grid.compare(PICTURED, "compared")
+        grid.train_one(ALONE, "trained")
+    return folder
+
+
+def copied(pictured: Path) -> None:
+    """Copy pictures and runs into the working folder; the same pictures elsewhere are the same work."""
+    make_pictures(Path("pictures"))
+    for name in ("compared", "trained"):
+        shutil.copytree(pictured / name, name)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_images_are_refused_under_a_folders_name_and_get_another_without(
+    pictured: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    copied(pictured)
+    with monkeypatch.context() as patch:
+        patch.setattr(one_cell, "train", pytest.fail)
+        grid.compare(PICTURED, "compared")
+        trained, records = grid.train_one(ALONE, "trained")
+        assert records == read_records(trained / "records.jsonl")
+    CHANGES[change](Path("pictures"))
+    before = outcome(Path("compared"))
+    told = r"holds another comparison: .*images.* is .* there and .* here.*Choose another folder with --out"
+    with pytest.raises(InputError, match=f"compared {told}"):
+        grid.compare(PICTURED, "compared")
+    with pytest.raises(InputError, match=f"compared {told}"):
+        grid.compare(replace(PICTURED, methods=("base", "r", "gaussian")), "compared")
+    with pytest.raises(InputError, match=f"trained {told}"):
+        grid.train_one(ALONE, "trained")
+    assert outcome(Path("compared")) == before
+    splits, now = (
+        one_cell.load_splits(replace(PICTURED, data=str(pictured / "pictures"))),
+        one_cell.load_splits(PICTURED),
+    )
+    for recipe in (PICTURED, ALONE):
+        assert grid.comparison_folder(recipe, splits) != grid.comparison_folder(recipe, now)
+
+
+def test_figures_of_changed_images_are_those_of_a_fresh_run(pictured: Path) -> None:
+    copied(pictured)
+    first, _ = grid.run_comparison(PICTURED)
+    assert outcome(first) == outcome(pictured / "compared")
+    CHANGES["test labels swapped"](Path("pictures"))
+    second, _ = grid.run_comparison(PICTURED)
+    assert first != second
+    old, new = (read_records(folder / "records.jsonl") for folder in (first, second))
+    assert [row.correct for row in new] == [row.n - row.correct for row in old], "each answer is now the other's"
+    alone = {grid.train_one(ALONE)[0], first, second}
+    assert len(alone) == 3
+
+
+def test_a_folder_of_the_same_name_elsewhere_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        make_pictures(tmp_path / str(number) / "pictures", seed=number)
+        monkeypatch.chdir(tmp_path / str(number))
+        if number == 1:
+            grid.compare(PICTURED, tmp_path / "run")
+    with pytest.raises(InputError, match=r"images.train.pixels is '[0-9a-f]{8}\.\.\.' there and"):
+        grid.compare(PICTURED, tmp_path / "run")

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from experiment.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
+from pictures import CHANGES, OF_TRAINING, flipped, make_pictures
 from resolute import data
+from resolute.config import Settings
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
 from resolute.experiment import grid
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
-from resolute.methods import Settings
 from resolute.report.run import load_run
-from resolute.run_folder import cell_name, locked, read_records, write_bits
+from resolute.run_folder import (
+    cell_name,
+    locked,
+    read_records,
+    read_sealed,
+    seal,
+    write_bits,
+    write_json,
+    write_sealed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from experiment.conftest import Found
     from resolute.data import dataset
@@ -35,10 +47,11 @@ optuna = pytest.importorskip("optuna")
 
 def test_a_setting_that_diverged_is_wrong_everywhere(tmp_path: Path) -> None:
     made: list[tuple[str, int]] = []
-    made_up(lambda _: 0.1, made)(replace(TINY, methods=("base", "r"), seeds=(0, 1)), None, tmp_path)
+    splits = one_cell.load_splits(TINY)
+    made_up(lambda _: 0.1, made)(replace(TINY, methods=("base", "r"), seeds=(0, 1)), splits, tmp_path)
     (tmp_path / "cells" / cell_name("r", 1) / "records.jsonl").unlink()
     (tmp_path / "cells" / cell_name("r", 1) / "diverged.json").write_text("{}")
-    lab = search._Lab(PLAN, TINY, None, tmp_path)  # type: ignore[arg-type]
+    lab = search._Lab(PLAN, TINY, splits, tmp_path)
     base, r = lab.wrong("base"), lab.wrong("r")
     assert r.shape == base.shape
     assert not r[0].all()
@@ -80,19 +93,21 @@ def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[.
 
 
 def test_bad_settings_do_not_keep_it_from_stopping(tmp_path: Path, trained: Callable[..., Any]) -> None:
-    """One place is so bad that it is dropped with an interval as wide as its three seeds differ."""
+    """One place is so bad that it is dropped with an interval as wide as its three seeds differ; one seed diverges."""
     trained(lambda settings: 0.1 if settings.where != "both" else 0.5 + 0.4 * settings.eps)
-    lucky = search.fill  # type: ignore[attr-defined]
+    lucky, lost = search.fill, cell_name("r@eps=0.5@where=both", 1)  # type: ignore[attr-defined]
 
     def fill(recipe: Any, splits: Any, out: Path, **given: Any) -> None:
         lucky(recipe, splits, out, **given)
-        for cell in (out / "cells").glob("r@eps=0.5@where=both-seed1"):
-            (cell / "records.jsonl").unlink(missing_ok=True)
-            (cell / "diverged.json").write_text("{}")
+        if (cell := out / "cells" / lost).exists() and not (cell / "diverged.json").exists():
+            own = read_sealed(cell / "checksums.json")["identity"]
+            shutil.rmtree(cell)
+            write_sealed(cell / "diverged.json", {"message": "it diverged", "identity": own})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "fill", fill)
+        patch.setattr(search, "fill", fill)
         tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())
+    assert (tmp_path / "run/cells" / lost / "diverged.json").exists()
     assert tuned.stopped.startswith("stopped early")
 
 
@@ -106,22 +121,27 @@ def test_the_least_gain_follows_the_baselines_error(tmp_path: Path, trained: Cal
     def fill(recipe: Any, splits: Any, out: Path, **given: Any) -> None:
         sparse(recipe, splits, out, **given)
         for cell in out.glob("cells/*"):
-            right = np.arange(N) >= 20
-            write_bits(cell / "bits.npz", {KEY: right})
+            own = read_sealed(cell / "checksums.json")["identity"]
+            write_bits(cell / "bits.npz", {KEY: np.arange(N) >= 20})
+            seal(cell, own, ("bits.npz", "records.jsonl"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "fill", fill)
+        patch.setattr(search, "fill", fill)
         tuned = tune(replace(PLAN, trials=7), tmp_path / "low", console=quiet())
     assert tuned.stopped.endswith("a gain of 0.25 points")
 
 
-def test_what_was_not_queued_when_it_was_killed_is_queued(tmp_path: Path, trained: Callable[..., Any]) -> None:
-    trained(lambda _: 0.1)
-    tmp_path.joinpath("run").mkdir()
-    study = search._study(optuna, replace(PLAN, eps=(0.1,)), tmp_path / "run")
-    assert len(study.trials) == 3
-    study = search._study(optuna, PLAN, tmp_path / "run")
-    assert [trial.system_attrs["fixed_params"]["eps"] for trial in study.trials] == [0.1] * 3 + [0.5] * 3
+def test_a_folder_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    """It does not say which images it is of, so its networks cannot be taken for those of this search."""
+    made = trained(lambda _: 0.1)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "study.db").write_bytes(b"SQLite format 3")
+    write_json(run / "tuning.json", PLAN.identity | {"data_info": {"classes": 10}})
+    with pytest.raises(InputError, match=r"run/tuning.json carries no checksum: an earlier version wrote it.*--out"):
+        tune(PLAN, run, console=quiet())
+    assert {path.name for path in run.iterdir()} == {"study.db", "tuning.json"}
+    assert made == []
 
 
 def test_two_cannot_go_on_with_one_study(tmp_path: Path, trained: Callable[..., Any]) -> None:
@@ -134,13 +154,56 @@ def test_two_cannot_go_on_with_one_study(tmp_path: Path, trained: Callable[..., 
         tune(PLAN, tmp_path / "run", console=quiet())
 
 
-def test_other_images_are_another_study(tmp_path: Path, found: Found) -> None:
-    run = shutil.copytree(found[1], tmp_path / "run")
-    stored = json.loads((run / "tuning.json").read_text())
-    stored["data_info"]["classes"] = 11
-    (run / "tuning.json").write_text(json.dumps(stored))
-    with pytest.raises(InputError, match=r"holds another tuning: data_info.classes is 11 there and 10 here"):
+@pytest.mark.parametrize("change", OF_TRAINING)
+def test_changed_images_are_another_search(tmp_path: Path, trained: Callable[..., Any], change: str) -> None:
+    """Neither their numbers nor their names nor their times, only their content differs."""
+    made = trained(helps_at_input)
+    make_pictures(tmp_path / "pictures")
+    plan = replace(PLAN, recipe=replace(TINY, data="pictures"), trials=1)
+    tune(plan, tmp_path / "run", console=quiet())
+    first, _ = search.run_tuning(plan, console=quiet())
+    networks = len(made)
+    tune(plan, tmp_path / "run", console=quiet())
+    assert search.run_tuning(plan, console=quiet())[0] == first
+    assert len(made) == networks
+    CHANGES[change](tmp_path / "pictures")
+    told = r"run holds another search: .*images\..* is .* there and .* here.*Choose another folder with --out"
+    with pytest.raises(InputError, match=told):
+        tune(plan, tmp_path / "run", console=quiet())
+    assert len(made) == networks
+    second, _ = search.run_tuning(plan, console=quiet())
+    assert second != first
+    assert 2 * (len(made) - networks) == networks, "all of its networks are trained"
+
+
+def test_a_network_of_other_work_is_refused(tmp_path: Path, found: Found, trained: Callable[..., Any]) -> None:
+    made, run = trained(helps_at_input), shutil.copytree(found[1], tmp_path / "run")
+    base, r = (run / "cells" / cell_name(method, 0) for method in ("base", "r@eps=0.1@where=hidden"))
+    shutil.rmtree(r)
+    shutil.copytree(base, r)
+    told = r"cells/r@eps=0.1@where=hidden-seed0 belongs to other work: method is 'base' there and 'r@eps=.*--out"
+    with pytest.raises(InputError, match=told):
         tune(PLAN, run, console=quiet())
+    assert made == []
+
+
+@pytest.mark.parametrize("name", ["tuning.json", "recipe.json", "cells/base-seed1/bits.npz"])
+def test_a_flipped_bit_is_refused_or_changes_nothing(
+    tmp_path: Path, found: Found, trained: Callable[..., Any], name: str
+) -> None:
+    made, run = trained(helps_at_input), shutil.copytree(found[1], tmp_path / "run")
+    whole, rng, expected = (run / name).read_bytes(), random.Random(name), ends(found[1])
+    refused, flips = 0, 3 if name == "recipe.json" else 12
+    for _ in range(flips):
+        (run / name).write_bytes(flipped(whole, rng.randrange(len(whole)), rng.randrange(8)))
+        try:
+            assert tune(PLAN, run, command="resolute tune --seeds 5", console=quiet()) == found[0]
+            assert ends(run).items() - expected.items() <= {(name, (run / name).read_bytes())}
+            refused += name != "recipe.json"
+        except InputError as error:
+            refused += Path(name).name in str(error)
+    assert refused == (0 if name == "recipe.json" else flips), "recipe.json alone is written anew"
+    assert made == []
 
 
 def test_it_says_how_long_it_may_take(tmp_path: Path, trained: Callable[..., Any]) -> None:
@@ -172,29 +235,65 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("moment", [1, 5, 13])
-def test_a_study_that_was_killed_goes_on(
-    tmp_path: Path, found: Found, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, moment: int
+def ends(out: Path) -> dict[str, bytes]:
+    """Read all that a search leaves but its description of the machine."""
+    names = [*out.glob("cells/*/*"), *out.glob("*.json"), *out.glob("*.jsonl"), *out.glob("tuned.*")]
+    return {str(file.relative_to(out)): file.read_bytes() for file in names}
+
+
+def test_a_search_killed_at_any_moment_tries_the_same_settings_in_the_same_order(
+    tmp_path: Path, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The folder is kept as it is after each training: between the screen and the rest, in the grid and behind it."""
     trained(helps_at_input)
-    fill, calls = search.fill, [0]  # type: ignore[attr-defined]
+    kept: list[Any] = []
+    fill = search.fill  # type: ignore[attr-defined]
 
-    def dies(*args: Any, **given: Any) -> None:
-        if calls[0] == moment:
+    def keeps(recipe: Any, splits: Any, out: Path, **given: Any) -> None:
+        before = len(list(out.glob("cells/*")))
+        fill(recipe, splits, out, **given)
+        if len(list(out.glob("cells/*"))) > before:
+            kept.append(tmp_path / f"kept-{len(kept)}")
+            shutil.copytree(out, kept[-1], copy_function=os.link)  # a file is replaced, never written again
+
+    monkeypatch.setattr(search, "fill", keeps)
+    plan = replace(PLAN, where=("hidden", "input"), trials=7)
+    whole = tune(plan, tmp_path / "whole", console=quiet())
+    monkeypatch.setattr(search, "fill", fill)
+    assert {each.seeds for each in whole.tried} == {3, 5}, "some are dropped, some are not"
+    assert len(whole.tried) > len(plan.grid), "the search goes on behind the grid"
+    assert len(kept) > len(whole.tried)
+    for folder in kept:
+        assert tune(plan, folder, console=quiet()) == whole
+        assert ends(folder) == ends(tmp_path / "whole")
+
+
+class One(list[tuple[str, int]]):
+    """Lets one network be made, and dies at the next."""
+
+    left = 1
+
+    def append(self, network: tuple[str, int]) -> None:
+        if not self.left:
             raise Killed
-        calls[0] += 1
-        fill(*args, **given)
+        self.left -= 1
+        super().append(network)
 
-    monkeypatch.setattr(tune, "fill", dies)
-    with pytest.raises(Killed):
-        tune(PLAN, tmp_path / "killed", console=quiet())
-    monkeypatch.setattr(tune, "fill", fill)
-    again, whole = tune(PLAN, tmp_path / "killed", console=quiet()), found[0]
-    assert {Settings(eps, 0.5, place) for eps, place in PLAN.grid} <= {each.settings for each in again.tried}
-    assert again.stopped == whole.stopped
-    assert again.best is not None
-    assert whole.best is not None
-    assert again.best.settings.where == whole.best.settings.where
+
+def test_a_search_killed_after_each_network_ends_as_an_undisturbed_one(
+    tmp_path: Path, trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, killed = trained(helps_at_input), One()
+    plan = replace(PLAN, where=("hidden", "input"), trials=6, method="gaussian")
+    whole = tune(plan, tmp_path / "whole", console=quiet())
+    monkeypatch.setattr(search, "fill", made_up(helps_at_input, killed))
+    for _ in made[1:]:
+        with pytest.raises(Killed):
+            tune(plan, tmp_path / "killed", console=quiet())
+        killed.left = 1
+    assert tune(plan, tmp_path / "killed", console=quiet()) == whole
+    assert ends(tmp_path / "killed") == ends(tmp_path / "whole")
+    assert killed == made, "the same networks in the same order, none twice"
 
 
 def test_a_finished_study_is_read_again_and_may_be_extended(
@@ -225,11 +324,11 @@ def test_the_folder_holds_the_finalists_comparison(found: Found) -> None:
 
 
 def test_another_plan_and_other_files_are_kept_out(tmp_path: Path, found: Found) -> None:
-    with pytest.raises(InputError, match=r"holds another tuning: eps is \[0.1, 0.5\] there and \[0.2\] here"):
+    with pytest.raises(InputError, match=r"holds another search: eps is \[0.1, 0.5\] there and \[0.2\] here"):
         tune(replace(PLAN, eps=(0.2,)), found[1], console=quiet())
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.tex").touch()
-    with pytest.raises(InputError, match="not empty and holds no tuning"):
+    with pytest.raises(InputError, match="not empty and holds no search"):
         tune(PLAN, tmp_path / "thesis", console=quiet())
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,13 +54,16 @@ def test_noise_does_not_travel(tmp_path: Path) -> None:
         assert torch.equal(checkpoint.load_network(tmp_path)(x), model.eval()(x))
 
 
-def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
+def test_the_specification_is_kept_whole_beside_two_checksums(tmp_path: Path) -> None:
     checkpoint.save_network(build("lenet"), tmp_path, spec("lenet") | {"method": "r"})
-    assert json.loads((tmp_path / "model.json").read_text()) == {
+    stored = json.loads((tmp_path / "model.json").read_text())
+    assert stored == {
         "name": "lenet",
         "classes": 4,
         "shape": [1, 8, 8],
         "method": "r",
+        "weights_sha256": hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest(),
+        "file_sha256": stored["file_sha256"],
     }
 
 
@@ -84,8 +89,8 @@ def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
         ("model.json", b'{"name": "lenet", "classes": 4, "shape": [1, 8, 8], "seed": "x"}', "seed is 'x'"),
         ("model.json", b'{"name": "lenett", "classes": 4, "shape": [1, 8, 8]}', "unknown model 'lenett'"),
         ("weights.safetensors", None, "cannot load the network .*Train it again"),
-        ("weights.safetensors", b"", "cannot load the network .*Train it again"),
-        ("weights.safetensors", pickle.dumps({}), "cannot load the network .*Train it again"),
+        ("weights.safetensors", b"", "weights.safetensors is damaged: .*Restore it, or train it again"),
+        ("weights.safetensors", pickle.dumps({}), "weights.safetensors is damaged: .*Restore it, or train it again"),
     ],
 )
 def test_broken_files_are_refused(file: str, content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -98,9 +103,41 @@ def test_broken_files_are_refused(file: str, content: bytes | None, message: str
         checkpoint.load_network(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", pickle.dumps({}), b"\xff" * 8])
+def test_broken_weights_without_a_checksum_are_refused(content: bytes, tmp_path: Path) -> None:
+    """As an earlier version wrote them."""
+    checkpoint.save_network(build("lenet"), tmp_path, spec("lenet"))
+    (tmp_path / "model.json").write_text(json.dumps(spec("lenet")))
+    checkpoint.load_network(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot load the network .*Train it again"):
+        checkpoint.load_network(tmp_path)
+
+
 def test_a_truncated_file_of_weights_is_refused(tmp_path: Path) -> None:
     checkpoint.save_network(build("lenet"), tmp_path, spec("lenet"))
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="Train it again"):
+    with pytest.raises(InputError, match=r"weights.safetensors is damaged: .*Restore it, or train it again"):
         checkpoint.load_network(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
+def test_a_flipped_bit_is_refused_or_changes_nothing(name: str, tmp_path: Path) -> None:
+    model = build("lenet")
+    checkpoint.save_network(model, tmp_path, spec("lenet") | {"method": "r", "seed": 3})
+    path, rng, refused = tmp_path / name, random.Random(name), 0
+    whole, wanted = path.read_bytes(), model.state_dict()
+    for _ in range(40):
+        place = rng.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :])
+        try:
+            found = checkpoint.load_network(tmp_path).state_dict()
+        except InputError as error:
+            refused += name in str(error)
+            continue
+        assert name == "model.json", "of the weights no byte is without meaning"
+        assert checkpoint.read_spec(tmp_path)["seed"] == 3
+        assert all(torch.equal(tensor, wanted[key]) for key, tensor in found.items())
+        refused += 1
+    assert refused == 40, "some refusal does not name the file"

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import math
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from cases import tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute.data.augment import Augment
+from cases import tiny_convolution, tiny_images, tiny_network
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.errors import InputError
 from resolute.training import loop
-from resolute.training.config import Epoch, TrainConfig
 from resolute.training.loop import train
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import nn
+
+    from resolute.data.dataset import Images
+    from resolute.training.checkpoint import Epoch
 
 CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.1, warmup_epochs=1, device="cpu")
 CONFIGS = {
@@ -97,7 +103,8 @@ def test_checkpoints_wait_until_enough_time_has_passed(tmp_path: Path, monkeypat
 def test_the_last_checkpoint_leaves_the_optimizer_out_and_ends_a_run_all_the_same(ema: float, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, ema=ema)
     model, log = fit("r", config, tmp_path)
-    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    _, _, content = (tmp_path / "checkpoint.pt").read_bytes().partition(b"\n")
+    stored = torch.load(io.BytesIO(content), weights_only=True)
     assert stored["state"].keys() == ({"model", "ema"} if ema else {"model"})
     again, same_log = fit("r", config, tmp_path, stop=0)
     assert same_log == log
@@ -113,22 +120,31 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+VALIDATION = tiny_images(20, seed=1, split="validation")
+
+
 @pytest.mark.parametrize(
-    ("method", "config", "seed", "n"),
+    ("given", "differs"),
     [
-        ("r", CONFIG, 0, 48),
-        ("base", dataclasses.replace(CONFIG, lr=0.2), 0, 48),
-        ("base", CONFIG, 1, 48),
-        ("base", CONFIG, 0, 64),
+        ({"method": "r"}, "method is 'base' there and 'r' here"),
+        ({"settings": Settings(p=0.4)}, "settings.p is 0.5 there and 0.4 here"),
+        ({"config": dataclasses.replace(CONFIG, lr=0.2)}, "config.lr is 0.1 there and 0.2 here"),
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"validation": None}, "images.validation is .* there and None here"),
+        ({"validation": tiny_images(20, seed=2)}, r"images.validation.pixels is '[0-9a-f]{8}\.\.\.' there and"),
     ],
 )
+@pytest.mark.parametrize("stop", [1.5, math.inf])
 def test_the_checkpoint_of_another_run_is_refused(
-    method: str, config: TrainConfig, seed: int, n: int, tmp_path: Path
+    given: dict[str, Any], differs: str, stop: float, tmp_path: Path
 ) -> None:
-    with pytest.raises(Interrupted):
-        fit("base", CONFIG, tmp_path, 1.5)
-    with pytest.raises(InputError, match=r"checkpoint.pt is of another run: .*Choose another folder \(--out\)"):
-        train(tiny_convolution(), tiny_images(n), method=method, config=config, out=tmp_path, seed=seed)
+    with contextlib.suppress(Interrupted):
+        fit("base", CONFIG, tmp_path, stop)
+    own: dict[str, Any] = {"method": "base", "config": CONFIG, "out": tmp_path, "validation": VALIDATION}
+    told = f"checkpoint.pt belongs to other work: {differs}.* Delete it, or choose another folder with --out"
+    with pytest.raises(InputError, match=told):
+        train(tiny_convolution(), tiny_images(), **own | given)
+    train(tiny_convolution(), tiny_images(), **own)
 
 
 @pytest.mark.parametrize("model", [tiny_network(), tiny_convolution(classes=4)])
@@ -136,18 +152,69 @@ def test_the_checkpoint_of_another_network_is_refused(model: nn.Module, tmp_path
     with pytest.raises(Interrupted):
         fit("base", CONFIG, tmp_path, 1.5)
     with pytest.raises(InputError, match=r"the checkpoint in .* is of another network"):
-        train(model, tiny_images(), config=CONFIG, out=tmp_path)
+        train(model, tiny_images(), config=CONFIG, out=tmp_path, validation=VALIDATION)
 
 
-def test_the_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+def shuffled(images: Images) -> Images:
+    return dataclasses.replace(images, x=images.x.flip(0))
+
+
+def swapped(images: Images) -> Images:
+    return dataclasses.replace(images, y=torch.tensor([1, 0, 2])[images.y])
+
+
+def lightened(images: Images) -> Images:
+    x = images.x.clone()
+    x[17, 0, 3, 3] ^= 1
+    return dataclasses.replace(images, x=x)
+
+
+def of_classes(images: Images, policy: Augment) -> Images:
+    return dataclasses.replace(images, info=dataclasses.replace(images.info, augment=policy))
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (shuffled, "images.train.pixels"),
+        (swapped, "images.train.labels"),
+        (lightened, "images.train.pixels"),
+        (lambda images: images.part(torch.arange(47)), "images.train.n is 48 there and 47 here"),
+        (lambda images: of_classes(images, Augment(shift=1)), "augment.shift is 0 there and 1 here"),
+    ],
+)
+@pytest.mark.parametrize("stop", [1.5, math.inf])
+def test_the_checkpoint_of_other_images_is_refused(
+    change: Callable[[Images], Images], differs: str, stop: float, tmp_path: Path
+) -> None:
+    """Whether the run was stopped or finished, and whatever their number, names and moments."""
+    with contextlib.suppress(Interrupted):
+        fit("base", CONFIG, tmp_path, stop)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(InputError, match=f"checkpoint.pt belongs to other work: {differs}.*--out"):
+        train(tiny_convolution(), change(tiny_images()), config=CONFIG, out=tmp_path, validation=VALIDATION)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit("base", CONFIG, tmp_path, 1.5)
-    other = tiny_images(info=dataclasses.replace(tiny_info(), name="other"))
-    with pytest.raises(InputError, match="is of another run"):
-        train(tiny_convolution(), other, config=CONFIG, out=tmp_path)
+    path, rng = tmp_path / "checkpoint.pt", random.Random(1)
+    whole = path.read_bytes()
+    for _ in range(12):
+        place = rng.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"checkpoint.pt (is damaged|belongs to other work)"):
+            fit("base", CONFIG, tmp_path)
 
 
 def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not much more")
-    with pytest.raises(InputError, match=r"checkpoint.pt is no checkpoint"):
+    with pytest.raises(InputError, match=r"checkpoint.pt is damaged: its first line is no header. Delete it"):
+        fit("base", CONFIG, tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    torch.save({"identity": "base, seed 0", "state": {}, "log": []}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"checkpoint.pt is damaged: its first line is no header. Delete it"):
         fit("base", CONFIG, tmp_path)

@@ -65,7 +65,7 @@ def evaluate(
     loaded = load_networks(networks or [], Named(**settings_for(Named, given)), images)
     for network in loaded:
         network.model.to(place)
-    folder = out or evaluation.default_folder(loaded, plan)
+    folder = out or evaluation.evaluation_folder(loaded, plan)
     found = evaluation.evaluate_networks(loaded, plan, folder)
     show(console_evaluation(found), folder / "report.html")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TRAIN = ("device", "precision", "compile")
 """Settings of training that a row leaves open."""
-WIDTH = 110
+_WIDTH = 110
 """Columns of the ledger where the output is no terminal."""
 PRINTED = {"clean": "top-1", "top5": "top-5"}
 """What the paper calls the suites of published weights."""
@@ -85,7 +85,7 @@ def _show(table: int | None, results: Path | None, write: Path | None) -> None:
         console.print(f"written: {write}", soft_wrap=True, highlight=False)
         return
     if not console.is_terminal:
-        console = Console(width=max(console.width, WIDTH))
+        console = Console(width=max(console.width, _WIDTH))
     shown = [entry for entry in entries if table in (None, entry.row.table)]
     for part in page.console_ledger(shown):
         console.print(part, highlight=False)

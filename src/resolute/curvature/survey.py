@@ -26,7 +26,7 @@ from resolute.curvature.hessian import (
 from resolute.curvature.inputs import input_hessians, jacobian_norms
 from resolute.curvature.report import ERRORS, Curvature, write_curvature
 from resolute.data.dataset import Images, batches, epoch_order, fingerprint
-from resolute.errors import InputError, differences
+from resolute.errors import InputError
 from resolute.evaluation.measure import check_network
 from resolute.noise import robustify
 from resolute.progress import progress
@@ -39,6 +39,7 @@ from resolute.run_folder import (
     identity_of,
     read_records,
     read_sealed,
+    refuse_others,
     versions,
     write_sealed,
 )
@@ -217,10 +218,7 @@ def _is_measured(path: Path, own: Mapping[str, Any]) -> bool:
     """Tell whether a network's file is there; refuse it if it is damaged or belongs to other work."""
     if not path.exists():
         return False
-    if (stored := read_sealed(path).get("identity")) != own:
-        raise InputError(
-            f"{path} belongs to other work: {differences(stored, own)}. Delete it, or choose another --out."
-        )
+    refuse_others(path, read_sealed(path).get("identity"), own)
     return True
 
 

@@ -186,7 +186,8 @@ def stamp(files: Iterable[Path], *settings: object) -> str:
     digest = hashlib.sha256(repr((_VERSION, PIL.__version__, *settings)).encode())
     for file in files:
         state = file.stat()
-        digest.update(f"{file.absolute()}\0{state.st_size}\0{state.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        times = f"{state.st_mtime_ns} {state.st_ctime_ns}"  # the first is kept by files that swap names
+        digest.update(f"{file.absolute()}\0{state.st_size}\0{times}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:40]
 
 

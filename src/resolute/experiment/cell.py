@@ -16,7 +16,7 @@ from filelock import Timeout
 from resolute import methods, models
 from resolute.data import load
 from resolute.data.dataset import Images, balanced_part, fingerprint
-from resolute.errors import DivergedError, InputError, differences
+from resolute.errors import DivergedError, InputError
 from resolute.evaluation.measure import ANSWERS, cell_file, measure, records
 from resolute.experiment.recipe import identity
 from resolute.models.checkpoint import SPEC, WEIGHTS_FILE, save_network
@@ -33,6 +33,7 @@ from resolute.run_folder import (
     is_sealed,
     locked,
     read_sealed,
+    refuse_others,
     seal,
     versions,
     write_bits,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolute.experiment.recipe import Recipe
-    from resolute.training.config import Epoch
+    from resolute.training.checkpoint import Epoch
 
 
 FILES = (WEIGHTS_FILE, SPEC, "train.csv", "bits.npz", "cost.json", "records.jsonl")
@@ -133,12 +134,7 @@ def run_cell(
 def is_finished(cell: Path, own: Mapping[str, Any]) -> bool:
     """Tell whether a cell is sealed, or its training diverged; refuse one that is damaged or of other work."""
     if (cell / DIVERGED).exists():
-        stored = read_sealed(cell / DIVERGED).get("identity")
-        if stored != own:
-            raise InputError(
-                f"{cell} belongs to other work: {differences(stored, own)}. Choose another folder with --out, or "
-                "delete this one."
-            )
+        refuse_others(cell, read_sealed(cell / DIVERGED).get("identity"), own)
         return True
     return is_sealed(cell, own)
 

@@ -13,7 +13,7 @@ from resolute.report import figures, numbers
 from resolute.report.comparison import headline, summarise
 from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, errors_of, mark
 from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
-from resolute.report.run import COUNTS_ALONE, facts, load_run
+from resolute.report.run import COUNTS_ALONE, load_run, run_facts
 from resolute.run_folder import read_json, write_atomic
 from resolute.stats import Interval
 
@@ -247,11 +247,11 @@ def write_report(folder: Path) -> Written[Summary]:
     """
     summary = summarise(load_run(folder))
     write_atomic(folder / "report.md", render_markdown(summary))
-    write_atomic(folder / "report.html", render_html(summary))
+    write_atomic(folder / "report.html", render_comparison(summary))
     return Written(folder / "report.html", summary)
 
 
-def render_html(summary: Summary) -> str:
+def render_comparison(summary: Summary) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     run = summary.run
     return render(
@@ -263,7 +263,7 @@ def render_html(summary: Summary) -> str:
         severities=draw_severities(severity_curves(summary)),
         seeds=draw_seeds(run),
         curves=draw_training(run),
-        facts=facts(run),
+        facts=run_facts(run),
         counts_alone=COUNTS_ALONE,
     )
 
@@ -273,7 +273,7 @@ def render_markdown(summary: Summary) -> str:
     limits = "".join(f"- {escape(text)}\n" for text in summary.limits)
     made = "".join(
         f"\n### {title}\n\n" + "".join(f"- {escape(name)}: {escape(value)}\n" for name, value in pairs)
-        for title, pairs in facts(summary.run).items()
+        for title, pairs in run_facts(summary.run).items()
         if pairs
     )
     command = " ".join(str(summary.run.recipe.get("command") or "").split())

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from resolute.data import data_root
-from resolute.data.dataset import Images, Stream, worker_count
+from resolute.data.dataset import Images, Stream, data_root, hash_file, worker_count
 from resolute.data.folders import open_folder
 from resolute.errors import InputError
 from resolute.safe_io import read_array
@@ -104,6 +103,11 @@ def cifar100_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes
 def imagenet_c(info: DataInfo) -> list[Shift]:  # noqa: ARG001 every suite takes the data's description
     """Show the released ImageNet-C in place of the validation images of ImageNet."""
     return released("imagenet-c")
+
+
+def released_sha256(name: str, root: str | Path | None) -> dict[str, str]:
+    """Identify the arrays of a released set; of ImageNet-C's millions of photographs nothing is read for it."""
+    return {file.name: hash_file(file) for file in sorted((data_root(root) / RELEASES[name].folder).glob("*.npy"))}
 
 
 def load_released(name: str, corruption: str, severity: int, root: str | Path | None, images: Images) -> Images:
