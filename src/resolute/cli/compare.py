@@ -46,8 +46,8 @@ def compare(
     console.print(console_table(summary))
     console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
     if summary.missing:
-        console.print(summary.limits[0], soft_wrap=True, highlight=False)
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+        console.print(summary.limits[0], soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
 
 def make_recipe(name: str | None, given: Mapping[str, Any]) -> Recipe:
