@@ -14,7 +14,7 @@ from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues
 from resolute.data import load
 from resolute.data.dataset import batches, epoch_order
 from resolute.models import checkpoint
-from resolute.run_folder import Record, locked, write_records
+from resolute.run_folder import Record, locked, read_sealed, write_records, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     names = [network["name"] for network in result["networks"]]
     assert names == ["base-seed0", "r-seed0", "base-seed1", "r-seed1"]
     assert "base, mean of 2 networks (95 % interval over them)" in answer.out
-    assert "r, times base (95 % interval over 2 paired seeds; p after Holm)" in answer.out
+    assert "r as a multiple of base (95 % interval over 2 paired seeds; p Holm-corrected)" in answer.out
     assert {(row["method"], row["seeds"]) for row in result["comparisons"]} == {("r", 2)}
     errors = json.loads((out / "errors.json").read_text())
     assert errors["r-seed1"] == {"clean": pytest.approx(0.46)}
@@ -62,14 +62,14 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     assert (out / "networks/r-seed1.json").stat().st_mtime_ns == written
     answer = resolute("curvature", *words, "--steps", 4)
     assert answer.code == 2
-    assert "another survey: plan.steps is 3 there and 4 here" in answer.message
+    assert "another curvature run: plan.steps is 3 there and 4 here" in answer.message
 
 
-def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
+def test_networks_are_added_to_a_curvature_run(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
     assert resolute("curvature", *cells[1:3], *SMALL, "--out", out).code == 0
     written = (out / "networks/r-seed0.json").stat().st_mtime_ns
-    (out / "errors.json").write_text('{"of-another-process": {"clean": 0.5}}')
+    write_sealed(out / "errors.json", read_sealed(out / "errors.json") | {"of-another-process": {"clean": 0.5}})
     assert resolute("curvature", *cells, *SMALL, "--out", out).code == 0
     assert "of-another-process" in json.loads((out / "errors.json").read_text())
     assert (out / "networks/r-seed0.json").stat().st_mtime_ns == written
@@ -80,7 +80,7 @@ def test_networks_are_added_to_a_survey(cells: list[Path], tmp_path: Path, resol
     (out / "networks/base-seed1.json").unlink()
     answer = resolute("curvature", *cells[:2], *SMALL, "--out", out)
     assert answer.code == 2
-    assert "holds another survey: networks is " in answer.message
+    assert "holds another curvature run: networks is " in answer.message
 
 
 def test_a_report_shows_what_is_measured(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
@@ -106,18 +106,21 @@ def test_a_report_shows_what_is_measured(cells: list[Path], tmp_path: Path, reso
 
 def test_processes_share_the_networks(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
     out = tmp_path / "out"
-    words = ("curvature", *cells[:2], *SMALL, "--out", out)
+    words = ("curvature", *cells[:2], *SMALL, "--out")
+    assert resolute(*words, tmp_path / "other").code == 0
+    theirs = read_sealed(tmp_path / "other/networks/base-seed0.json")
+    write_sealed(tmp_path / "other/networks/base-seed0.json", theirs | {"parameters": 7})
     with ThreadPoolExecutor() as pool, locked(out / ".locks", "base-seed0"):
-        running = pool.submit(resolute, *words)
+        running = pool.submit(resolute, *words, out)
         while not (out / "networks/r-seed0.json").exists():
             assert not running.done()
             time.sleep(0.05)
         with pytest.raises(TimeoutError):
             running.result(timeout=0.7)
-        shutil.copy(out / "networks/r-seed0.json", out / "networks/base-seed0.json")
+        shutil.copy(tmp_path / "other/networks/base-seed0.json", out / "networks/base-seed0.json")
     assert running.result().code == 0
     found = json.loads((out / "curvature.json").read_text())["networks"]
-    assert found[0]["top"] == found[1]["top"], "measured meanwhile, and not again"
+    assert found[0]["parameters"] == 7, "measured meanwhile, and not again"
 
 
 def test_what_it_writes_is_what_the_functions_give(cells: list[Path], tmp_path: Path, resolute: Call) -> None:
