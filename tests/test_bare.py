@@ -21,7 +21,8 @@ from resolute.cli import app
 
 HOUSE = Path(__file__).parent.parent
 SOURCE = HOUSE / "src/resolute"
-ALONE = {"__main__", "attacks", "errors", "noise"}
+MODULES = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+ALONE = {"__main__", "attacks", "config", "errors", "noise"}
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 LAB_NAMES = ["compare", "data", "evaluate", "methods", "models", "recipes", "shifts", "suites", "train"]
 SENTENCE = re.escape('which are not installed: pip install "resolute[lab]"')
@@ -114,9 +115,8 @@ def test_the_command_is_what_the_package_installs(bare: Path) -> None:
 
 
 def test_each_lab_name_and_module_says_what_to_install_there(bare: Path) -> None:
-    modules = sorted({path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/*.py")})
-    modules = [name for name in modules if name not in {"__init__", "resolute"}]
-    assert {"cli", "data", "stats"} < set(modules)
+    modules = sorted(MODULES - {"__init__"})
+    assert ALONE | {"cli", "data", "stats"} < set(modules)
     script = f"""
 import importlib, json, resolute
 
@@ -144,6 +144,15 @@ def test_what_the_lab_needs_is_what_its_extra_brings() -> None:
     assert {Requirement(text).name for text in project["dependencies"]} == {"numpy", "torch"}
     brought = {Requirement(text).name for text in project["optional-dependencies"]["lab"]}
     assert set(resolute._LAB_PACKAGES.values()) == brought
+
+
+def test_the_import_contract_of_the_method_names_all_else() -> None:
+    house = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+    (contract,) = (each for each in house["tool"]["importlinter"]["contracts"] if each["type"] == "forbidden")
+    packages = {Requirement(text).name for text in house["project"]["optional-dependencies"]["lab"]}
+    own = {f"resolute.{name}" for name in MODULES - {"__init__", "errors", "noise"}}
+    names = {resolute._LAB_PACKAGES.get(name, name) for name in contract["forbidden_modules"]}
+    assert own | packages <= names
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,32 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from resolute.config import Augment, CurvatureConfig, Settings, TrainConfig, parse_radius
+from resolute.config import Augment, CurvatureConfig, EvaluateConfig, Settings, TrainConfig
 from resolute.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (0, 0.0), (1, 1.0), (0.25, 0.25), ("0.25", 0.25), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-2", 0.01),
-        ("255/255", 1.0), ("0/255", 0.0),
-    ],
-)  # fmt: skip
-def test_a_radius_is_a_number_or_a_fraction(text: float | str, value: float) -> None:
-    assert parse_radius(text) == value
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "x", "8/0", "8/", "/255", "1/2/4", "nan", float("nan"), "nan/1", "inf", -1, "-1", "-8/255", "8/-255", 1.01,
-        "256/255", "8", "__import__('os').system('true')", "2**-3", "1/inf*0", "0x1", "True", "None", "1,5",
-    ],
-)  # fmt: skip
-def test_anything_else_is_refused(text: float | str) -> None:
-    with pytest.raises(InputError, match="it is a number of pixel units from 0 to 1, such as") as caught:
-        parse_radius(text)
-    assert repr(text) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +119,11 @@ def test_curvature_out_of_range_is_refused(field: str, value: Any, message: str)
     with pytest.raises(InputError) as caught:
         CurvatureConfig(**{field: value})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("field", ["limit", "batch_size"])
+def test_an_evaluation_of_no_images_is_refused(field: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(InputError, match=rf"^{field} is {value}; it is a number of images, 1 or more\.$"):
+            EvaluateConfig(**{field: value})  # type: ignore[arg-type]
+    assert EvaluateConfig(**{field: 1}) != EvaluateConfig()  # type: ignore[arg-type]

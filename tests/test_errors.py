@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resolute.errors import InputError, out_of_memory, unknown
+from resolute.errors import InputError, out_of_memory, parse_radius, unknown
 
 METHODS = ["base", "fgsm", "r", "gaussian", "additive", "dropout"]
 
@@ -42,3 +42,27 @@ def test_a_tensor_that_has_no_room_is_told_in_a_sentence() -> None:
     assert isinstance(told, InputError)
     assert "can't allocate memory: you tried to allocate 1152921504606846976 bytes" in str(told)
     assert out_of_memory(RuntimeError("something else")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (0, 0.0), (1, 1.0), (0.25, 0.25), ("0.25", 0.25), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-2", 0.01),
+        ("255/255", 1.0), ("0/255", 0.0),
+    ],
+)  # fmt: skip
+def test_a_radius_is_a_number_or_a_fraction(text: float | str, value: float) -> None:
+    assert parse_radius(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "8/0", "8/", "/255", "1/2/4", "nan", float("nan"), "nan/1", "inf", -1, "-1", "-8/255", "8/-255", 1.01,
+        "256/255", "8", "__import__('os').system('true')", "2**-3", "1/inf*0", "0x1", "True", "None", "1,5",
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(text: float | str) -> None:
+    with pytest.raises(InputError, match="it is a number of pixel units from 0 to 1, such as") as caught:
+        parse_radius(text)
+    assert repr(text) in str(caught.value)

@@ -5,46 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Any, Literal, get_args
 
-from resolute.errors import InputError
-
-if TYPE_CHECKING:
-    from resolute.noise.sites import Where
+from resolute.errors import InputError, check_strength, parse_radius
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
-
-
-def parse_radius(radius: float | str, largest: float = 1.0) -> float:
-    """Read a radius given as a number or as a fraction in text.
-
-    Args:
-        radius: 0.03 or ``"0.03"`` or ``"8/255"``, in pixel units.
-        largest: The largest that makes sense: 1 for the change of a pixel.
-
-    Returns:
-        The radius as a float in [0, largest].
-
-    Raises:
-        InputError: If it is not a number in [0, largest].
-
-    Example:
-        >>> parse_radius("51/255")
-        0.2
-    """
-    over, _, under = str(radius).partition("/")
-    try:
-        value = float(over) / (float(under) if under else 1.0)
-    except (ValueError, ZeroDivisionError):
-        value = float("nan")
-    if not 0 <= value <= largest:
-        raise InputError(
-            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
-        )
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +22,17 @@ class Settings:
     Attributes:
         eps: Strength of the noise, at least 0 and below 1. ``r`` and its controls of equal power use it.
         p: Probability of the sign +1. Only ``r`` uses it.
-        where: Sites of the noise: input, hidden, both, or a pattern over module names. More forms as in `robustify`.
+        where: Sites of the noise: input, hidden, both, or a pattern over module names. In Python, whatever
+            `robustify` takes.
         radius: Budget of FGSM and PGD training in pixel units, such as 0.1 or 8/255. None is the data set's usual one.
     """
 
     eps: float = 0.1
     p: float = 0.5
-    where: Where = "hidden"
+    where: Any = "hidden"
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        from resolute.noise.perturb import check_strength
-
         check_strength(self.eps, self.p)
         if self.radius is not None:
             parse_radius(self.radius)
@@ -168,6 +135,9 @@ class TrainConfig:
         channels_last: Keep weights and images with their channels last in memory. LeNet's step on a CPU takes 0.6 of
             the time.
         tensorboard: Write TensorBoard logs beside the CSV.
+
+    Raises:
+        InputError: If a value is out of its range, or a GPU is wanted and there is none.
     """
 
     epochs: int = 20
@@ -260,6 +230,12 @@ class EvaluateConfig:
     seed: int = 0
     limit: int | None = None
     batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}; it is a number of images, 1 or more.")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; it is a number of images, 1 or more.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The exceptions that mean: what came in is of no use, and here is what to do about it."""
+"""The exceptions that mean: what came in is of no use, and here is what to do about it; and checks of numbers."""
 
 from __future__ import annotations
 
@@ -35,6 +35,43 @@ class DivergedError(InputError):
 
 class MissingPackageError(InputError, ModuleNotFoundError):
     """A package is not installed that what was asked for needs; the message names the extra that brings it."""
+
+
+def check_strength(eps: float, p: float = 0.5) -> None:
+    """Refuse an eps or a p that the method has no meaning for."""
+    if not 0 <= eps < 1:
+        raise InputError(f"eps is {eps}; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise.")
+    if not 0 <= p <= 1:
+        raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
+
+
+def parse_radius(radius: float | str, largest: float = 1.0) -> float:
+    """Read a radius given as a number or as a fraction in text.
+
+    Args:
+        radius: 0.03 or ``"0.03"`` or ``"8/255"``, in pixel units.
+        largest: The largest that makes sense: 1 for the change of a pixel.
+
+    Returns:
+        The radius as a float in [0, largest].
+
+    Raises:
+        InputError: If it is not a number in [0, largest].
+
+    Example:
+        >>> parse_radius("51/255")
+        0.2
+    """
+    over, _, under = str(radius).partition("/")
+    try:
+        value = float(over) / (float(under) if under else 1.0)
+    except (ValueError, ZeroDivisionError):
+        value = float("nan")
+    if not 0 <= value <= largest:
+        raise InputError(
+            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
+        )
+    return value
 
 
 def out_of_memory(error: BaseException) -> InputError | None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
 from resolute import attacks
-from resolute.attacks import fgsm, input_gradient, pgd
+from resolute.attacks import fgsm, input_gradient, is_right, pgd
 from resolute.errors import InputError
 from resolute.noise.robustify import robustify
 
@@ -283,10 +283,16 @@ def test_where_the_gradient_is_no_number_an_image_stays_as_it_is() -> None:
     attacked = fgsm(Cliff(0.5), x, y, 0.1)
     torch.testing.assert_close(attacked[0], x[0] - 0.1)
     assert torch.equal(attacked[1], x[1])
-    for early_stop in (False, True):
-        moved = pgd(Cliff(0.5), x, y, 0.1, 0.05, 3, early_stop=early_stop)
+    norms: tuple[Literal["linf", "l2"], ...] = ("linf", "l2")
+    for norm in norms:
+        moved = pgd(Cliff(0.5), x, y, 0.1, 0.05, 3, norm=norm)
         assert moved.isfinite().all()
-        assert (moved - x).abs().max() <= 0.1 + 1e-6
+        assert 0 < (moved - x).abs().max() <= 0.1 + 1e-6
+
+
+def test_an_answer_that_is_no_number_is_never_right() -> None:
+    logits = torch.tensor([[3.0, 1.0], [1.0, 3.0], [torch.nan, 1.0], [torch.inf, 1.0], [3.0, -torch.inf]])
+    assert is_right(logits, torch.zeros(5, dtype=torch.int64)).tolist() == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("hit", [0, 1])
@@ -300,8 +306,8 @@ def test_a_start_with_an_answer_that_is_no_number_has_won(hit: int) -> None:
     assert (attacked > 0.5).all()
 
 
-@pytest.mark.parametrize("attack", [lambda *a: fgsm(*a, 0.1), lambda *a: pgd(*a, 0.1, 0.05, 3)])
-def test_a_network_may_change_its_input_in_place(attack: Callable[..., Tensor]) -> None:
+@pytest.mark.parametrize("attack", [ATTACKS["fgsm"], ATTACKS["pgd-linf"]])
+def test_a_network_may_change_its_input_in_place(attack: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
     class InPlace(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mul_(2).sub_(1).flatten(1)[:, :3].square()

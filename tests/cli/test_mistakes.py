@@ -111,10 +111,10 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
         parquet_without_labels,
         "tables/train-0.parquet has no label column: wanted is a column",
     ),
-    "out-below-a-file": (out_below_a_file, "cannot write file/run/recipe.json: Not a directory. Choose a folder that"),
+    "out-below-a-file": (out_below_a_file, "cannot lock file/run/.locks/claim: [Errno 20] Not a directory"),
     "out-with-other-things": (
         out_with_other_things,
-        "thesis is not empty and holds no run. Choose another folder with",
+        "thesis is not empty and holds no comparison. Choose another folder with",
     ),
 }
 
@@ -143,7 +143,7 @@ def test_mnist_without_a_network(resolute: Call, monkeypatch: pytest.MonkeyPatch
     assert asked
     assert answer.code == 2
     assert "error: MNIST is not in data/MNIST/raw and could not be fetched (" in answer.message
-    assert "Put there packed (.gz) or unpacked: train-images-idx3-ubyte" in answer.message
+    assert "Put there packed or not: train-images-idx3-ubyte" in answer.message
     assert "--data-dir, or the variable RESOLUTE_DATA" in answer.message
     assert not [path for path in Path("data").rglob("*") if path.is_file()]
 

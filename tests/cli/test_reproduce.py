@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cases import tiny_images, tiny_info, tiny_network
 from resolute import models
+from resolute.evaluation.measure import measure
 from resolute.paper import run as running
 from resolute.paper.ledger import ledger, read_pools
 from resolute.paper.page import console_ledger
@@ -112,7 +113,7 @@ def test_the_page_is_written(resolute: Call, tmp_path: Path) -> None:
         (("--row", "W-ResNet"), "W-ResNet stands in several rows: 4-w-resnet, 5-w-resnet-cifar10"),
         (("--row", "R-LeNet", "--scale", "tiny"), "unknown scale 'tiny'"),
         (("--row", "NASNet-B(N=4)"), "row 3-nasnet-b is quoted and not trained: its cell is in a figure"),
-        (("--row", "SENet", "--scale", "smoke"), "Its published weights can be judged: leave --scale out."),
+        (("--row", "SENet", "--scale", "smoke"), "Its published weights can be evaluated: leave --scale out."),
         (("--row", "R-LeNet", "--pretrained"), "no library has weights of row 4-r-lenet. There are of: 2-senet"),
         (("--table", 4, "--scale", "smoke"), "--scale is for a run: name its row, --row R-LeNet."),
         (("--seeds", 3, "--device", "cpu"), "--seeds is for a run: name its row, --row R-LeNet."),
@@ -130,7 +131,7 @@ def test_mistakes_end_with_a_message_and_code_2(arguments: tuple[object, ...], m
     assert message in answer.message
 
 
-def test_published_weights_are_judged_once(resolute: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_are_evaluated_once(resolute: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def build(name: str, **how: Any) -> nn.Module:
@@ -140,10 +141,18 @@ def test_published_weights_are_judged_once(resolute: Call, tmp_path: Path, monke
     images = tiny_images(20, tiny_info(classes=9, shape=(3, 8, 8)), split="test")
     monkeypatch.setattr(models, "build", build)
     monkeypatch.setattr(running, "load", lambda *_: images)
+    measured: list[object] = []
+
+    def counted(*args: Any, **how: Any) -> Any:
+        measured.append(args)
+        return measure(*args, **how)
+
+    monkeypatch.setattr(running, "measure", counted)
     for _ in range(2):
         answer = resolute("reproduce", "--row", "SENet", "--out", tmp_path)
         assert answer.code == 0, answer.message
-    assert asked == [{"name": "senet-154", "classes": 9, "pretrained": True, "shape": (3, 8, 8)}]
+    assert asked == 2 * [{"name": "senet-154", "classes": 9, "pretrained": True, "shape": (3, 8, 8)}]
+    assert len(measured) == 1
     first, fifth = read_records(tmp_path / "2-senet-weights/records.jsonl")
     with torch.no_grad():
         answers = tiny_network(classes=9, shape=(3, 8, 8)).eval()(images.x / 255).argsort(1, descending=True)

@@ -13,9 +13,9 @@ import pytest
 from experiment.made_up import made_up
 from pictures import flipped
 from resolute import cli
+from resolute.config import TrainConfig
 from resolute.experiment import cell, grid
 from resolute.experiment.recipe import Recipe
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from cli.conftest import Call
@@ -38,7 +38,7 @@ def test_compare_then_report_rebuilds_the_same_page(resolute: Call) -> None:
     page, text = Path("run/report.html").read_bytes(), Path("run/report.md").read_bytes()
     assert answer.code == 0
     assert "report: run/report.html" in answer.out
-    assert "no significant difference between r and base" in answer.out
+    assert "No significant difference between r and base" in answer.out
     assert re.search(r"r seed 1 done, 0:00:\d\d, 0:00:00 left", answer.err)
     assert b"resolute compare --epochs 1 --seeds 2" in page
     Path("run/report.html").unlink()
@@ -80,7 +80,10 @@ def test_a_run_of_another_recipe_is_left_alone(resolute: Call, finished: Path) -
         "Methods and seeds can be added, nothing else changed. Choose another folder with --out."
     )
     answer = resolute("compare", *QUICK, "--out", run, "--eps", "0.2", "--lr", "0.1")
-    assert "comparison: train.lr is 0.05 there and 0.1 here; settings.eps is 0.1 there and 0.2 here" in answer.message
+    assert (
+        "another comparison: train.lr is 0.05 there and 0.1 here; settings.eps is 0.1 there and 0.2 here"
+        in answer.message
+    )
 
 
 def test_a_report_needs_a_run(resolute: Call) -> None:

@@ -15,12 +15,12 @@ from resolute.curvature.report import (
     by_method,
     cell,
     compare_methods,
+    curvature_sentence,
     draw_density,
     draw_norms,
     draw_surfaces,
     interval,
     relate,
-    sentence,
     write_curvature,
 )
 
@@ -77,11 +77,11 @@ def test_what_is_no_pair_or_has_two_signs_is_not_compared() -> None:
 def test_errors_are_correlated_by_rank() -> None:
     errors = {n["name"]: {"clean": 0.01 * at, "same": 0.5} for at, n in enumerate(NETWORKS)}
     rows = relate(NETWORKS, errors)
-    assert {suite for _, suite, *_ in rows} == {"clean"}
+    assert {row["suite"] for row in rows} == {"clean"}
     values = [n["quantities"]["input-top"]["value"] for n in NETWORKS]
     rho, p = scipy_stats.spearmanr(values, range(6))
-    found = next(row[2:] for row in rows if row[0] == "input-top")
-    assert found == pytest.approx((float(rho), float(p), 6))
+    found = next(row for row in rows if row["quantity"] == "input-top")
+    assert (found["rho"], found["p"], found["n"]) == pytest.approx((float(rho), float(p), 6))
     assert relate(NETWORKS[:4], errors) == []
 
 
@@ -95,8 +95,10 @@ def test_names_and_numbers() -> None:
     assert cell(NETWORKS[0], "input-top") == "2.00 (1.80 to 2.20)"
     assert cell({"quantities": {}}, "input-top") == "\N{EM DASH}"
     assert "1.25 times" in batch_effect(NETWORKS)
-    assert "no difference seen" in sentence(NETWORKS[:2] + NETWORKS[3:5], compare_methods(NETWORKS[:2] + NETWORKS[3:5]))
-    assert sentence([network("a")], []) == "a: largest eigenvalue 4.00"
+    assert "not significant at 5 %" in curvature_sentence(
+        NETWORKS[:2] + NETWORKS[3:5], compare_methods(NETWORKS[:2] + NETWORKS[3:5])
+    )
+    assert curvature_sentence([network("a")], []) == "a: largest eigenvalue 4.00"
 
 
 def test_pictures_show_every_network_and_a_cut_surface() -> None:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import attacks, evaluate
+from resolute import attacks
 from resolute.attacks import fgsm
 from resolute.data.dataset import Images, take
 from resolute.data.folders import open_folder, stream
@@ -28,6 +29,7 @@ from resolute.evaluation.measure import (
     records,
     sample,
 )
+from resolute.experiment.evaluation import evaluate
 from resolute.noise import signs
 from resolute.noise.robustify import robustify
 from resolute.run_folder import Record
@@ -275,7 +277,7 @@ def test_saving_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
             saves.append(now[0])
             now[0] += 3.0
 
-    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     shifts = find_shifts(["clean"], tiny_info())
 
     def told(_shift: Shift, _n: int) -> None:
@@ -367,7 +369,7 @@ class InPlace(nn.Module):
 def test_a_network_that_changes_its_input_changes_nothing_else(form: str) -> None:
     images, suites = tiny_images(60), ("clean", "noise", "fgsm", "pgd")
     x, y = as_float(images)
-    data = {"images": images, "loader": [(x[:40], y[:40]), (x[40:], y[40:])], "one batch": [(x, y)]}[form]
+    data: Any = {"images": images, "loader": [(x[:40], y[:40]), (x[40:], y[40:])], "one batch": [(x, y)]}[form]
     before = x.clone()
     held = data if isinstance(data, Images) else collect(data, InPlace(clears=True), images.info)
     together = measure(InPlace(clears=True), held, suites)

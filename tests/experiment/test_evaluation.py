@@ -4,11 +4,14 @@ import contextlib
 import csv
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from cases import as_float, tiny_images, tiny_info, tiny_network
@@ -16,8 +19,10 @@ from resolute.errors import InputError
 from resolute.evaluation import measure as engine
 from resolute.evaluation.measure import measure, sample
 from resolute.evaluation.networks import Network, named
-from resolute.experiment.evaluation import Plan, default_folder, device, evaluate, evaluate_networks
+from resolute.experiment.evaluation import Plan, device, evaluate, evaluate_networks, evaluation_folder
 from resolute.report.evaluation import console_evaluation, load_evaluation, write_evaluation
+from resolute.run_folder import write_bits, write_json
+from resolute.shifts.imagenet_c import CORRUPTIONS
 from resolute.stats import mcnemar_clustered, wilson
 
 if TYPE_CHECKING:
@@ -69,7 +74,7 @@ def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
     judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """Two networks, six shifts, batches of 40 and 20: 24 in all."""
-    predict, shown = engine.predict, []
+    predict, shown = engine.predict, list[int]()
 
     def counted(model: nn.Module, x: Tensor) -> Tensor:
         if len(x) > engine.PROBE:
@@ -85,7 +90,7 @@ def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
     whole, out = tmp_path / "whole", tmp_path / "out"
     plan = Plan(IMAGES, SUITES, batch_size=40, command="resolute evaluate")
     killing = False
-    expected = evaluate_networks(networks, plan, whole)
+    expected = evaluate_networks(networks, plan, whole).answers
     assert shown == [40, 20] * 12
     shown.clear()
     killing = True
@@ -94,7 +99,7 @@ def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
     with pytest.raises(InputError, match=r"lacks .* shifts|cannot read .*json"):
         load_evaluation(out)
     killing = False
-    found = evaluate_networks(networks, plan, out)
+    found = evaluate_networks(networks, plan, out).answers
     assert shown == [40, 20] * 12, "no batch twice"
     assert files(out) == files(whole)
     assert all(np.array_equal(found[n][key], own) for n in ("a", "b") for key, own in expected[n].items())
@@ -121,8 +126,8 @@ def test_another_evaluation_gets_another_folder(
     evaluate_networks([network()], Plan(IMAGES), tmp_path)
     with pytest.raises(InputError, match=f"holds another evaluation: {differing} is "):
         evaluate_networks(networks, plan, tmp_path)
-    assert default_folder(networks, plan) != default_folder([network()], Plan(IMAGES))
-    assert default_folder([network()], Plan(IMAGES, batch_size=7)) != default_folder([network()], Plan(IMAGES))
+    assert evaluation_folder(networks, plan) != evaluation_folder([network()], Plan(IMAGES))
+    assert evaluation_folder([network()], Plan(IMAGES, batch_size=7)) != evaluation_folder([network()], Plan(IMAGES))
 
 
 def test_a_limit_shows_images_as_the_whole_set_does(tmp_path: Path) -> None:
@@ -197,6 +202,24 @@ def test_a_changed_byte_is_never_evaluated(judged: Path, tmp_path: Path, file: s
             assert load_evaluation(out).details == before
 
 
+def test_a_network_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+    networks, plan, out = [network(3, "a"), network(4, "b")], Plan(IMAGES), tmp_path / "out"
+    (out / ".locks").mkdir(parents=True)
+    evaluate_networks(networks, plan, tmp_path / "theirs")
+    with ThreadPoolExecutor() as pool, FileLock(out / ".locks/a"):
+        running = pool.submit(evaluate_networks, networks, plan, out)
+        while not (out / "networks/b.answers").exists():
+            assert not running.done()
+            time.sleep(0.02)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=0.7)
+        assert not (out / "networks/a.answers").exists()
+        shutil.copy(tmp_path / "theirs/networks/a.answers", out / "networks")
+        written = (out / "networks/a.answers").stat().st_mtime_ns
+    assert list(running.result().networks) == ["a", "b"]
+    assert (out / "networks/a.answers").stat().st_mtime_ns == written, "finished meanwhile, and not evaluated again"
+
+
 def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     class Spoilt(nn.Module):
         def __init__(self) -> None:
@@ -219,6 +242,40 @@ def test_answers_that_are_no_numbers_are_told(tmp_path: Path) -> None:
         evaluate(Spoilt(), IMAGES)
     with pytest.warns(UserWarning, match="model: .* of 60 answers on clean images are not finite"):
         evaluate(Spoilt(), IMAGES, out=tmp_path / "out")
+
+
+def test_released_files_that_were_changed_make_another_evaluation(tmp_path: Path) -> None:
+    images = tiny_images(4, tiny_info(shape=(3, 32, 32)), split="test")
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    for name in (*CORRUPTIONS, "labels"):
+        array = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+        np.save(folder / f"{name}.npy", np.tile(images.y.numpy(), 5) if name == "labels" else array)
+    model = tiny_network(shape=(3, 32, 32))
+    given: dict[str, Any] = {"suites": ("cifar10-c",), "root": tmp_path, "out": tmp_path / "out"}
+    found = evaluate(model, images, **given)
+    assert evaluate(model, images, **given) == found
+    np.save(folder / "fog.npy", array[::-1])
+    with pytest.raises(InputError, match=r"holds another evaluation: released_sha256\.cifar10-c\.fog\.npy is"):
+        evaluate(model, images, **given)
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(judged: Path, tmp_path: Path) -> None:
+    now = load_evaluation(judged)
+    networks = [{**one, "folder": one["name"]} for one in now.stamp["networks"]]
+    for one in now.networks:
+        bits = measure(tiny_network(seed={"a": 3, "b": 4}[one]), IMAGES, ("clean", *SUITES))
+        for key, right in bits.items():
+            write_bits(tmp_path / "networks" / one / f"{key}.npz", {key: right})
+    write_json(tmp_path / "evaluation.json", {**now.stamp, "networks": networks})
+    for name in ("environment.json", "checks.json"):
+        shutil.copy(judged / name, tmp_path)
+    write_json(tmp_path / "examples.json", now.examples)
+    write_evaluation(tmp_path)
+    for name in ("results.csv", "report.html"):
+        assert (tmp_path / name).read_bytes() == (judged / name).read_bytes()
+    with pytest.raises(InputError, match="carries no checksum: an earlier version wrote it"):
+        evaluate_networks([network(3, "a"), network(4, "b")], Plan(IMAGES, SUITES), tmp_path)
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
@@ -260,14 +317,14 @@ def test_the_page_shows_curves_checks_and_wrong_images(judged: Path) -> None:
 
 
 def test_networks_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    assert evaluate_networks([network(3), network(4)], Plan(IMAGES), tmp_path).keys() == {"net-1", "net-2"}
+    assert evaluate_networks([network(3), network(4)], Plan(IMAGES), tmp_path).answers.keys() == {"net-1", "net-2"}
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Plan(IMAGES, limit=0), "--limit is 0"),
-        (lambda: Plan(IMAGES, batch_size=0), "--batch-size is 0"),
+        (lambda: Plan(IMAGES, limit=0), "limit is 0"),
+        (lambda: Plan(IMAGES, batch_size=0), "batch_size is 0"),
         (lambda: Plan(IMAGES, ("nois",)).shifts, "unknown suite 'nois': did you mean 'noise'"),
         (lambda: device("gpu"), "unknown device 'gpu'"),
     ],

@@ -80,7 +80,7 @@ def head() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--port=0", "--num-cpus=2"]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--port=0", "--num-cpus=1"]
     options = [f"--ray-client-server-port={port}", "--include-dashboard=false", "--disable-usage-stats"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
@@ -100,7 +100,10 @@ def test_a_cluster_that_runs_already_is_joined(head: str, tmp_path: Path) -> Non
     runs = [tmp_path / "cluster", tmp_path / "alone"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     command = [sys.executable, "-m", "resolute", *flags, "--on", head, "--out", str(runs[0])]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    for _ in range(3):  # the process that Ray's cluster forks for a client now and then ends at once
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if "no cluster of Ray answers" not in ran.stderr:
+            break
     assert ran.returncode == 0, ran.stderr
     assert CliRunner().invoke(app, [*flags, "--out", str(runs[1])]).exit_code == 0
     assert len({(out / "records.jsonl").read_bytes() for out in runs}) == 1

@@ -11,7 +11,7 @@ import torch
 
 from noise.samples import LAYOUTS
 from resolute.noise import kernels, signs
-from resolute.noise.kernels import cpu, plain, reference
+from resolute.noise.kernels import cpu, reference
 from resolute.noise.perturb import Perturb, perturb
 from resolute.noise.robustify import robustify
 
@@ -72,7 +72,7 @@ def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object) -> Iterator[object]:
         raise AssertionError("there is a kernel for this")
 
-    for module in (reference, plain):
+    for module in (reference, reference):
         monkeypatch.setattr(module, "pieces", never)
 
 
@@ -183,6 +183,16 @@ def test_each_tensor_has_its_kernel() -> None:
         assert kernels.choose(other) is reference.PYTORCH
 
 
+def test_a_gpu_has_its_kernel() -> None:
+    pytest.importorskip("triton")
+    from resolute.noise.kernels import gpu
+
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        assert kernels._fastest(torch.device("cuda", 1), dtype) is gpu.TRITON
+    assert kernels._fastest(torch.device("cuda", 1), torch.float8_e5m2) is reference.PYTORCH
+    assert kernels._fastest(torch.device("mps"), torch.float32) is reference.PYTORCH
+
+
 def test_no_kernel_where_somebody_looks_into_it() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -228,7 +238,7 @@ def test_a_call_and_its_gradient_each_choose_once(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("p", PS)
 def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
     for n in (1, 1025, reference.PIECE + 1025):
-        check_kernel(plain.NUMPY, n, torch.float32, p, slope, start=1024)
+        check_kernel(reference.NUMPY, n, torch.float32, p, slope, start=1024)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute.errors import InputError
+from resolute.errors import InputError, check_strength
 from resolute.noise import perturb as op
 from resolute.noise.perturb import Perturb, perturb
 
@@ -24,7 +24,7 @@ def unwarned() -> Iterator[None]:
 
 @pytest.mark.parametrize("eps", [1.0, -0.1, float("nan"), float("inf"), -float("inf"), 8])
 def test_eps_out_of_range_is_refused(eps: float) -> None:
-    for call in (lambda: perturb(torch.ones(1), eps), lambda: Perturb(eps), lambda: op.check_strength(eps)):
+    for call in (lambda: perturb(torch.ones(1), eps), lambda: Perturb(eps), lambda: check_strength(eps)):
         with pytest.raises(InputError, match=rf"^eps is {eps}; it must be at least 0 and below 1\."):
             call()
 

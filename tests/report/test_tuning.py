@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from resolute.methods import Settings
+from resolute.config import Settings
 from resolute.report.tuning import Tuned, console_tuned, draw_tuned, markdown_tuned, sum_up
 from resolute.stats import compare_paired, holm, mean_t, wilson
 
@@ -85,7 +85,7 @@ def test_one_seed_claims_nothing() -> None:
 
 def test_the_tables_show_every_setting() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(console_tuned(tuned()))
+    console.print(*console_tuned(tuned()))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     rows = [line.split() for line in shown.splitlines() if re.search(r"0\.[57] +[35] ", line)]
     assert [row[0] for row in rows if row[0].isalpha()] == ["hidden", "input"]

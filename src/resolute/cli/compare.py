@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from resolute.cli.flags import command_line, of, takes
 from resolute.config import Augment, Settings, TrainConfig
@@ -38,24 +37,19 @@ def compare(
     are those of the recipe. To continue a run that was stopped, run the same command again.
     """
     from resolute.experiment import grid
-    from resolute.report.page import console_table
+    from resolute.report.page import console_summary, show
 
     made = make_recipe(recipe, given)
     folder, summary = grid.run_comparison(made, out, jobs=jobs, on=on, command=command_line())
-    console = Console()
-    console.print(console_table(summary))
-    console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
-    if summary.missing:
-        console.print(summary.limits[0], soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
+    show(console_summary(summary), folder / "report.html")
 
 
 def make_recipe(name: str | None, given: Mapping[str, Any]) -> Recipe:
     """Start from a named recipe, or from what is customary for the data, and change the given settings."""
-    from resolute.experiment import recipes
+    from resolute.experiment import recipe
     from resolute.paper.rows import named_recipe
 
-    start = named_recipe(name) if name else recipes.customary(given.get("data", "digits"))
+    start = named_recipe(name) if name else recipe.customary(given.get("data", "digits"))
     if "data" in given and start.name == "images":
         given = {**given, "name": Path(given["data"]).resolve().name}
     return changed(start, given)

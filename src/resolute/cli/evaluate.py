@@ -55,7 +55,7 @@ def evaluate(
     """
     from resolute.data import load
     from resolute.experiment import evaluation
-    from resolute.report.evaluation import console_evaluation, load_evaluation
+    from resolute.report.evaluation import console_evaluation
     from resolute.report.page import show
 
     place, root = evaluation.device(given["device"]), given.get("data_dir")
@@ -65,9 +65,9 @@ def evaluate(
     loaded = load_networks(networks or [], Named(**settings_for(Named, given)), images)
     for network in loaded:
         network.model.to(place)
-    folder = out or evaluation.default_folder(loaded, plan)
-    evaluation.evaluate_networks(loaded, plan, folder)
-    show(console_evaluation(load_evaluation(folder)), folder / "report.html")
+    folder = out or evaluation.evaluation_folder(loaded, plan)
+    found = evaluation.evaluate_networks(loaded, plan, folder)
+    show(console_evaluation(found), folder / "report.html")
 
 
 def load_networks(folders: list[Path], named: Named, images: Images) -> list[Network]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args,
 import typer
 from rich.console import Console
 
-from resolute.config import parse_radius
-from resolute.errors import InputError
+from resolute.errors import InputError, parse_radius
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +45,7 @@ class Flag(NamedTuple):
 
 def of(config: type, *only: str, but: tuple[str, ...] = (), unset: bool = False, **defaults: str) -> list[Flag]:
     """Make flags of a dataclass's fields: of some or all, with its defaults or other ones, or without any."""
-    kinds, helps = get_type_hints(config, localns={"Where": str}), _helps(config)
+    kinds, helps = get_type_hints(config), _helps(config)
     found = []
     for each in dataclasses.fields(config):
         kind = _without_none(kinds[each.name])
@@ -78,7 +77,7 @@ def _flag(name: str, kind: Any, default: Any, help_text: str) -> Flag:
         read = read or functools.partial(_split, dashed, get_args(kind)[0])
     elif get_origin(kind) is Literal:
         metavar = f"[{'|'.join(get_args(kind))}]"
-    typed = str if read or metavar else kind
+    typed = str if read or metavar or kind is Any else kind
     option = typer.Option(*names, help=help_text, metavar=metavar)
     annotation = Annotated[typed | None, option]  # type: ignore[valid-type]
     parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

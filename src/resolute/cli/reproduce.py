@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TRAIN = ("device", "precision", "compile")
 """Settings of training that a row leaves open."""
-WIDTH = 110
+_WIDTH = 110
 """Columns of the ledger where the output is no terminal."""
 PRINTED = {"clean": "top-1", "top5": "top-5"}
 """What the paper calls the suites of published weights."""
@@ -87,7 +87,7 @@ def _show(table: int | None, results: Path | None, write: Path | None) -> None:
         console.print(f"written: {write}", soft_wrap=True, highlight=False, markup=False)
         return
     if not console.is_terminal:
-        console = Console(width=max(console.width, WIDTH))
+        console = Console(width=max(console.width, _WIDTH))
     shown = [entry for entry in entries if table in (None, entry.row.table)]
     for part in page.console_ledger(shown):
         console.print(part, highlight=False)
@@ -115,13 +115,10 @@ def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
 
 def _train(row: Row, scale: str, out: Path, seeds: int | None, given: dict[str, Any]) -> Path:
     from resolute.paper.run import recipe_of, train_row
-    from resolute.report.page import console_table
+    from resolute.report.page import console_summary, show
 
     recipe = recipe_of(row, scale, out, seeds=seeds, **settings_for(TrainConfig, given))
     folder, summary = train_row(recipe, out, data_dir=given.get("data_dir"), command=command_line())
-    console = Console()
-    console.print(console_table(summary))
-    console.print(summary.sentence, soft_wrap=True, highlight=False, markup=False)
-    if scale == "smoke":
-        console.print("A smoke run: everything ran, on a few images; nothing was measured.")
+    smoke = "A smoke run: everything ran, on a few images; nothing was measured."
+    show([*console_summary(summary), *([smoke] if scale == "smoke" else [])])
     return folder

@@ -7,7 +7,6 @@ from pathlib import Path  # noqa: TC003 typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from resolute.cli.compare import make_recipe
 from resolute.cli.flags import as_words, command_line, of, settings_for, takes
@@ -40,6 +39,7 @@ def tune(
     command again.
     """
     from resolute.experiment import tune
+    from resolute.report.page import show
     from resolute.report.tuning import console_tuned
 
     tune.load_optuna()
@@ -47,11 +47,8 @@ def tune(
     shared = {name: value for name, value in given.items() if name not in own}
     plan = TuneConfig(make_recipe(recipe, shared), **own)
     folder, tuned = tune.run_tuning(plan, out, command=command_line())
-    console = Console()
-    console.print(console_tuned(tuned))
     final = _final(recipe, shared, plan.method, (tuned.best or tuned.nearest).settings)
-    lines = [tuned.sentence, f"{tuned.stopped}.", f"curve: {folder / 'curve.png'}", f"on the test set: {final}"]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    show([*console_tuned(tuned), f"curve: {folder / 'curve.png'}", f"on the test set: {final}"])
 
 
 def _final(recipe: str | None, shared: dict[str, Any], method: str, settings: Settings) -> str:

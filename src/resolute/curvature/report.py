@@ -16,7 +16,7 @@ from resolute.report.figures import Curve, Picture, mark, panel
 from resolute.report.numbers import NONE, estimate, flat, p_value, significant
 from resolute.report.page import Written, render, terminal_table
 from resolute.run_folder import read_json, write_atomic, write_json
-from resolute.safe_io import COUNT, NAME, POSITIVE, SHARE, Maybe, Within, inside
+from resolute.safe_io import COUNT, NAME, SHARE, Maybe, Within, inside
 from resolute.stats import Interval, holm, mean_t, paired_t
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ OUTCOMES = tuple(key for key in QUANTITIES if key != "parameter-top-of-a-part")
 ERRORS = "errors.json"
 """Network name to suite to error: what the records beside the checkpoints say."""
 
-_ROWS = Within([Within([float], 1)], 1)
+_NUMBER = Within(float, -1e30, 1e30)
+_ROWS = Within([Within([_NUMBER], 1)], 1)
 NETWORK = {
-    "name": NAME, "architecture": str, "sha256": str, "parameters": COUNT, "top": Within([float], 1),
-    "quantities": {str: {"value": float, "se": Maybe(POSITIVE)}}, "nodes?": _ROWS, "weights?": _ROWS,
-    "jacobian_norms?": Within([POSITIVE], 1),
-    "surface?": Maybe({"radii": Within([float], 2), "loss": Within([Within([Maybe(float)], 2)], 2)}),
+    "name": NAME, "architecture": str, "sha256": str, "parameters": COUNT, "top": Within([_NUMBER], 1),
+    "quantities": {str: {"value": _NUMBER, "se": Maybe(Within(float, 0, 1e30))}}, "nodes?": _ROWS, "weights?": _ROWS,
+    "jacobian_norms?": Within([Within(float, 0, 1e30)], 1),
+    "surface?": Maybe({"radii": Within([_NUMBER], 2), "loss": Within([Within([Maybe(_NUMBER)], 2)], 2)}),
 }  # fmt: skip
 STAMP = {
     "data": str, "split": str, "n": COUNT, "plan": {"eps": SHARE, "draws": COUNT}, "command?": str,
@@ -67,23 +68,14 @@ WHOLE = {
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A method against the first one in a quantity, over paired seeds.
+    """A method against the first one in a quantity, over paired seeds."""
 
-    Attributes:
-        method: Its name.
-        quantity: A key of `QUANTITIES`.
-        ratio: Geometric mean of its value over the first method's, with the t interval of the logarithm.
-        seeds: Pairs.
-        p: Of the paired t test on logarithms.
-        p_holm: Adjusted for all comparisons of the run.
-    """
-
-    method: str
-    quantity: str
-    ratio: Interval
-    seeds: int
-    p: float
-    p_holm: float
+    method: str  # its name
+    quantity: str  # a key of `QUANTITIES`
+    ratio: Interval  # geometric mean of its value over the first method's, with the t interval of the logarithm
+    seeds: int  # pairs
+    p: float  # of the paired t test on logarithms
+    p_holm: float  # adjusted for all comparisons of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +174,8 @@ def compare_methods(networks: Sequence[Mapping[str, Any]]) -> list[Ratio]:
             change, p = paired_t([math.log(ratio) for ratio in ratios])
             ratio = Interval(*(math.exp(min(v, 700)) for v in (change.mean, change.low, change.high)))
             found.append((method, quantity, ratio, len(seeds), p))
-    adjusted = holm([row[-1] for row in found]) if found else []
-    return [Ratio(*row, p_holm=float(p)) for row, p in zip(found, adjusted, strict=True)]
+    adjusted = holm([row[-1] for row in found]).tolist() if found else []
+    return [Ratio(*row, p_holm=p) for row, p in zip(found, adjusted, strict=True)]
 
 
 def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -200,8 +192,9 @@ def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[s
             ]
             if len(pairs) < 5 or any(len(set(column)) == 1 for column in zip(*pairs, strict=True)):
                 continue
-            rho, p = map(float, spearmanr(*map(list, zip(*pairs, strict=True))))
-            rows.append({"quantity": quantity, "suite": suite, "rho": rho, "p": p, "n": len(pairs)})
+            values, shares = zip(*pairs, strict=True)
+            rho, p = spearmanr(list(values), list(shares))
+            rows.append({"quantity": quantity, "suite": suite, "rho": float(rho), "p": float(p), "n": len(pairs)})
     return rows
 
 
@@ -214,7 +207,7 @@ def write_curvature(folder: Path) -> Written[Curvature]:
         names = ("stamp", "environment", "networks", "correlations")
         whole = {name: getattr(found, name) for name in names} | {"comparisons": comparisons}
         write_json(folder / "curvature.json", whole)
-    write_atomic(folder / "report.html", render_html(found))
+    write_atomic(folder / "report.html", render_curvature(found))
     return Written(folder / "report.html", found)
 
 
@@ -222,7 +215,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def render_html(found: Curvature) -> str:
+def render_curvature(found: Curvature) -> str:
     """Write the run as one HTML page that needs nothing else."""
     methods, plan = by_method(found.networks), found.stamp["plan"]
     drawn = first_of_each(found.networks)
@@ -243,7 +236,7 @@ def render_html(found: Curvature) -> str:
         first=next(iter(methods), ""),
         colours=colours,
         noise=f"with sign noise, eps {plan['eps']}, mean of {plan['draws']} draws" if plan["eps"] else "without noise",
-        sentence=sentence(found.networks, found.comparisons),
+        sentence=curvature_sentence(found.networks, found.comparisons),
         effect=batch_effect(found.networks),
         missing=found.missing,
         panels=draw_panels(drawn),
@@ -275,7 +268,7 @@ def cell(network: Mapping[str, Any], key: str) -> str:
     return estimate(interval(own), significant) if own else NONE
 
 
-def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Ratio]) -> str:
+def curvature_sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Ratio]) -> str:
     """Say what was found of the largest eigenvalue by the parameters."""
     rows = [row for row in comparisons if row.quantity == "parameter-top"]
     if not rows:
@@ -307,7 +300,7 @@ def console_curvature(found: Curvature) -> Iterator[RenderableType]:
     """Lay a run out for a terminal of 80 columns."""
     if found.comparisons:
         yield from _console_ratios(by_method(found.networks), found.comparisons)
-        yield sentence(found.networks, found.comparisons)
+        yield curvature_sentence(found.networks, found.comparisons)
     for network in () if found.comparisons else found.networks:
         yield f"{network['name']} ({network['parameters']:,} parameters; value and 95 % interval)"
         yield _plain([(label, cell(network, key)) for key, label in QUANTITIES.items()])

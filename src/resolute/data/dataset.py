@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from resolute.data.augment import Augment, augment
+from resolute.config import Augment
+from resolute.data.augment import augment
 from resolute.data.decode import decode, decode_crop
 from resolute.errors import InputError
 from resolute.run_folder import digest, read_json, write_json
@@ -347,15 +348,16 @@ def fingerprint(images: Images) -> dict[str, Any]:
         pixels = hashlib.sha256(images.x.contiguous().numpy().data)
         pixels.update(repr(tuple(images.x.shape)).encode())
         return {"n": len(images), "pixels": pixels.hexdigest(), "labels": labels}
-    files = [(file.name, _file_sha256(file, _state(file))) for file in stream.blobs.files()]
+    files = [(file.name, hash_file(file)) for file in stream.blobs.files()]
     positions = hashlib.sha256(stream.positions.astype("<i8").tobytes()).hexdigest()
     made = digest([files, positions, list(stream.shape), stream.resize])
     return {"n": len(images), "pixels": made, "labels": labels}
 
 
-def _state(file: Path) -> tuple[int, int]:
+def hash_file(file: Path) -> str:
+    """Hash a file; it is read again only when its size or its time of change is another."""
     stat = file.stat()
-    return stat.st_size, stat.st_ctime_ns  # st_mtime_ns stays the same when two files swap names
+    return _file_sha256(file, (stat.st_size, stat.st_ctime_ns))  # st_mtime_ns stays the same when two files swap names
 
 
 @functools.cache

@@ -186,7 +186,7 @@ def _of_shift(
     x, y = shown_to(networks[0].model, stored_images(images, shift), shift, seed, index)
     names = images.info.class_names
     said = {network.name: _said(predict(network.model, x), names) for network in networks}
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
             "index": int(at),
             "png": png(picture),

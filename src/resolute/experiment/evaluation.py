@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from filelock import Timeout
 
+from resolute.config import EvaluateConfig
 from resolute.data import load
 from resolute.data.dataset import Images, fingerprint
 from resolute.errors import InputError, unknown
@@ -48,6 +49,7 @@ from resolute.run_folder import (
     write_sealed,
 )
 from resolute.shifts import find_shifts
+from resolute.shifts.released import RELEASES, released_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor, nn
 
+    from resolute.report.evaluation import Evaluation
     from resolute.run_folder import Key, Record
     from resolute.shifts.shift import Shift
 
@@ -71,7 +74,7 @@ CHECK_COST = 150.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to do with the networks.
+    """What to do with the networks: an `EvaluateConfig` and the images that it is about.
 
     Attributes:
         images: The test images.
@@ -92,10 +95,7 @@ class Plan:
     command: str = ""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit is {self.limit}; it is a number of images, 1 or more.")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size is {self.batch_size}; it is a number of images, 1 or more.")
+        EvaluateConfig(self.suites, self.seed, self.limit, self.batch_size)  # refuses what makes no sense
 
     @property
     def order(self) -> Tensor:
@@ -169,16 +169,15 @@ def evaluate(
         >>> record.suite, record.n, 0 <= record.correct <= 200
         ('clean', 200, True)
     """
-    images = load(data, root, split="test") if isinstance(data, str) else data
-    if not isinstance(images, (Images, Floats)):
-        images = collect(images, model, info)
+    found = load(data, root, split="test") if isinstance(data, str) else data
+    images = found if isinstance(found, (Images, Floats)) else collect(found, model, info)
     plan, network = Plan(images, tuple(suites), seed, limit, batch_size, root), named(name, model, type(model).__name__)
     shifts = plan.shifts
     if out is None:
         probe(model, images, plan.order)
         answers: Answers = measure_shifts(model, images, shifts, seed, order=plan.order, batch_size=batch_size)
     else:
-        whole = evaluate_networks([network], plan, Path(out))[name]
+        whole = evaluate_networks([network], plan, Path(out)).answers[name]
         answers = {shift.key: whole[shift.key] for shift in shifts}
     for sentence in not_finite(name, answers):
         warnings.warn(sentence, stacklevel=2)
@@ -191,7 +190,7 @@ def _right(answers: Answers) -> dict[Key, NDArray[np.bool_]]:
 
 def evaluate_networks(
     networks: Sequence[Network], plan: Plan, out: Path, *, console: Console | None = None
-) -> dict[str, Answers]:
+) -> Evaluation:
     """Evaluate networks on the same images and write what was found; ``clean`` is added to the suites."""
     from resolute.report.evaluation import write_evaluation
 
@@ -230,8 +229,7 @@ def evaluate_networks(
         out / "examples.json", identity,
         lambda: {"examples": examples(networks, plan.images, shifts, plan.seed, order, _right(found[first]))},
     )  # fmt: skip
-    write_evaluation(out)
-    return {network.name: found[network.name] for network in networks}
+    return write_evaluation(out).built
 
 
 def _told_apart(networks: Sequence[Network]) -> list[Network]:
@@ -241,7 +239,7 @@ def _told_apart(networks: Sequence[Network]) -> list[Network]:
     return [dataclasses.replace(one, name=f"{one.name}-{i}") for i, one in enumerate(networks, start=1)]
 
 
-def default_folder(networks: Sequence[Network], plan: Plan) -> Path:
+def evaluation_folder(networks: Sequence[Network], plan: Plan) -> Path:
     """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder."""
     plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
     return Path("runs") / f"evaluate-{digest(_identity(_told_apart(networks), plan))[:8]}"
@@ -257,6 +255,7 @@ def _identity(networks: Sequence[Network], plan: Plan) -> dict[str, Any]:
         "images_sha256": content["pixels"],
         "labels_sha256": content["labels"],
         "n": len(plan.order),
+        "released_sha256": {s: released_sha256(s, plan.root) for s in plan.suites if s in RELEASES},
         "suites": list(plan.suites),
         "keys": [list(shift.key) for shift in plan.shifts],
         "seed": plan.seed,
@@ -298,7 +297,7 @@ def _progress(parts: Mapping[str, PartFile], plan: Plan, *, attacked: bool, cons
     """Count forward passes of an image: those of each shift, and those of the checks."""
     shifts, n = plan.shifts, len(plan.order)
     cost = {shift.key: shift.cost for shift in shifts}
-    each = n * sum(cost.values()) + attacked * sanity.COUNT * CHECK_COST * min(n, CHECKED)
+    each = n * sum(cost.values()) + attacked * sanity.CHECK_COUNT * CHECK_COST * min(n, CHECKED)
     spent = {name: float(sum(len(own) * cost[key] for key, own in part.load().items())) for name, part in parts.items()}
     with progress(each * len(parts), console, found=sum(spent.values())) as meter:
 

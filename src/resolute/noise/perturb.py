@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from resolute.errors import InputError
+from resolute.errors import check_strength
 from resolute.noise import kernels, signs
 from resolute.noise.kernels import reference
 
@@ -149,14 +149,6 @@ class Perturb(nn.Module):
             ``eps=..., p=...``.
         """
         return f"eps={self.eps}, p={self.p}"
-
-
-def check_strength(eps: float, p: float = 0.5) -> None:
-    """Refuse an eps or a p that the method has no meaning for."""
-    if not 0 <= eps < 1:
-        raise InputError(f"eps is {eps}; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise.")
-    if not 0 <= p <= 1:
-        raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
 
 
 @functools.cache

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from resolute.errors import InputError
+from resolute.errors import InputError, check_strength
 from resolute.noise import signs
-from resolute.noise.perturb import activate, check_strength, noisy
+from resolute.noise.perturb import activate, noisy
 from resolute.noise.sites import Found, Side, Where, find_sites, functional
 
 Noise = Callable[[Tensor], Tensor]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from resolute.report.comparison import Summary, summarise
-from resolute.report.page import console_table, markdown_table, write_report
-from resolute.report.run import Run, load_run
+from resolute.report.comparison import Summary
+from resolute.report.page import write_report
 
-__all__ = ["Run", "Summary", "console_table", "load_run", "markdown_table", "summarise", "write_report"]
+__all__ = ["Summary", "write_report"]

@@ -29,64 +29,36 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against the baseline, on the seeds that both have finished.
+    """One method against the baseline, on the seeds that both have finished."""
 
-    Attributes:
-        error: Mean error of the method over the paired seeds.
-        baseline: Mean error of the baseline over the same seeds.
-        seeds: Number of paired seeds.
-        paired: Difference and p values; without the answers image by image those over images are NaN.
-        p_holm: ``paired.p`` after Holm over all comparisons of its table.
-        verdict: What that shows, in words.
-    """
-
-    error: float
-    baseline: float
+    error: float  # mean error of the method over the paired seeds
+    baseline: float  # mean error of the baseline over the same seeds
     seeds: int
-    paired: Paired
-    p_holm: float
+    paired: Paired  # difference and p values; without the answers image by image those over images are NaN
+    p_holm: float  # `paired.p` after Holm over all comparisons of its table
     verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method in one column of a table.
-
-    Attributes:
-        method: Name of the method.
-        suite: Name of the suite.
-        keys: The shifts and severities that the error is the mean over: all of a suite, or one.
-        seeds: Number of finished seeds.
-        error: Mean error and interval: over seeds (Student's t), or with one seed over images (Wilson). NaN if no seed
-            is finished.
-        comparison: Against the baseline; None for the baseline itself and where no seed is paired.
-        best: Whether the error is the lowest of its column and differs from every other method's, after Holm over all
-            pairs of methods in the table.
-    """
+    """One method in one column of a table."""
 
     method: str
     suite: str
-    keys: tuple[Key, ...]
+    keys: tuple[Key, ...]  # the shifts and severities that the error is the mean over: all of a suite, or one
     seeds: int
-    error: Interval
-    comparison: Comparison | None
-    best: bool = False
+    error: Interval  # mean error and interval
+    comparison: Comparison | None  # against the baseline; None for the baseline itself and where no seed is paired
+    best: bool = False  # whether the error is the lowest of its column and differs from every other method's
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method's training costs.
+    """What a method's training costs."""
 
-    Attributes:
-        step_ms: Median over seeds of the time of a step, in milliseconds; NaN if not measured.
-        ratio: Median over paired seeds of the step time relative to the baseline's of the same seed, with the smallest
-            and the largest of these ratios.
-        passes: Forward and backward passes of a batch in a step.
-    """
-
-    step_ms: float
-    ratio: Interval
-    passes: float
+    step_ms: float  # median over seeds of the time of a step, in milliseconds; NaN if not measured
+    ratio: Interval  # median over paired seeds of the step time relative to the baseline's of the same seed
+    passes: float  # forward and backward passes of a batch in a step
 
     @property
     def steady(self) -> bool:
@@ -121,24 +93,14 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """Compute everything that the report shows.
-
-    The error of a suite is the mean over its shifts and severities. Intervals are 95 % intervals; a difference is
-    significant at p <= 0.05 after Holm.
-
-    Args:
-        run: The folder, read.
-
-    Returns:
-        Numbers and words; the same run gives the same summary.
-    """
+    """Compute everything that the report shows; the error of a suite is the mean over its shifts and severities."""
     suites = {suite: tuple(key for key in run.keys if key[0] == suite) for suite in run.suites}
     best = _best(run, suites)
     entries = [replace(entry, best=(entry.method, entry.suite) in best) for entry in _entries(run, suites.values())]
     table = {(entry.method, entry.suite): entry for entry in entries}
     costs = {method: _cost(run, method) for method in run.methods}
     details = _entries(run, [(key,) for key in run.keys])
-    return Summary(run, sentence(run, table, costs), table, details, costs, limits(run, table))
+    return Summary(run, comparison_sentence(run, table, costs), table, details, costs, limits(run, table))
 
 
 def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
@@ -232,7 +194,7 @@ def _plain(method: str) -> str:
     return method.partition("@")[0]
 
 
-def sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
+def comparison_sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
     """Say in one sentence what the run showed."""
     method, suite = headline(run)
     entry = table[method, suite]

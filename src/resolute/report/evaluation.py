@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -62,16 +62,10 @@ Z = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What one suite of 15 corruptions at 5 severities comes to.
+    """What one suite of 15 corruptions at 5 severities comes to."""
 
-    Attributes:
-        suite: Name of the suite.
-        figures: For each network its figures by name: ``"mean error"``; for ImageNet ``"mCE"`` and ``"relative mCE"``
-            too, as shares: 1 is AlexNet's.
-    """
-
-    suite: str
-    figures: dict[str, dict[str, Interval]]
+    suite: str  # name of the suite
+    figures: dict[str, dict[str, Interval]]  # for each network its figures by name
 
     def told(self, network: str) -> str:
         """Write a network's figures on one line."""
@@ -115,21 +109,13 @@ ATTACKS = ("fgsm", "pgd", "square", "autoattack")
 
 @dataclass(frozen=True, slots=True)
 class ShiftRow:
-    """One line of a table.
+    """One line of a table."""
 
-    Attributes:
-        suite: Name of the suite.
-        shift: Name of the shift, or "" for the mean over a suite.
-        severity: The severity; NaN for a mean over several.
-        errors: For each network its error and 95 % interval.
-        pairs: For each network but the first how it compares with the first.
-    """
-
-    suite: str
-    shift: str
-    severity: float
-    errors: dict[str, Interval]
-    pairs: dict[str, Pair]
+    suite: str  # name of the suite
+    shift: str  # name of the shift, or "" for the mean over a suite
+    severity: float  # the severity; NaN for a mean over several
+    errors: dict[str, Interval]  # for each network its error and 95 % interval
+    pairs: dict[str, Pair]  # for each network but the first how it compares with the first
 
     @property
     def label(self) -> str:
@@ -143,48 +129,29 @@ class ShiftRow:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A network against the first one, on the same images.
+    """A network against the first one, on the same images."""
 
-    Attributes:
-        difference: Its error minus the first one's, with a 95 % interval over images.
-        p: McNemar's test; images that enter several shifts count once.
-        p_holm: The same, adjusted over all rows of the table.
-        verdict: ``"better"``, ``"worse"`` or ``"no difference seen"``: of these two networks, for new images.
-    """
-
-    difference: Interval
-    p: float
-    p_holm: float
-    verdict: Verdict
+    difference: Interval  # its error minus the first one's, with a 95 % interval over images
+    p: float  # mcNemar's test; images that enter several shifts count once
+    p_holm: float  # the same, adjusted over all rows of the table
+    verdict: Verdict  # `"better"`, `"worse"` or `"no difference seen"`: of these two networks, for new images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """An evaluation, read from its folder.
+    """An evaluation, read from its folder."""
 
-    Attributes:
-        stamp: evaluation.json, or what results.csv says of it.
-        environment: The machine and the versions.
-        networks: Names, the first one to compare with.
-        rows: The table: each suite's shifts, then its mean.
-        details: A line for each shift and severity.
-        benchmarks: The figures of each suite of 15 corruptions at 5 severities.
-        checks: What the sanity checks found; see `resolute.evaluation.sanity`.
-        examples: Images that were got wrong.
-        has_answers: Whether the folder holds which image was got wrong, or counts alone.
-        warnings: What to know before the figures: how many answers were no numbers.
-    """
-
-    stamp: dict[str, Any]
-    environment: dict[str, Any]
-    networks: tuple[str, ...]
-    rows: tuple[ShiftRow, ...]
-    details: tuple[ShiftRow, ...]
-    benchmarks: tuple[Benchmark, ...]
-    checks: dict[str, Any]
-    examples: list[dict[str, Any]]
-    has_answers: bool = True
-    warnings: tuple[str, ...] = ()
+    stamp: dict[str, Any]  # evaluation.json, or what results.csv says of it
+    environment: dict[str, Any]  # the machine and the versions
+    networks: tuple[str, ...]  # names, the first one to compare with
+    rows: tuple[ShiftRow, ...]  # the table: each suite's shifts, then its mean
+    details: tuple[ShiftRow, ...]  # a line for each shift and severity
+    benchmarks: tuple[Benchmark, ...]  # the figures of each suite of 15 corruptions at 5 severities
+    checks: dict[str, Any]  # what the sanity checks found; see `resolute.evaluation.sanity`
+    examples: list[dict[str, Any]]  # images that were got wrong
+    has_answers: bool = True  # whether the folder holds which image was got wrong, or counts alone
+    warnings: tuple[str, ...] = ()  # what to know before the figures: how many answers were no numbers
+    answers: Mapping[str, Mapping[Key, Any]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -216,6 +183,8 @@ def load_evaluation(folder: Path) -> Evaluation:
     missing = [key for key in keys for found in bits.values() if key not in found]
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} shifts: the evaluation is not finished. Run it again.")
+    if ("clean", "clean", 0.0) not in keys or len(set(keys)) < len(keys):
+        raise InputError(f"{path} lacks the clean images, or has a shift twice. Restore it, or run again elsewhere.")
     if len(bits) < len(stamp["networks"]) or {len(bits[name][key]) for name in bits for key in keys} != {stamp["n"]}:
         raise InputError(f"{path} names a network twice, or the networks did not meet its {stamp['n']:,} images.")
     return Evaluation(
@@ -224,10 +193,11 @@ def load_evaluation(folder: Path) -> Evaluation:
         networks=tuple(bits),
         rows=_compared(bits, _grouped(keys)),
         details=_compared(bits, [(*key, [key]) for key in keys]),
-        benchmarks=benchmarks(bits, stamp["data"]) if ("clean", "clean", 0.0) in keys else (),
+        benchmarks=benchmarks(bits, stamp["data"]),
         checks=_named(folder / "checks.json", CHECKS, bits),
         examples=_named(folder / "examples.json", EXAMPLES, bits) or [],
         warnings=tuple(sentence for name, own in answers.items() for sentence in not_finite(name, own)),
+        answers=answers,
     )
 
 
@@ -275,10 +245,10 @@ def _load_counts(folder: Path) -> Evaluation:
             raise InputError(f"{path} has a line that is no result: {', '.join(line.values())[:100]}. Restore it.")
         row = details.setdefault((suite, shift, level), ShiftRow(suite, shift, level, {}, {}))
         row.errors[network] = error_interval([wrong / n], int(n))
-        if word in get_args(Verdict):
+        for known in (own for own in get_args(Verdict) if own == word):
             columns = ("difference", "difference_low", "difference_high", "p", "p_holm")
             mean, low, high, p, p_holm = (read_number(path, line, name) for name in columns)
-            row.pairs[network] = Pair(Interval(mean, low, high), p, p_holm, _verdict(word))
+            row.pairs[network] = Pair(Interval(mean, low, high), p, p_holm, known)
     networks = tuple(dict.fromkeys(line["network"] for line in lines))
     sizes = {read_number(path, line, "n") for line in lines}
     if len(sizes) != 1 or len(lines) != len(details) * len(networks):
@@ -295,10 +265,6 @@ def _load_counts(folder: Path) -> Evaluation:
         examples=[],
         has_answers=False,
     )
-
-
-def _verdict(word: str) -> Verdict:
-    return next(known for known in get_args(Verdict) if known == word)
 
 
 def _mean_row(line: _Group, details: Mapping[Any, ShiftRow], n: int) -> ShiftRow:
@@ -370,7 +336,7 @@ def paired_interval(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> I
     return Interval(mean, min(mean, centre - half), max(mean, centre + half))
 
 
-COUNTS_ALONE = (
+WITHOUT_ANSWERS = (
     "The answers image by image are not in this folder: differences are shown as results.csv has them, Holm-corrected "
     "over its lines, and means over several severities are not compared."
 )
@@ -386,7 +352,7 @@ def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
     for sentence in evaluation.warnings:
         yield Text(f"warning: {sentence}", "bold yellow")
     if not evaluation.has_answers:
-        yield COUNTS_ALONE
+        yield WITHOUT_ANSWERS
     for benchmark in evaluation.benchmarks:
         for name in evaluation.networks:
             yield f"{benchmark.suite}, 15 at 5 severities, {name}: {benchmark.told(name)}"
@@ -434,7 +400,7 @@ def write_evaluation(folder: Path) -> Written[Evaluation]:
         write_atomic(folder / "results.csv", as_csv(evaluation))
         for name, entry in robustbench(evaluation).items():
             write_json(inside(folder / "robustbench", f"{name}.json"), entry)
-    write_atomic(folder / "report.html", render_html(evaluation))
+    write_atomic(folder / "report.html", render_evaluation(evaluation))
     return Written(folder / "report.html", evaluation)
 
 
@@ -513,7 +479,7 @@ def _accuracy(error: float) -> str:
     return f"{100 * (1 - error):.2f}"
 
 
-def severity_curves(evaluation: Evaluation) -> dict[tuple[str, str], list[Curve]]:
+def evaluation_curves(evaluation: Evaluation) -> dict[tuple[str, str], list[Curve]]:
     """Give each network's errors by severity, from clean images on, of every shift that has several severities."""
     shifts: dict[tuple[str, str], list[ShiftRow]] = {}
     for row in evaluation.details:
@@ -530,19 +496,19 @@ def severity_curves(evaluation: Evaluation) -> dict[tuple[str, str], list[Curve]
     return curves
 
 
-def render_html(evaluation: Evaluation) -> str:
+def render_evaluation(evaluation: Evaluation) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     return render(
         "evaluation.html",
         evaluation=evaluation,
         colours={name: figures.VARIABLES[mark(at)] for at, name in enumerate(evaluation.networks)},
-        curves=draw_severities(severity_curves(evaluation)),
-        facts=facts(evaluation),
-        counts_alone="" if evaluation.has_answers else COUNTS_ALONE,
+        curves=draw_severities(evaluation_curves(evaluation)),
+        facts=evaluation_facts(evaluation),
+        counts_alone="" if evaluation.has_answers else WITHOUT_ANSWERS,
     )
 
 
-def facts(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
+def evaluation_facts(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
     """List how an evaluation was made."""
     own = {key: value for key, value in evaluation.stamp.items() if isinstance(value, (str, int)) and key != "command"}
     networks = [(f"{e['name']}, {e['architecture']}", e["sha256"][:16]) for e in evaluation.stamp.get("networks", [])]

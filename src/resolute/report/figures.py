@@ -239,25 +239,15 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A named line.
+    """A named line."""
 
-    Attributes:
-        name: What stands at its end.
-        colour: Number of its colour and marker; 0 is the baseline's.
-        x: Where its points are.
-        y: Their heights.
-        band: Lower and upper bounds of the heights, or nothing.
-        each: Thin lines that the thick one is the mean of.
-        marked: Whether each point has a marker.
-    """
-
-    name: str
-    colour: int
-    x: Sequence[float]
-    y: Sequence[float]
-    band: tuple[Sequence[float], Sequence[float]] = ((), ())
-    each: Sequence[Sequence[float]] = ()
-    marked: bool = True
+    name: str  # what stands at its end
+    colour: int  # number of its colour and marker; 0 is the baseline's
+    x: Sequence[float]  # where its points are
+    y: Sequence[float]  # their heights
+    band: tuple[Sequence[float], Sequence[float]] = ((), ())  # lower and upper bounds of the heights, or nothing
+    each: Sequence[Sequence[float]] = ()  # thin lines that the thick one is the mean of
+    marked: bool = True  # whether each point has a marker
 
     @property
     def told(self) -> str:

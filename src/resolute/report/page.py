@@ -13,7 +13,7 @@ from resolute.report import figures, numbers
 from resolute.report.comparison import headline, summarise
 from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, errors_of, mark
 from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
-from resolute.report.run import COUNTS_ALONE, facts, load_run
+from resolute.report.run import COUNTS_ALONE, load_run, run_facts
 from resolute.run_folder import read_json, write_atomic
 from resolute.stats import Interval
 
@@ -163,14 +163,7 @@ def console_summary(summary: Summary) -> Iterator[RenderableType]:
 
 
 def console_table(summary: Summary) -> Table:
-    """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below.
-
-    Args:
-        summary: What to show.
-
-    Returns:
-        A rich table.
-    """
+    """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below."""
     from rich.text import Text
 
     run = summary.run
@@ -205,14 +198,7 @@ def _console_row(entry: Entry) -> list[Text]:
 
 
 def markdown_table(summary: Summary) -> str:
-    """Lay the run out as a Markdown table: methods down, suites and costs across.
-
-    Args:
-        summary: What to show.
-
-    Returns:
-        Lines that end in a newline; text from the run is escaped.
-    """
+    """Lay the run out as a Markdown table: methods down, suites and costs across."""
     run = summary.run
     rows = [["method", *(escape(f"{suite}, %") for suite in run.suites), "time per step", "gradient passes"]]
     for method in run.methods:
@@ -247,14 +233,25 @@ def write_report(folder: Path) -> Written[Summary]:
     Raises:
         InputError: If the folder is no run folder, no cell is finished, files are damaged or contradict each other, or
             the report cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from resolute.run_folder import Record, write_json, write_records
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_json(folder / "recipe.json", {"methods": ["base"], "seeds": [0]})
+        >>> write_json(folder / "environment.json", {})
+        >>> row = Record("digits", "lenet", "base", 0, "clean", "clean", 0.0, correct=871, n=898)
+        >>> write_records(folder / "records.jsonl", [row])
+        >>> write_report(folder).built.sentence
+        'base has a clean error of 3.01 %; there is nothing to compare it with.'
     """
     summary = summarise(load_run(folder))
     write_atomic(folder / "report.md", render_markdown(summary))
-    write_atomic(folder / "report.html", render_html(summary))
+    write_atomic(folder / "report.html", render_comparison(summary))
     return Written(folder / "report.html", summary)
 
 
-def render_html(summary: Summary) -> str:
+def render_comparison(summary: Summary) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     run = summary.run
     return render(
@@ -266,7 +263,7 @@ def render_html(summary: Summary) -> str:
         severities=draw_severities(severity_curves(summary)),
         seeds=draw_seeds(run),
         curves=draw_training(run),
-        facts=facts(run),
+        facts=run_facts(run),
         counts_alone=COUNTS_ALONE,
     )
 
@@ -276,7 +273,7 @@ def render_markdown(summary: Summary) -> str:
     limits = "".join(f"- {escape(text)}\n" for text in summary.limits)
     made = "".join(
         f"\n### {title}\n\n" + "".join(f"- {escape(name)}: {escape(value)}\n" for name, value in pairs)
-        for title, pairs in facts(summary.run).items()
+        for title, pairs in run_facts(summary.run).items()
         if pairs
     )
     command = " ".join(str(summary.run.recipe.get("command") or "").split())

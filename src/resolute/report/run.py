@@ -52,64 +52,35 @@ COUNTS_ALONE = "The answers image by image are not in this folder: tests are ove
 
 @dataclass(frozen=True)
 class Cell:
-    """One finished training run.
-
-    Attributes:
-        method: Name of the training method.
-        seed: Seed of the run.
-        errors: For each ``(suite, shift, severity)`` the share of wrong answers.
-        n: Number of test images.
-        wrong: For each of them a boolean array of shape [n]: True where the answer was wrong; empty where the folder
-            does not hold the answers.
-        curves: For each name in `CURVE_COLUMNS` a float array of shape [epochs]; NaN where nothing was measured.
-            Losses are in nats, errors shares in [0, 1].
-        step_ms: Median time of a training step in milliseconds; NaN if it was not measured.
-        passes: Forward and backward passes of a batch in a step; NaN if they were not counted.
-        parameters: Trainable numbers of the network; 0 if they were not counted.
-        sites: Places where the method disturbs the network.
-    """
+    """One finished training run."""
 
     method: str
     seed: int
-    errors: Mapping[Key, float]
-    n: int
-    wrong: Mapping[Key, NDArray[np.bool_]]
-    curves: Mapping[str, NDArray[np.float64]]
-    step_ms: float = math.nan
-    passes: float = math.nan
-    parameters: int = 0
-    sites: int = 0
+    errors: Mapping[Key, float]  # for each `(suite, shift, severity)` the share of wrong answers
+    n: int  # number of test images
+    wrong: Mapping[Key, NDArray[np.bool_]]  # bool [n], True where wrong; empty if not kept
+    curves: Mapping[str, NDArray[np.float64]]  # for each name in `CURVE_COLUMNS` a float array of shape [epochs]
+    step_ms: float = math.nan  # median time of a training step in milliseconds; NaN if it was not measured
+    passes: float = math.nan  # forward and backward passes of a batch in a step; NaN if they were not counted
+    parameters: int = 0  # trainable numbers of the network; 0 if they were not counted
+    sites: int = 0  # places where the method disturbs the network
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a comparison, read.
+    """The folder of a comparison, read."""
 
-    Attributes:
-        recipe: ``recipe.json`` as it stands.
-        environment: ``environment.json`` as it stands.
-        methods: Names of the methods, in the recipe's order.
-        baseline: The method that the others are compared with.
-        seeds: Seeds, in the recipe's order.
-        cells: The finished cells by ``(method, seed)``.
-        missing: The ``(method, seed)`` of the recipe that have no records.
-        diverged: Those of them whose training diverged.
-        keys: Every ``(suite, shift, severity)``, in the order of the records.
-        n: Number of test images.
-        sha256: Hash of ``records.jsonl``, or "" if the run has not written it yet.
-    """
-
-    recipe: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    methods: tuple[str, ...]
-    baseline: str
+    recipe: Mapping[str, Any]  # `recipe.json` as it stands
+    environment: Mapping[str, Any]  # `environment.json` as it stands
+    methods: tuple[str, ...]  # in the recipe's order
+    baseline: str  # the method that the others are compared with
     seeds: tuple[int, ...]
-    cells: Mapping[Place, Cell]
-    missing: tuple[Place, ...]
-    diverged: tuple[Place, ...]
-    keys: tuple[Key, ...]
-    n: int
-    sha256: str
+    cells: Mapping[Place, Cell]  # the finished cells by `(method, seed)`
+    missing: tuple[Place, ...]  # the `(method, seed)` of the recipe that have no records
+    diverged: tuple[Place, ...]  # those of them whose training diverged
+    keys: tuple[Key, ...]  # every `(suite, shift, severity)`, in the order of the records
+    n: int  # number of test images
+    sha256: str  # hash of `records.jsonl`, or "" if the run has not written it yet
 
     @property
     def suites(self) -> tuple[str, ...]:
@@ -135,20 +106,7 @@ class Run:
 
 
 def load_run(folder: Path) -> Run:
-    """Read the folder of a comparison, or of one training run.
-
-    Cells that are not finished are listed in ``missing``; what they have left on disk is not read. A folder without
-    cells is read from its ``records.jsonl`` alone.
-
-    Args:
-        folder: The folder that ``resolute compare`` or ``resolute train`` wrote.
-
-    Returns:
-        What the files say.
-
-    Raises:
-        InputError: If the folder is no run folder, no cell is finished, or files are damaged or contradict each other.
-    """
+    """Read the folder of a comparison or of one training run; without its cells from ``records.jsonl`` alone."""
     path = folder / "recipe.json"
     recipe = read_json(path, RECIPE)
     methods, seeds = tuple(recipe["methods"]), tuple(recipe["seeds"])
@@ -264,7 +222,7 @@ def _common_columns(folder: Path, cells: Mapping[Place, Cell]) -> tuple[tuple[Ke
 TITLES = {"train": "Training", "data_info": "Data"}
 
 
-def facts(run: Run) -> dict[str, list[tuple[str, str]]]:
+def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     """List the recipe, the machine and the hash of the records."""
     recipe = {key: value for key, value in run.recipe.items() if key not in ("command", "identity")}
     images = (run.recipe.get("identity") or {}).get("images")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,39 +17,28 @@ from resolute.run_folder import write_atomic
 from resolute.stats import compare_paired, error_interval, holm, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
     from rich.console import RenderableType
 
-    from resolute.methods import Settings
+    from resolute.config import Settings
     from resolute.stats import Interval, Paired, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One setting that was tried.
+    """One setting that was tried."""
 
-    Attributes:
-        name: The variant of the method, as in the records.
-        settings: What it was trained with.
-        seeds: Paired seeds.
-        error: Mean error and its 95 % interval over seeds, or with one seed over images.
-        paired: Against the baseline with the same seeds.
-        finalist: Whether it was trained with every seed.
-        p_holm: For finalists, ``paired.p`` after Holm over all settings that were tried; else NaN.
-        verdict: For finalists, what that shows; of others nothing is claimed.
-    """
-
-    name: str
-    settings: Settings
-    seeds: int
-    error: Interval
-    paired: Paired
-    finalist: bool
-    p_holm: float
-    verdict: Verdict
+    name: str  # the variant of the method, as in the records
+    settings: Settings  # what it was trained with
+    seeds: int  # paired seeds
+    error: Interval  # mean error and its 95 % interval over seeds, or with one seed over images
+    paired: Paired  # against the baseline with the same seeds
+    finalist: bool  # whether it was trained with every seed
+    p_holm: float  # for finalists, `paired.p` after Holm over all settings that were tried; else NaN
+    verdict: Verdict  # for finalists, what that shows; of others nothing is claimed
 
     @property
     def word(self) -> str:
@@ -149,8 +138,8 @@ def _error(wrong: NDArray[np.bool_]) -> Interval:
     return error_interval(wrong.mean(axis=(1, 2)), wrong.shape[-1])
 
 
-def console_tuned(tuned: Tuned) -> RenderableType:
-    """Lay the settings out for a terminal: the curve as a table, a block for each place."""
+def console_tuned(tuned: Tuned) -> Iterator[RenderableType]:
+    """Lay the settings out for a terminal: the curve as a table, a block for each place; then what was found."""
     sides = ("left", "right", "right", "right", "right", "left", "right", "left")
     names = ("where", "eps", "p", "seeds", "error, %", "95 % interval", f"to {tuned.baseline}, points", "verdict")
     table = terminal_table(dict(zip(names, sides, strict=True)))
@@ -162,7 +151,9 @@ def console_tuned(tuned: Tuned) -> RenderableType:
             cells = (f"{s.eps:g}", f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, bounds(each.error))
             change = points(each.paired.difference.mean)
             table.add_row(place if each is own[0] else "", *cells, change, each.word, end_section=each is own[-1])
-    return table
+    yield table
+    yield tuned.sentence
+    yield f"{tuned.stopped}."
 
 
 def write_tuning(folder: Path, tuned: Tuned) -> Written[Tuned]:
@@ -198,7 +189,7 @@ def draw_tuned(tuned: Tuned, kind: str) -> bytes:
     colours = {place: at for at, place in enumerate(tuned.places, start=1)}
     eps = sorted({each.settings.eps for each in tuned.tried})
     ends = [eps[0], eps[-1]]
-    curves = [errors_of(tuned.baseline, 0, ends, [tuned.base] * 2)] + [
+    curves = [replace(errors_of(tuned.baseline, 0, ends, [tuned.base] * 2), marked=False)] + [
         errors_of(place, colours[place], [each.settings.eps for each in own], [each.error for each in own])
         for place, own in lines.items()
         if own

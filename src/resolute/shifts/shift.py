@@ -35,9 +35,9 @@ class Shift:
             image meets the same disturbance whatever the batch, the order or the network. x' is like x, in [0, 1].
         stored: For released files: the images on disk that take the place of the test images, in their order;
             ``apply`` then leaves them as they are. None where images are made by ``apply`` alone.
-        block: Where ``apply`` draws for a whole batch, how many consecutive images of the set, from the first on, are
-            always given to it together, whatever the batch size: their results depend on each other. None where each
-            image stands for itself.
+        block: Where ``apply`` draws for a whole batch, how many consecutive images of those shown, from the first on,
+            are always given to it together, whatever the batch size: their results depend on each other. None where
+            each image stands for itself.
         top: An answer is right if the image's class is among so many of the highest logits.
         cost: About how many forward passes an image takes, its evaluation included; tells the time left, nothing else.
     """

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cases import TINY
+from resolute.evaluation import measure as engine
+from resolute.experiment.grid import compare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+RECIPE = replace(TINY, methods=("base",), seeds=(0,), suites=("clean", "noise", "fgsm"))
+
+
+class Killed(BaseException):
+    """What ends the process, here."""
+
+
+@pytest.mark.parametrize("at", [0, 5, 13])
+def test_a_cell_that_was_killed_in_its_evaluation_goes_on_with_the_batch_that_it_was_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """898 images in two batches under seven shifts."""
+    predict, shown, killing = engine.predict, list[int](), False
+
+    def counted(model: nn.Module, x: Tensor) -> Tensor:
+        if len(x) > engine.PROBE:
+            if killing and len(shown) == at:
+                raise Killed
+            shown.append(len(x))
+        return predict(model, x)
+
+    monkeypatch.setattr(engine, "predict", counted)
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(engine, "SAVES_SHARE", 0)
+    compare(RECIPE, tmp_path / "whole")
+    assert shown == [500, 398] * 7
+    shown.clear()
+    killing = True
+    with pytest.raises(Killed):
+        compare(RECIPE, tmp_path / "out")
+    killing = False
+    compare(RECIPE, tmp_path / "out")
+    assert shown == [500, 398] * 7, "no batch twice"
+    files = {path.name for path in (tmp_path / "out/cells/base-seed0").iterdir()}
+    assert files == {path.name for path in (tmp_path / "whole/cells/base-seed0").iterdir()}
+    for name in ("records.jsonl", "bits.npz", "weights.safetensors"):
+        again, whole = (tmp_path / folder / "cells/base-seed0" / name for folder in ("out", "whole"))
+        assert again.read_bytes() == whole.read_bytes()
