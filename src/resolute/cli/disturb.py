@@ -65,7 +65,7 @@ def disturb(
     severities = _numbers(levels, "--levels", 1, 5) if levels else None
     rows = picture_rows(loaded, chosen, given["suites"], severities, given["seed"])
     write_atomic(out, draw_picture(rows, out.suffix.lower()[1:]))
-    Console().print(f"picture: {out}", soft_wrap=True, highlight=False)
+    Console().print(f"picture: {out}", soft_wrap=True, highlight=False, markup=False)
 
 
 def picture_rows(
