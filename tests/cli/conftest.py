@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from resolute import cli, models
+from resolute.config import TrainConfig
 from resolute.data import load
+from resolute.experiment import grid
+from resolute.experiment.recipe import Recipe
 from resolute.models import checkpoint
 
 if TYPE_CHECKING:
@@ -63,3 +66,13 @@ def saved(tmp_path: Path) -> Callable[[str, int], Path]:
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the run of `QUICK` in test_compare.py, for tests that copy it."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train = TrainConfig(epochs=1, batch_size=64, lr=0.05, warmup_epochs=1, device="cpu")
+    recipe = Recipe("digits", "digits", "lenet", train, methods=("base", "r"), seeds=(0, 1), suites=("clean",))
+    grid.compare(recipe, out, command="resolute compare")
+    return out

@@ -139,16 +139,6 @@ def test_the_command_can_be_pasted_into_a_shell(asked: Callable[..., Seen]) -> N
 QUICK = ("--epochs", "1", "--seeds", "2", "--methods", "base,r", "--suites", "clean", "--device", "cpu")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the run that two tests copy."""
-    out = tmp_path_factory.mktemp("finished") / "run"
-    train = TrainConfig(epochs=1, batch_size=64, lr=0.05, warmup_epochs=1, device="cpu")
-    recipe = Recipe("digits", "digits", "lenet", train, methods=("base", "r"), seeds=(0, 1), suites=("clean",))
-    grid.compare(recipe, out, command="resolute compare")
-    return out
-
-
 def test_compare_then_report_rebuilds_the_same_page(resolute: Call) -> None:
     answer = resolute("compare", *QUICK, "--out", "run")
     page, text = Path("run/report.html").read_bytes(), Path("run/report.md").read_bytes()

@@ -1,9 +1,10 @@
-"""The whole command line: help comes at once, and a mistake ends with one message and code 2, without a traceback."""
+"""The whole command line: help comes at once, a mistake ends with one message and code 2, any folder is one."""
 
 from __future__ import annotations
 
 import io
 import resource
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -15,8 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from cli.test_compare import QUICK
 from cli.test_flags import FLAGS
-from resolute.experiment import grid
+from experiment.made_up import made_up
+from resolute import cli
+from resolute.experiment import cell, grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,3 +247,53 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split("LOADED")[1].split())
+
+
+TRAIN = ("--epochs", "1", "--suites", "clean", "--device", "cpu")
+TUNE = ("--eps", "0.3", "--where", "hidden", "--trials", "1", "--seeds", "2", *TRAIN)
+CURVATURE = ("--images", 2, "--steps", 2, "--probes", 1, "--top", 1, "--surface", 0, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a run of each other command that trains or measures: `train` and `curvature`."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(finished, folder / "compare")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for words in (("train", *TRAIN), ("curvature", folder / "compare/cells/r-seed0", *CURVATURE)):
+            patch.setattr(sys, "argv", ["resolute", *map(str, words), "--out", words[0]])
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+            assert not stop.value.code
+    return folder
+
+
+@pytest.mark.parametrize("name", ["st?a=1", " ", "a#b", "100%", "[bold]x", "\u00fcn\u00efcode", 200 * "x"])
+def test_any_legal_name_is_a_run_folder(
+    name: str, resolute: Call, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell, "train", pytest.fail)
+    monkeypatch.setattr("resolute.curvature.survey.measure_network", pytest.fail)
+    monkeypatch.setattr("resolute.experiment.tune.fill", made_up(lambda _: 0.1, []))
+    monkeypatch.setattr("resolute.report.tuning.draw_tuned", lambda *_: b"")
+    commands = {
+        "compare": QUICK,
+        "train": TRAIN,
+        "curvature": (made / "compare/cells/r-seed0", *CURVATURE),
+        "tune": TUNE,
+    }
+    for command, words in commands.items():
+        (tmp_path / command).mkdir()
+        monkeypatch.chdir(tmp_path / command)
+        if command != "tune":
+            shutil.copytree(made / command, name)
+        answer = resolute(command, *words, f"--out={name}")
+        assert answer.code == 0, answer.err
+        assert f": {name}{ {'train': '', 'tune': '/curve.png'}.get(command, '/report.html') }\n" in answer.out
+        assert [path.name for path in Path().iterdir()] == [name]
+        assert resolute(command, *words, f"--out={name}")[:2] == (0, answer.out)
+        if command != "train":
+            again = resolute("report", name)
+            assert again.code == 0, again.err
+            assert f"report: {name}/report.html\n" in again.out

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from pictures import flipped
 from resolute.run_folder import read_records
 from resolute.stats import paired_t
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cli.conftest import Answer
+    from cli.conftest import Answer, Call
 
     Call = Callable[..., Answer]
 
@@ -118,3 +119,20 @@ def test_what_is_no_run_folder_is_refused(resolute: Call, tmp_path: Path) -> Non
         answer = resolute("report", folder)
         assert answer.code == 2
         assert "Is this a run folder of `resolute`?" in answer.message
+
+
+def test_a_damaged_folder_is_refused_by_its_report(resolute: Call, finished: Path) -> None:
+    run = shutil.copytree(finished, Path("run"))
+    for name in ("bits.npz", "records.jsonl", "cost.json", "train.csv", "weights.safetensors", "checksums.json"):
+        file = run / "cells/r-seed1" / name
+        whole = file.read_bytes()
+        file.write_bytes(flipped(whole, len(whole) // 2, 3))
+        answer = resolute("report", run)
+        assert answer.code == 2
+        assert f"cells/r-seed1/{name} is " in answer.message
+        file.write_bytes(whole)
+    shutil.rmtree(run / "cells/r-seed1")
+    shutil.copytree(run / "cells/r-seed0", run / "cells/r-seed1")
+    answer = resolute("report", run)
+    assert answer.code == 2
+    assert "cells/r-seed1 belongs to other work: seed is 0 there and 1 here" in answer.message

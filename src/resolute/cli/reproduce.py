@@ -67,8 +67,10 @@ def reproduce(
     else:
         folder = _train(found, scale or "full", out, seeds, given)
     console = Console()
-    console.print(f"results: {folder}", soft_wrap=True, highlight=False)
-    console.print(f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False)
+    console.print(f"results: {folder}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def _show(table: int | None, results: Path | None, write: Path | None) -> None:
@@ -82,7 +84,7 @@ def _show(table: int | None, results: Path | None, write: Path | None) -> None:
     if write is not None:
         _refuse({"table": table}, "does not go with --write, which writes all five.")
         write_atomic(write, page.markdown(entries))
-        console.print(f"written: {write}", soft_wrap=True, highlight=False)
+        console.print(f"written: {write}", soft_wrap=True, highlight=False, markup=False)
         return
     if not console.is_terminal:
         console = Console(width=max(console.width, _WIDTH))
@@ -107,7 +109,7 @@ def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
         Console(stderr=True).print("Stopped. Nothing was kept; the same command begins again.")
         raise typer.Exit(130) from None
     errors = [f"{PRINTED[record.suite]} error {100 * record.error:.2f} %" for record in found]
-    Console().print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images")
+    Console().print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images", highlight=False, markup=False)
     return folder
 
 

@@ -112,7 +112,7 @@ def run_tuning(
             told = _try(study, plan, lab, console)
             spent, done = time.monotonic() - start, _done(study)
             left = clock(spent * (plan.trials - done) / done)
-            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True)
+            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True, markup=False)
         return out, _conclude(lab, dict(_settings(study, plan)), stopped, command)
 
 

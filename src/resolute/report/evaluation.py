@@ -15,7 +15,7 @@ import numpy as np
 from resolute.errors import InputError
 from resolute.evaluation.measure import RIGHT, not_finite, part_file
 from resolute.report import figures
-from resolute.report.figures import draw_severities, errors_of, mark
+from resolute.report.figures import draw_severities, mark
 from resolute.report.numbers import bounds, flat, fraction, percent, points, severity
 from resolute.report.page import Written, render, terminal_table, verdict_text
 from resolute.report.run import read_csv, read_number
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from resolute.report.figures import Curve
     from resolute.run_folder import Key
 
 
@@ -479,30 +478,18 @@ def _accuracy(error: float) -> str:
     return f"{100 * (1 - error):.2f}"
 
 
-def evaluation_curves(evaluation: Evaluation) -> dict[tuple[str, str], list[Curve]]:
-    """Give each network's errors by severity, from clean images on, of every shift that has several severities."""
-    shifts: dict[tuple[str, str], list[ShiftRow]] = {}
-    for row in evaluation.details:
-        if row.severity:
-            shifts.setdefault((row.suite, row.shift), []).append(row)
-    clean = [row for row in evaluation.details if row.suite == "clean"]
-    curves = {}
-    for place, own in shifts.items():
-        rows = sorted([*clean, *own], key=lambda row: row.severity)
-        x = [row.severity for row in rows]
-        if len(own) > 1:
-            named = enumerate(evaluation.networks)
-            curves[place] = [errors_of(name, at, x, [row.errors[name] for row in rows]) for at, name in named]
-    return curves
-
-
 def render_evaluation(evaluation: Evaluation) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
+    errors = [
+        (name, at, (row.suite, row.shift, row.severity), row.errors[name])
+        for row in evaluation.details
+        for at, name in enumerate(evaluation.networks)
+    ]
     return render(
         "evaluation.html",
         evaluation=evaluation,
         colours={name: figures.VARIABLES[mark(at)] for at, name in enumerate(evaluation.networks)},
-        curves=draw_severities(evaluation_curves(evaluation)),
+        curves=draw_severities(errors),
         facts=evaluation_facts(evaluation),
         counts_alone="" if evaluation.has_answers else WITHOUT_ANSWERS,
     )

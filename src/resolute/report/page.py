@@ -11,7 +11,7 @@ import numpy as np
 
 from resolute.report import figures, numbers
 from resolute.report.comparison import headline, summarise
-from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, errors_of, mark
+from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, mark
 from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
 from resolute.report.run import COUNTS_ALONE, load_run, run_facts
 from resolute.run_folder import read_json, write_atomic
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resolute.report.comparison import Entry, Summary
     from resolute.report.figures import Picture
     from resolute.report.run import Run
+    from resolute.run_folder import Key
 
 _Built = TypeVar("_Built")
 
@@ -260,7 +261,7 @@ def render_comparison(summary: Summary) -> str:
         summary=summary,
         colours={method: figures.VARIABLES[mark(colour_of(run, method))] for method in run.methods},
         headline=draw_headline(summary),
-        severities=draw_severities(severity_curves(summary)),
+        severities=draw_severities(errors_by_shift(summary)),
         seeds=draw_seeds(run),
         curves=draw_training(run),
         facts=run_facts(run),
@@ -319,20 +320,10 @@ def _hundredfold(interval: Interval) -> Interval:
     return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high)
 
 
-def severity_curves(summary: Summary) -> dict[tuple[str, str], list[Curve]]:
-    """Give each method's errors by severity, from clean images on where a shift starts above zero."""
-    shifts: dict[tuple[str, str], list[Curve]] = {}
-    for place in dict.fromkeys(key[:2] for key in summary.run.keys if key[2] != 0):
-        for method in summary.run.methods:
-            mine = [entry for entry in summary.details if entry.method == method and entry.seeds]
-            own = sorted((e for e in mine if e.keys[0][:2] == place), key=lambda e: e.keys[0][2])
-            if own and own[0].keys[0][2] > 0:
-                own = [e for e in mine if e.keys[0] == ("clean", "clean", 0.0)] + own
-            if own:
-                x = [entry.keys[0][2] for entry in own]
-                curve = errors_of(method, colour_of(summary.run, method), x, [entry.error for entry in own])
-                shifts.setdefault(place, []).append(curve)
-    return shifts
+def errors_by_shift(summary: Summary) -> list[tuple[str, int, Key, Interval]]:
+    """List what `draw_severities` draws."""
+    shown = (entry for entry in summary.details if entry.seeds)
+    return [(entry.method, colour_of(summary.run, entry.method), entry.keys[0], entry.error) for entry in shown]
 
 
 def draw_seeds(run: Run) -> list[Picture]:
