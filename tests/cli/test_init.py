@@ -1,4 +1,4 @@
-"""The whole command line: help comes at once, a mistake ends with one message and code 2, any folder is one."""
+"""The whole command line: help comes at once, a mistake ends in words and code 2, any legal name is a run folder."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from resolute.stats import paired_t
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cli.conftest import Answer, Call
+    from cli.conftest import Answer
 
     Call = Callable[..., Answer]
 
