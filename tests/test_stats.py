@@ -131,6 +131,9 @@ def test_the_interval_of_one_seeds_error_is_that_of_its_images() -> None:
     assert several.low <= 0.015 <= several.high
 
 
+# p values
+
+
 def enumerated_sign_flip(differences: Sequence[Fraction]) -> float:
     flips = itertools.product((-1, 1), repeat=len(differences))
     sums = [abs(sum((s * d for s, d in zip(signs, differences, strict=True)), Fraction())) for signs in flips]
@@ -243,6 +246,9 @@ def test_holm_is_that_of_statsmodels(seed: int, m: int) -> None:
 def test_holm_leaves_comparisons_that_were_not_made_out_of_the_count() -> None:
     np.testing.assert_allclose(stats.holm([math.nan, 0.02, math.nan, 0.01]), [math.nan, 0.02, math.nan, 0.02])
     assert stats.holm([]).shape == (0,)
+
+
+# Comparisons and verdicts
 
 
 def test_compare_paired_by_hand() -> None:
@@ -368,6 +374,9 @@ def test_verdict_goes_by_alpha() -> None:
 def test_what_cannot_be_used_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# What a verdict promises, by simulation
 
 
 def networks(generator: np.random.Generator, centre: NDArray[np.float64], seed_sd: float, sd: float) -> Wrong:

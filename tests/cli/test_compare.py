@@ -1,4 +1,4 @@
-"""What the flags of `compare` mean, and runs from the first command to the report, gone on with, and left alone."""
+"""What the flags of `compare` mean, and runs from the first command to the report, continued, and left alone."""
 
 from __future__ import annotations
 

@@ -198,6 +198,9 @@ def test_one_step_is_the_quotient() -> None:
     torch.testing.assert_close((nodes.item(), weights.item()), (2.0, 1.0))
 
 
+# Eigenvalues, trace and density
+
+
 SIZE = 150
 
 
@@ -345,6 +348,9 @@ def test_what_cannot_be_found_is_refused(hessian: Hessian) -> None:
         eigenvalues(hessian, 5, which="smallest", restarts=1, tol=1e-12)
     with pytest.raises(InputError, match="probes is 1"):
         trace(hessian, 1)
+
+
+# The loss along eigenvectors
 
 
 def test_the_loss_is_that_of_the_moved_network_which_comes_back(network: nn.Module, batches: Batches) -> None:

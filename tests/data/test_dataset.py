@@ -100,6 +100,9 @@ def test_a_part_in_memory() -> None:
     assert (part.info, part.split, len(part)) == (whole.info, "train", 2)
 
 
+# Splits
+
+
 UNSPLIT = {"train": 103}
 
 
@@ -170,6 +173,9 @@ def test_a_part_follows_the_seed_alone() -> None:
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(InputError, match="train fraction is"):
         balanced_part(torch.arange(4), fraction, seed=0)
+
+
+# Batches and orders
 
 
 INFO: DataInfo = photographs("p", (3, 4, 5), (0.5,) * 3, (0.2,) * 3, ("a", "b"))
@@ -249,6 +255,9 @@ def test_a_negative_seed_is_refused() -> None:
 
 
 MORE_WORKERS = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than processors
+# Photographs from the disk
+
+
 STREAMED = photographs("p", (3, 16, 16), (0.5,) * 3, (0.2,) * 3, ("a", "b"))
 CROPPED = Augment(flip=True, crop=0.08)
 

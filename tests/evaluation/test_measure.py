@@ -1,4 +1,4 @@
-"""Right answers, counted shift by shift, gone on with, and the networks that are caught at it."""
+"""Right answers, counted shift by shift and continued where they stopped, whatever a network returns or alters."""
 
 from __future__ import annotations
 

@@ -98,6 +98,9 @@ def test_without_eps_x_itself_comes_back_and_nothing_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+# The signs
+
+
 WORST = 5.0
 """As SIGMA, for the worst of hundreds."""
 
@@ -203,6 +206,9 @@ def test_signs_are_the_same_on_every_device(p: float) -> None:
     assert perturb(x, 0.1, p).device == x.device
 
 
+# The gradient
+
+
 @pytest.mark.parametrize("p", [0.5, 0.3])
 def test_gradient_is_that_of_the_formula_with_l_held_constant(p: float) -> None:
     x = torch.randn(3, 500, dtype=torch.float64, requires_grad=True)
@@ -274,6 +280,9 @@ def test_only_x_and_eight_bytes_are_kept_for_backward(p: float) -> None:
     assert sorted(kept) == [8, x.nbytes]
 
 
+# The module `Perturb`
+
+
 def test_module_perturbs_in_training_and_is_the_identity_otherwise() -> None:
     layer, x = Perturb(0.25), torch.randn(50)
     torch.testing.assert_close((layer(x) - x).abs(), 0.25 * x.abs())
@@ -298,6 +307,9 @@ def test_module_adds_no_state_and_shows_its_numbers() -> None:
 def test_module_survives_copies(clone: Callable[[Perturb], Perturb]) -> None:
     layer = clone(Perturb(0.2, 0.4).eval())
     assert (layer.eps, layer.p, layer.training) == (0.2, 0.4, False)
+
+
+# What is refused, and what warns
 
 
 @pytest.fixture
@@ -341,6 +353,9 @@ def test_noise_below_the_resolution_of_the_dtype_warns_once(dtype: torch.dtype, 
         perturb(x, lost * 0.99)
     assert torch.equal(perturb(x, lost * 0.49), x), "the warning came twice or the noise does not vanish"
     perturb(x.float(), lost * 0.49)
+
+
+# Checkpointing, torch.func, torch.compile, autocast
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -445,6 +460,9 @@ def test_autocast_keeps_the_dtype_that_it_chose() -> None:
     assert {t.dtype for t in seen} == {torch.bfloat16}
     torch.testing.assert_close((g - x).abs(), 0.1 * x.abs(), rtol=0.05, atol=0)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+# Perturbed activations against the noise put after the plain ones
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -112,6 +112,9 @@ def test_forward_hooks_see_the_perturbed_activation() -> None:
     assert act(torch.ones(9)) is seen[0]
 
 
+# Which sites `where` chooses
+
+
 class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x - 0.5
@@ -262,6 +265,9 @@ def test_rectifiers_are_told_by_family_and_name_and_gates_are_not() -> None:
     assert "20.gate" in dict(model.named_modules())
 
 
+# Every network of `networks.NETWORKS`
+
+
 @pytest.fixture(params=NETWORKS)
 def case(request: pytest.FixtureRequest) -> Network:
     return NETWORKS[request.param]
@@ -367,6 +373,9 @@ def test_unrobustify_leaves_a_plain_network_alone() -> None:
     assert skeleton(unrobustify(model)) == before
 
 
+# What is refused, before anything changes
+
+
 @pytest.mark.parametrize("eps", [1.0, -0.1, float("nan")])
 def test_eps_out_of_range_changes_nothing(eps: float) -> None:
     model = small()
@@ -454,6 +463,9 @@ def test_a_class_exchanged_before_comes_back() -> None:
     before = skeleton(model)
     robustify(model, where=nn.Linear)(torch.rand(3, 4)).sum().backward()
     assert skeleton(unrobustify(model)) == before
+
+
+# PyTorch's other tools: compiled, distributed, sharded, exported, traced
 
 
 class Net(nn.Module):

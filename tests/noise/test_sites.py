@@ -186,6 +186,9 @@ def test_functions_are_listed_until_they_get_noise() -> None:
     assert functional(model, find_sites(model, ["0.drop:input", "*.drop"])) == "1 Block (gelu), 1 Dense (relu)"
 
 
+# What the code of a module calls as functions
+
+
 def helper(x: Tensor) -> Tensor:
     return torch.relu_(x)
 

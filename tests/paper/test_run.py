@@ -1,4 +1,4 @@
-"""Every row that can be trained is trained, attacked and judged, at the true size of its images, and scaled."""
+"""Every row that can be trained is trained, attacked and evaluated, at the true size of its images."""
 
 from __future__ import annotations
 

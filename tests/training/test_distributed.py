@@ -97,6 +97,9 @@ print("torchmetrics" in sys.modules, imports._TORCHMETRICS_GREATER_EQUAL_1_0_0)
     assert shown == "False True\n"
 
 
+# Two processes that torchrun starts
+
+
 LAST = """import atexit, os, pathlib, sys
 def look():
     if "RANK" in os.environ:
@@ -123,6 +126,9 @@ def test_torchrun_trains_and_judges_what_our_own_processes_do(tmp_path: Path, mo
     for name in ("weights.safetensors", "records.jsonl"):
         assert (tmp_path / "launched" / name).read_bytes() == (tmp_path / "own" / name).read_bytes()
     assert [(tmp_path / rank).read_text() for rank in ("0", "1")] == ["False", "False"], "the group outlived training"
+
+
+# Two processes that Fabric starts
 
 
 ONE_PROCESS = TrainConfig(epochs=2, batch_size=16, lr=0.1, device="cpu")
@@ -183,6 +189,9 @@ def test_a_process_that_is_killed_ends_the_training_with_a_sentence() -> None:
 def test_a_process_without_memory_ends_the_training_with_a_sentence() -> None:
     with pytest.raises(InputError, match=r"^out of memory \(.*can't allocate memory"):
         train(tiny_network(), tiny_images(), method=overflowing(), config=TWO_PROCESSES)
+
+
+# Fully sharded training, in two gloo processes of this machine
 
 
 DDP = TrainConfig(epochs=3, batch_size=16, lr=0.05, clip_norm=1.0, device="cpu", devices=2)

@@ -164,6 +164,9 @@ def test_every_method_trains_on_a_gpu(name: str) -> None:
     assert log[-1].loss < log[0].loss
 
 
+# The steps of an epoch against a loop written by hand
+
+
 def by_hand(
     model: nn.Module, images: Images, config: TrainConfig, seed: int, loss_of: Callable[[Tensor, Tensor], Tensor]
 ) -> list[tuple[float, float]]:
@@ -364,6 +367,9 @@ def test_a_loss_that_is_not_finite_is_refused(name: str, tmp_path: Path) -> None
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+# The learning rate
+
+
 STEPS = 7
 """Steps in an epoch."""
 
@@ -445,6 +451,9 @@ def test_milestones_count_from_the_beginning_of_training() -> None:
     assert [learning_rate(config, done) for done in (0.5, 1, 1.99, 2, 2.99, 3)] == pytest.approx(
         [0.5, 1, 1, 0.1, 0.1, 0.01]
     )
+
+
+# The optimizer
 
 
 NESTEROV = TrainConfig(epochs=2, batch_size=16, lr=0.02, weight_decay=0.01, schedule="step", device="cpu")
@@ -531,6 +540,9 @@ def test_gradients_are_clipped_to_a_norm(monkeypatch: pytest.MonkeyPatch) -> Non
     assert norms == free
 
 
+# BatchNorm's statistics after training
+
+
 @pytest.mark.parametrize("method", ["base", "r", "gaussian"])
 def test_statistics_without_noise_are_those_of_one_more_epoch(method: str) -> None:
     """The weights and the noise stay; each batch counts the same, the incomplete one is left out."""
@@ -550,6 +562,9 @@ def test_statistics_without_noise_are_those_of_one_more_epoch(method: str) -> No
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), updated.parameters(), strict=True))
     assert is_robust(updated) == (method != "base")
     assert updated[2].momentum == 0.1
+
+
+# Trainings that are interrupted and resumed
 
 
 FOUR_EPOCHS = TrainConfig(epochs=4, batch_size=16, lr=0.1, warmup_epochs=1, device="cpu")
