@@ -169,7 +169,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}. "
             + (
-                "Make room; the same command goes on from here."
+                "Make room; the same command continues from here."
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
                 else "Choose a folder that can be written (--out)."
             )
