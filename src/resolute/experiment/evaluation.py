@@ -147,7 +147,7 @@ def evaluate(
         limit: Only so many images, at least 1: a fixed sample in which each class has its share, and of which a smaller
             limit takes a part. None for all.
         batch_size: Images in a batch, at least 1.
-        out: A run folder, as the command makes it, with its report. Kill the call at any moment: the same call continues
+        out: A run folder, as the command makes it, with its report. Kill the call at any moment: the same continues
             with the batch it was at, to the same records. None to keep nothing.
         name: The network's name in the records.
         method: The training method's name in the records.
