@@ -27,7 +27,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from resolute import run_folder
-from resolute.data.augment import Augment
+from resolute.config import Augment
 from resolute.data.dataset import Images, batches, epoch_order, photographs, training_batches
 from resolute.data.folders import open_folder, stream
 from resolute.data.parquet import open_parquet, parquet_files

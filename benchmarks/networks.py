@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from clock import peak_bytes, synchronize, write
 
-from resolute import data, methods, models
+from resolute import config, data, methods, models
+from resolute.config import TrainConfig
 from resolute.models.loss import loss as loss_of
 from resolute.models.loss import network, tell_progress
-from resolute.training.config import TrainConfig, make_optimizer
+from resolute.training.loop import make_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +67,7 @@ def train(pair: Pair, args: argparse.Namespace) -> list[dict[str, Any]]:
     info, x, y = one_batch(pair, args)
     names = args.methods.split(",")
     torch.manual_seed(0)
-    settings = methods.Settings(eps=args.eps).resolved(info.radius)
+    settings = config.Settings(eps=args.eps).resolved(info.radius)
     model = models.build(pair.model, classes=info.classes, shape=info.shape, mean=info.mean, std=info.std)
     steps = [stepper(methods.find_method(name), model, (x, y), settings, args) for name in names]
     times: list[list[float]] = [[] for _ in steps]
@@ -104,7 +105,7 @@ def stepper(
     method: methods.Method,
     model: torch.nn.Module,
     batch: tuple[Tensor, Tensor],
-    settings: methods.Settings,
+    settings: config.Settings,
     args: argparse.Namespace,
 ) -> Callable[[], float]:
     """Prepare a method's own copy of the network; what is returned makes one step and tells the loss before it."""

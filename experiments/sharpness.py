@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from resolute import models, stats
+from resolute.config import Settings, TrainConfig
 from resolute.curvature.hessian import Hessian, cross_entropy, eigenvalues, trace
 from resolute.data import load
 from resolute.data.dataset import Images, batches, epoch_order
-from resolute.methods import Settings
 from resolute.noise import signs
 from resolute.run_folder import environment, write_json
-from resolute.training.config import TrainConfig
 from resolute.training.loop import train
 
 

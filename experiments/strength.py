@@ -18,7 +18,8 @@ mpl.use("svg")
 import runs
 from matplotlib import pyplot as plt
 
-from resolute.methods import Settings, settings_of
+from resolute.config import Settings
+from resolute.methods import settings_of
 from resolute.stats import mean_t
 
 if TYPE_CHECKING:

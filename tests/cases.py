@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from resolute.data.augment import Augment
+from resolute.config import Augment, TrainConfig
 from resolute.data.dataset import DataInfo, Images
 from resolute.experiment.recipe import Recipe
 from resolute.models.layers import Normalize
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

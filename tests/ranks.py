@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from resolute.methods import METHODS, Method, Settings
+from resolute.methods import METHODS, Method
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
+
+    from resolute.config import Settings
 
 
 def _note(model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, folder: Path) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
 from resolute import attacks, methods
+from resolute.config import Settings
 from resolute.errors import InputError
-from resolute.methods import METHODS, Method, Settings
+from resolute.methods import METHODS, Method
 from resolute.noise.robustify import robustify
 from resolute.noise.sites import sites
 

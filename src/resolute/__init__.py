@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolute import attacks, data, methods, models, shifts
-    from resolute.experiment import recipes
+    from resolute.experiment import recipe as recipes
     from resolute.experiment.evaluation import evaluate
     from resolute.experiment.grid import compare
     from resolute.noise.perturb import Perturb, perturb
@@ -33,8 +33,8 @@ _HOME = {
     "train": "training", "evaluate": "experiment.evaluation", "compare": "experiment.grid",
 }  # fmt: skip
 
-_MODULES = {"recipes": "experiment.recipes", "suites": "shifts"}
-"""Modules by other names: recipes is short for experiment.recipes, suites is what shifts was called before."""
+_MODULES = {"recipes": "experiment.recipe", "suites": "shifts"}
+"""Modules by other names: recipes is short for experiment.recipe, suites is what shifts was called before."""
 
 _LAB = frozenset({
     "cli", "curvature", "data", "evaluation", "experiment", "methods", "models", "paper", "progress", "report",

@@ -18,6 +18,8 @@ from resolute.errors import InputError, parse_radius
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = ["autoattack", "fgsm", "pgd", "square"]
+
 
 def answer(model: nn.Module, x: Tensor) -> Any:
     """Ask a network in the precision of its weights, on a copy: some networks normalise their input in place."""
@@ -61,6 +63,12 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
 
     Raises:
         InputError: If the radius is not a number in [0, 1].
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0])
+        >>> bool(((fgsm(model, x, y, 0.1) - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
     size, at = parse_radius(radius), x.float()
     return (at + size * input_gradient(model, at, y).sign()).clamp(0, 1).to(x.dtype)
@@ -105,6 +113,12 @@ def pgd(
 
     Raises:
         InputError: If a number is out of range or the norm unknown.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0])
+        >>> bool(((pgd(model, x, y, "8/255", "2/255", steps=7) - x).abs() <= 8 / 255 + 1e-6).all())
+        True
     """
     largest = 1.0 if norm == "linf" else max(1.0, x[0].numel() ** 0.5)
     size, length = parse_radius(radius, largest), parse_radius(step, largest)
@@ -235,6 +249,12 @@ def square(
 
     Raises:
         InputError: If torchattacks is not installed, or the radius is not a number in [0, 1].
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0])
+        >>> bool(((square(model, x, y, 0.1, queries=10) - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
     size = parse_radius(radius)
 
@@ -261,6 +281,12 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, s
 
     Raises:
         InputError: If torchattacks is not installed, or the radius is not a number in [0, 1].
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+        >>> bool(((autoattack(model, x, y, 0.1) - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
     size = parse_radius(radius)
     with evaluating(model), torch.no_grad():

@@ -135,6 +135,9 @@ class TrainConfig:
         channels_last: Keep weights and images with their channels last in memory. LeNet's step on a CPU takes 0.6 of
             the time.
         tensorboard: Write TensorBoard logs beside the CSV.
+
+    Raises:
+        InputError: If a value is out of its range, or a GPU is wanted and there is none.
     """
 
     epochs: int = 20

@@ -42,7 +42,9 @@ class Meter:
         self._bar.update(self._bar.task_ids[0], completed=done, description=what, left=left)
         if not self._console.is_terminal and here > 0 and (part or now - self._said >= SECONDS_BETWEEN_LINES):
             self._said = now
-            self._console.print(f"{what}, {clock(now - self._start)}, {left} left", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{what}, {clock(now - self._start)}, {left} left", highlight=False, soft_wrap=True, markup=False
+            )
 
 
 @contextlib.contextmanager

@@ -82,10 +82,10 @@ def affine(
     cos, sin = torch.cos(angle * math.pi / 180) / scale, torch.sin(angle * math.pi / 180) / scale
     from_columns = cos * columns + sin * rows + (width - 1) / 2
     from_rows = cos * rows - sin * columns + (height - 1) / 2
-    return sample(x, from_rows, from_columns)
+    return sample_pixels(x, from_rows, from_columns)
 
 
-def sample(
+def sample_pixels(
     x: Tensor, rows: Tensor, columns: Tensor, outside: Literal["zeros", "mirror", "symmetric"] = "zeros"
 ) -> Tensor:
     """Look up positions between the pixels, bilinearly."""

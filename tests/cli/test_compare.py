@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resolute.data.augment import Augment
-from resolute.experiment import grid, recipes
+from resolute.config import Augment, Settings, TrainConfig
+from resolute.experiment import grid
+from resolute.experiment import recipe as recipes
 from resolute.experiment.cell import load_splits
 from resolute.experiment.recipe import Recipe
-from resolute.methods import Settings
 from resolute.paper import sources
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +126,7 @@ def test_seeds_are_a_number_or_from_one_to_another(asked: Callable[..., Seen]) -
 
 def test_another_setting_is_another_folder(asked: Callable[..., Seen]) -> None:
     asked_for = [asked(*flags).recipe for flags in ([], ["--eps", "0.2"], ["--seeds", "2"], ["--data-dir", "x"])]
-    folders = {grid.default_folder(recipe, load_splits(recipe)) for recipe in asked_for}
+    folders = {grid.comparison_folder(recipe, load_splits(recipe)) for recipe in asked_for}
     assert len(folders) == 3
 
 

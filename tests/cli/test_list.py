@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from resolute.cli import app
 from resolute.data import DATASETS
-from resolute.experiment.recipes import RECIPES
+from resolute.experiment.recipe import RECIPES
 from resolute.methods import METHODS
 from resolute.models import ABSENT, MODELS
 from resolute.paper import sizes

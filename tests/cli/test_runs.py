@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from experiment.made_up import made_up
+from pictures import flipped
+from resolute import cli
+from resolute.config import TrainConfig
 from resolute.experiment import cell, grid
 from resolute.experiment.recipe import Recipe
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from cli.conftest import Call
@@ -93,3 +97,73 @@ def test_only_cells_that_were_run_are_told_of(finished: Path, tmp_path: Path, re
     answer = resolute("compare", *QUICK, "--out", run, "--methods", "base,r,gaussian")
     assert answer.code == 0, answer.err
     assert re.findall(r"(\w+) seed (\d) done", answer.err) == [("gaussian", "0"), ("gaussian", "1")]
+
+
+# Folders of any name
+
+
+TRAIN = ("--epochs", "1", "--suites", "clean", "--device", "cpu")
+TUNE = ("--eps", "0.3", "--where", "hidden", "--trials", "1", "--seeds", "2", *TRAIN)
+CURVATURE = ("--images", 2, "--steps", 2, "--probes", 1, "--top", 1, "--surface", 0, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a run of each other command that trains or measures: `train` and `curvature`."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(finished, folder / "compare")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for words in (("train", *TRAIN), ("curvature", folder / "compare/cells/r-seed0", *CURVATURE)):
+            patch.setattr(sys, "argv", ["resolute", *map(str, words), "--out", words[0]])
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+            assert not stop.value.code
+    return folder
+
+
+@pytest.mark.parametrize("name", ["st?a=1", " ", "a#b", "100%", "[bold]x", "\u00fcn\u00efcode", 200 * "x"])
+def test_any_legal_name_is_a_run_folder(
+    name: str, resolute: Call, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell, "train", pytest.fail)
+    monkeypatch.setattr("resolute.curvature.survey.measure_network", pytest.fail)
+    monkeypatch.setattr("resolute.experiment.tune.fill", made_up(lambda _: 0.1, []))
+    monkeypatch.setattr("resolute.report.tuning.draw_tuned", lambda *_: b"")
+    commands = {
+        "compare": QUICK,
+        "train": TRAIN,
+        "curvature": (made / "compare/cells/r-seed0", *CURVATURE),
+        "tune": TUNE,
+    }
+    for command, words in commands.items():
+        (tmp_path / command).mkdir()
+        monkeypatch.chdir(tmp_path / command)
+        if command != "tune":
+            shutil.copytree(made / command, name)
+        answer = resolute(command, *words, f"--out={name}")
+        assert answer.code == 0, answer.err
+        assert f": {name}{ {'train': '', 'tune': '/curve.png'}.get(command, '/report.html') }\n" in answer.out
+        assert [path.name for path in Path().iterdir()] == [name]
+        assert resolute(command, *words, f"--out={name}")[:2] == (0, answer.out)
+        if command != "train":
+            again = resolute("report", name)
+            assert again.code == 0, again.err
+            assert f"report: {name}/report.html\n" in again.out
+
+
+def test_a_damaged_folder_is_refused_by_its_report(resolute: Call, finished: Path) -> None:
+    run = shutil.copytree(finished, Path("run"))
+    for name in ("bits.npz", "records.jsonl", "cost.json", "train.csv", "weights.safetensors", "checksums.json"):
+        file = run / "cells/r-seed1" / name
+        whole = file.read_bytes()
+        file.write_bytes(flipped(whole, len(whole) // 2, 3))
+        answer = resolute("report", run)
+        assert answer.code == 2
+        assert f"cells/r-seed1/{name} is " in answer.message
+        file.write_bytes(whole)
+    shutil.rmtree(run / "cells/r-seed1")
+    shutil.copytree(run / "cells/r-seed0", run / "cells/r-seed1")
+    answer = resolute("report", run)
+    assert answer.code == 2
+    assert "cells/r-seed1 belongs to other work: seed is 0 there and 1 here" in answer.message

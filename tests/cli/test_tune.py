@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resolute.experiment import recipes, tune
+from resolute.experiment import recipe, tune
 from resolute.experiment.recipe import TuneConfig
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def asked(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
 
 def test_without_arguments_r_is_tuned_on_digits(asked: Callable[[str], tuple[TuneConfig, Path | None]]) -> None:
     plan, out = asked("tune")
-    assert plan == TuneConfig(replace(recipes.digits(), suites=("clean",)))
+    assert plan == TuneConfig(replace(recipe.digits(), suites=("clean",)))
     assert out is None
 
 

@@ -15,12 +15,12 @@ from resolute.curvature.report import (
     by_method,
     cell,
     compare_methods,
+    curvature_sentence,
     draw_density,
     draw_norms,
     draw_surfaces,
     interval,
     relate,
-    sentence,
     write_curvature,
 )
 
@@ -95,10 +95,10 @@ def test_names_and_numbers() -> None:
     assert cell(NETWORKS[0], "input-top") == "2.00 (1.80 to 2.20)"
     assert cell({"quantities": {}}, "input-top") == "\N{EM DASH}"
     assert "1.25 times" in batch_effect(NETWORKS)
-    assert "not significant at 5 %" in sentence(
+    assert "not significant at 5 %" in curvature_sentence(
         NETWORKS[:2] + NETWORKS[3:5], compare_methods(NETWORKS[:2] + NETWORKS[3:5])
     )
-    assert sentence([network("a")], []) == "a: largest eigenvalue 4.00"
+    assert curvature_sentence([network("a")], []) == "a: largest eigenvalue 4.00"
 
 
 def test_pictures_show_every_network_and_a_cut_surface() -> None:

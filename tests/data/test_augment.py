@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from resolute.data.augment import ERASE_AREA, ERASE_ASPECT, Augment, Draws, apply_draws, augment, draw_augmentation
+from resolute.config import Augment
+from resolute.data.augment import ERASE_AREA, ERASE_ASPECT, Draws, apply_draws, augment, draw_augmentation
 from resolute.data.dataset import augment_generator
 from resolute.errors import InputError
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolute.data import DATASETS, data_root, load
+from resolute.data import DATASETS, load
+from resolute.data.dataset import data_root
 from resolute.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from resolute.data.augment import Augment, augment
+from resolute.config import Augment
+from resolute.data.augment import augment
 from resolute.data.dataset import augment_generator
 from resolute.transforms import crop_and_enlarge, draw_crop, draw_crops, rotate
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from resolute.config import Augment
 from resolute.data import load
-from resolute.data.augment import Augment
 from resolute.data.dataset import batches, epoch_order, training_batches
 from resolute.errors import InputError
 

@@ -18,8 +18,8 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from resolute.config import Augment
 from resolute.data import load
-from resolute.data.augment import Augment
 from resolute.data.published import CIFAR100, PUBLISHED
 from resolute.errors import InputError
 

@@ -16,8 +16,9 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from resolute.config import Augment
 from resolute.data import dataset as under_test
-from resolute.data.augment import Augment, augment
+from resolute.data.augment import augment
 from resolute.data.dataset import (
     Crop,
     Images,

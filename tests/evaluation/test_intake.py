@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cases import as_float, tiny_images, tiny_network
-from resolute import evaluate
 from resolute.errors import InputError
 from resolute.evaluation.measure import measure
+from resolute.experiment.evaluation import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

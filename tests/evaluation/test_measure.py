@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
-from resolute import attacks, evaluate
+from resolute import attacks
 from resolute.attacks import fgsm
 from resolute.data.dataset import Images, take
 from resolute.data.folders import open_folder, stream
@@ -29,6 +29,7 @@ from resolute.evaluation.measure import (
     records,
     sample,
 )
+from resolute.experiment.evaluation import evaluate
 from resolute.noise import signs
 from resolute.noise.robustify import robustify
 from resolute.run_folder import Record

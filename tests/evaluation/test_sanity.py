@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
 from resolute.evaluation import sanity
-from resolute.evaluation.sanity import COUNT, Check, check_attacks, checks_sentence
+from resolute.evaluation.sanity import CHECK_COUNT, Check, check_attacks, checks_sentence
 from resolute.run_folder import Record
 
 CLEAN = Record("d", "m", "-", 0, "clean", "clean", 0.0, 90, 100)
@@ -48,7 +48,7 @@ def test_a_plain_network_passes_every_check(trained: nn.Module) -> None:
     before = torch.random.get_rng_state()
     told: list[None] = []
     found = check_attacks(trained, X, Y, 0.05, counted(pgd=10, square=30), on_check=lambda: told.append(None))
-    assert len(told) == len(found) == COUNT
+    assert len(told) == len(found) == CHECK_COUNT
     assert [check.result for check in found] == ["passed"] * 6, found
     assert torch.equal(torch.random.get_rng_state(), before)
 

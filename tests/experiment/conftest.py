@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolute.methods import Settings
+    from resolute.config import Settings
     from resolute.report.tuning import Tuned
 
     Found = tuple[Tuned, Path, list[tuple[str, int]]]

@@ -26,10 +26,10 @@ import scipy.stats  # noqa: F401
 import sklearn.datasets  # noqa: F401
 import torch
 
+from resolute.config import TrainConfig
 from resolute.experiment import grid
 from resolute.experiment.recipe import Recipe
 from resolute.training import loop
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

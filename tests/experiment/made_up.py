@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from resolute.config import Settings, TrainConfig
 from resolute.evaluation.measure import records
 from resolute.experiment import recipe
 from resolute.experiment.cell import is_finished, run_identity
 from resolute.experiment.recipe import TuneConfig
-from resolute.methods import Settings, settings_of
+from resolute.methods import settings_of
 from resolute.run_folder import cell_identity, cell_name, seal, write_bits, write_records
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

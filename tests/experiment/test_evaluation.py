@@ -216,7 +216,7 @@ def test_a_network_that_another_process_is_at_is_waited_for(tmp_path: Path) -> N
         assert not (out / "networks/a.answers").exists()
         shutil.copy(tmp_path / "theirs/networks/a.answers", out / "networks")
         written = (out / "networks/a.answers").stat().st_mtime_ns
-    assert running.result().networks == ("a", "b")
+    assert list(running.result().networks) == ["a", "b"]
     assert (out / "networks/a.answers").stat().st_mtime_ns == written, "finished meanwhile, and not evaluated again"
 
 

@@ -25,17 +25,15 @@ from PIL import Image
 from cases import TINY
 from pictures import CHANGES, flipped, make_pictures
 from resolute import methods
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.data import load
-from resolute.data.augment import Augment
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
 from resolute.experiment import grid
 from resolute.experiment.cell import FILES
-from resolute.methods import Settings
 from resolute.report.run import load_run
 from resolute.run_folder import GROWS, RunFolder, cell_name, read_bits, read_records, read_sealed, write_sealed
 from resolute.training import loop
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from resolute.experiment.recipe import Recipe
@@ -176,19 +174,19 @@ def test_nothing_is_taken_from_a_run(tmp_path: Path) -> None:
 
 def test_where_the_data_lies_does_not_make_another_run() -> None:
     here, there, splits = replace(TINY, data_dir="a"), replace(TINY, data_dir="b"), one_cell.load_splits(TINY)
-    assert grid.default_folder(here, splits) == grid.default_folder(there, splits)
-    assert grid.default_folder(here, splits) != grid.default_folder(replace(TINY, seeds=(0,)), splits)
+    assert grid.comparison_folder(here, splits) == grid.comparison_folder(there, splits)
+    assert grid.comparison_folder(here, splits) != grid.comparison_folder(replace(TINY, seeds=(0,)), splits)
 
 
 def test_a_folder_is_the_same_however_its_path_is_written(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     splits = one_cell.load_splits(TINY)
     folders = {
-        grid.default_folder(replace(TINY, data=data), splits)
+        grid.comparison_folder(replace(TINY, data=data), splits)
         for data in ("own", "own/", "./own", str(tmp_path / "own"), "../own/../" + tmp_path.name + "/own")
     }
     assert len(folders) == 1
-    assert folders != {grid.default_folder(replace(TINY, data="other"), splits)}
+    assert folders != {grid.comparison_folder(replace(TINY, data="other"), splits)}
 
 
 def test_networks_of_other_classes_are_left_alone(tmp_path: Path) -> None:
@@ -429,8 +427,8 @@ def test_changed_images_are_refused_under_a_folders_name_and_get_another_without
     with monkeypatch.context() as patch:
         patch.setattr(one_cell, "train", pytest.fail)
         grid.compare(PICTURED, "compared")
-        before, records = grid.train_one(ALONE, "trained")
-        assert records == read_records(before / "records.jsonl")
+        trained, records = grid.train_one(ALONE, "trained")
+        assert records == read_records(trained / "records.jsonl")
     CHANGES[change](Path("pictures"))
     before = outcome(Path("compared"))
     told = r"holds another comparison: .*images.* is .* there and .* here.*Choose another folder with --out"
@@ -446,7 +444,7 @@ def test_changed_images_are_refused_under_a_folders_name_and_get_another_without
         one_cell.load_splits(PICTURED),
     )
     for recipe in (PICTURED, ALONE):
-        assert grid.default_folder(recipe, splits) != grid.default_folder(recipe, now)
+        assert grid.comparison_folder(recipe, splits) != grid.comparison_folder(recipe, now)
 
 
 def test_figures_of_changed_images_are_those_of_a_fresh_run(pictured: Path) -> None:

@@ -9,14 +9,11 @@ from torch import nn
 
 from cases import tiny_info
 from resolute import models
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.data import DATASETS
-from resolute.data.augment import Augment
 from resolute.errors import InputError
-from resolute.experiment.recipe import Recipe, completed, from_json, to_json
-from resolute.experiment.recipes import RECIPES, customary
-from resolute.methods import Settings
+from resolute.experiment.recipe import RECIPES, Recipe, completed, customary, from_json, to_json
 from resolute.shifts import find_shifts
-from resolute.training.config import TrainConfig
 
 FULL = Recipe(
     name="all",

@@ -18,12 +18,12 @@ import pytest
 from experiment.made_up import KEY, PLAN, TINY, N, helps_at_input, made_up, quiet
 from pictures import CHANGES, OF_TRAINING, flipped, make_pictures
 from resolute import data
+from resolute.config import Settings
 from resolute.errors import InputError
 from resolute.experiment import cell as one_cell
 from resolute.experiment import grid
 from resolute.experiment import tune as search
 from resolute.experiment.tune import tune
-from resolute.methods import Settings
 from resolute.report.run import load_run
 from resolute.run_folder import (
     cell_name,
@@ -246,7 +246,8 @@ def test_a_search_killed_at_any_moment_tries_the_same_settings_in_the_same_order
 ) -> None:
     """The folder is kept as it is after each training: between the screen and the rest, in the grid and behind it."""
     trained(helps_at_input)
-    fill, kept = search.fill, []  # type: ignore[attr-defined]
+    kept: list[Any] = []
+    fill = search.fill  # type: ignore[attr-defined]
 
     def keeps(recipe: Any, splits: Any, out: Path, **given: Any) -> None:
         before = len(list(out.glob("cells/*")))

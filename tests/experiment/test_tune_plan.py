@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolute import methods
+from resolute.config import Settings
 from resolute.data.dataset import fingerprint
 from resolute.errors import InputError
-from resolute.experiment import recipes
+from resolute.experiment import recipe
 from resolute.experiment.cell import load_splits
 from resolute.experiment.recipe import TUNABLE, TuneConfig
-from resolute.experiment.tune import default_folder, variant
-from resolute.methods import Settings
+from resolute.experiment.tune import search_folder, variant
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLAN = TuneConfig(recipes.digits())
+PLAN = TuneConfig(recipe.digits())
 
 
 def test_the_test_set_is_out_of_reach() -> None:
-    leaky = replace(recipes.digits(), hold_out=False)
+    leaky = replace(recipe.digits(), hold_out=False)
     assert (TuneConfig(leaky).held_out.split, TuneConfig(leaky).held_out.hold_out) == ("validation", True)
 
 
@@ -39,7 +39,7 @@ def test_the_grid_has_every_place_at_every_eps() -> None:
 
 
 def folder(plan: TuneConfig) -> Path:
-    return default_folder(plan, load_splits(plan.held_out))
+    return search_folder(plan, load_splits(plan.held_out))
 
 
 def test_more_trials_or_another_disk_is_the_same_study() -> None:
@@ -48,12 +48,12 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
     others = [replace(PLAN, method="dropout"), replace(PLAN, eps=(0.1,)), replace(PLAN, where=("input",))]
     others.append(replace(PLAN, recipe=replace(PLAN.recipe, seeds=(0, 1))))
     splits = load_splits(PLAN.held_out)
-    assert default_folder(same, splits) == default_folder(PLAN, splits)
-    assert len({default_folder(plan, splits) for plan in [PLAN, *others]}) == 5
-    assert default_folder(PLAN, splits).name.startswith("tune-digits-")
+    assert search_folder(same, splits) == search_folder(PLAN, splits)
+    assert len({search_folder(plan, splits) for plan in [PLAN, *others]}) == 5
+    assert search_folder(PLAN, splits).name.startswith("tune-digits-")
     swapped = replace(splits.train, y=9 - splits.train.y)
     other = replace(splits, fingerprints={**splits.fingerprints, "train": fingerprint(swapped)})
-    assert default_folder(PLAN, other) != default_folder(PLAN, splits)
+    assert search_folder(PLAN, other) != search_folder(PLAN, splits)
 
 
 @pytest.mark.parametrize(

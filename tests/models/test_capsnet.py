@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from resolute import attacks, models
-from resolute.data.augment import Augment
+from resolute.config import Augment, TrainConfig
 from resolute.data.dataset import DataInfo, Images
 from resolute.errors import InputError
 from resolute.models import loss
 from resolute.models.capsnet import CapsNet, Squash
 from resolute.noise.sites import sites
-from resolute.training.config import TrainConfig
 from resolute.training.loop import train
 
 SHAPE = (1, 18, 18)

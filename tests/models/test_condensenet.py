@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from cases import tiny_images, tiny_info
 from resolute import models
+from resolute.config import TrainConfig
 from resolute.errors import InputError
 from resolute.models import loss as losses
 from resolute.models.condensenet import CondensedConv, CondenseNet, Layer, LearnedGroupConv, condense
 from resolute.noise.robustify import is_robust, robustify
-from resolute.training.config import TrainConfig
 from resolute.training.loop import train
 
 SHAPE = (3, 16, 16)

@@ -11,7 +11,7 @@ import torch
 
 from noise.samples import LAYOUTS
 from resolute.noise import kernels, signs
-from resolute.noise.kernels import cpu, plain, reference
+from resolute.noise.kernels import cpu, reference
 from resolute.noise.perturb import Perturb, perturb
 from resolute.noise.robustify import robustify
 
@@ -72,7 +72,7 @@ def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object) -> Iterator[object]:
         raise AssertionError("there is a kernel for this")
 
-    for module in (reference, plain):
+    for module in (reference, reference):
         monkeypatch.setattr(module, "pieces", never)
 
 
@@ -238,7 +238,7 @@ def test_a_call_and_its_gradient_each_choose_once(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("p", PS)
 def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
     for n in (1, 1025, reference.PIECE + 1025):
-        check_kernel(plain.NUMPY, n, torch.float32, p, slope, start=1024)
+        check_kernel(reference.NUMPY, n, torch.float32, p, slope, start=1024)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

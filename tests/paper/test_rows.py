@@ -7,8 +7,7 @@ import pytest
 
 from resolute.data import DATASETS
 from resolute.errors import InputError
-from resolute.experiment.recipe import from_json, to_json
-from resolute.experiment.recipes import RECIPES
+from resolute.experiment.recipe import RECIPES, from_json, to_json
 from resolute.models import MODELS
 from resolute.paper.rows import QUOTED, TRAINED, WEIGHTS, RowRecipe, named_recipe
 from resolute.paper.tables import ROWS

@@ -8,7 +8,7 @@ import pytest
 from resolute.errors import InputError
 from resolute.paper.rows import TRAINED
 from resolute.paper.run import scaled
-from resolute.training.config import learning_rate
+from resolute.training.loop import learning_rate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 from resolute.experiment.recipe import from_json, to_json
 from resolute.paper.sizes import SIZES
 from resolute.paper.sources import SOURCES, Source
-from resolute.training.config import learning_rate
+from resolute.training.loop import learning_rate
 
 PUBLISHED = {
     "capsnet-mnist": 0.35,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from resolute.curvature.report import console_curvature, load_curvature, sentence
+from resolute.curvature.report import console_curvature, curvature_sentence, load_curvature
 from resolute.errors import InputError
 from resolute.report.comparison import summarise
 from resolute.report.evaluation import as_csv, as_json, console_evaluation, load_evaluation, robustbench
@@ -45,7 +45,7 @@ def evaluation(folder: Path) -> None:
 
 def curvature(folder: Path) -> None:
     found = load_curvature(folder)
-    assert sentence(found.networks, found.comparisons)
+    assert curvature_sentence(found.networks, found.comparisons)
     assert list(console_curvature(found))
 
 

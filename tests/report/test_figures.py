@@ -12,7 +12,7 @@ from cases import tiny_info
 from resolute.report import figures
 from resolute.report.comparison import summarise
 from resolute.report.figures import Picture, draw_severities
-from resolute.report.page import draw_headline, draw_seeds, draw_training, severity_curves
+from resolute.report.page import draw_headline, draw_seeds, draw_training, errors_by_shift
 from resolute.report.run import load_run
 from resolute.shifts import find_shifts
 
@@ -27,7 +27,7 @@ def draw(folder: Path) -> list[Picture]:
     run = load_run(folder)
     summary = summarise(run)
     headline = draw_headline(summary)
-    pictures = [*draw_severities(severity_curves(summary)), *draw_seeds(run), *draw_training(run)]
+    pictures = [*draw_severities(errors_by_shift(summary)), *draw_seeds(run), *draw_training(run)]
     return [headline, *pictures] if headline else pictures
 
 
@@ -73,7 +73,7 @@ def test_every_picture_is_one_element_that_the_page_can_colour_and_read_aloud(ma
 def test_points_stand_where_the_errors_are(make_run: MakeRun) -> None:
     run = load_run(make_run())
     summary = summarise(run)
-    noise = draw_severities(severity_curves(summary))[0]
+    noise = draw_severities(errors_by_shift(summary))[0]
     for method, colour in (("base", "mark0"), ("r", "mark2")):
         x, y = zip(*markers(noise, colour), strict=True)
         errors = [e.error.mean for e in summary.details if e.method == method and e.suite in ("clean", "noise")]
@@ -84,7 +84,7 @@ def test_points_stand_where_the_errors_are(make_run: MakeRun) -> None:
 def test_panels_of_a_suite_share_their_axis(make_run: MakeRun) -> None:
     keys = (("clean", "clean", 0.0), ("noise", "soft", 0.05), ("noise", "hard", 0.3))
     run = load_run(make_run(keys=keys))
-    panels = draw_severities(severity_curves(summarise(run)))
+    panels = draw_severities(errors_by_shift(summarise(run)))
     ticks = [re.findall(r"text-anchor: end[^>]*>([\d.]+)<", panel.svg) for panel in panels]
     assert ticks[0] == ticks[1]
     assert float(ticks[0][-1]) >= 30

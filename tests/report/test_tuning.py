@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from resolute.methods import Settings
+from resolute.config import Settings
 from resolute.report.tuning import Tuned, console_tuned, draw_tuned, markdown_tuned, sum_up
 from resolute.stats import compare_paired, holm, mean_t, wilson
 

@@ -17,7 +17,7 @@ from resolute.errors import InputError
 from resolute.evaluation.measure import measure
 from resolute.shifts import find_shifts
 from resolute.shifts.imagenet_c import CORRUPTIONS
-from resolute.shifts.released import RELEASES
+from resolute.shifts.released import ALEXNET, RELEASES
 
 INFO = tiny_info(shape=(3, 32, 32))
 CLEAN = tiny_images(20, INFO, split="test")
@@ -38,6 +38,10 @@ def arrays(request: pytest.FixtureRequest) -> np.ndarray:
     np.save(folder / "fog.npy", made)
     np.save(folder / "labels.npy", np.tile(CLEAN.y.numpy().astype(np.uint8), 5))
     return made
+
+
+def test_there_is_an_error_of_alexnet_for_each_corruption() -> None:
+    assert list(ALEXNET) == list(CORRUPTIONS)
 
 
 def test_every_release_has_the_benchmark_s_shifts() -> None:

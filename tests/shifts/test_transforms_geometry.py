@@ -84,4 +84,4 @@ def test_sample(x: torch.Tensor, outside: str, mode: str) -> None:
         return torch.stack([torch.from_numpy(map_coordinates(c.numpy(), at, order=1, mode=mode)) for c in image])  # type: ignore[call-overload]
 
     theirs = [looked_up(*parts) for parts in zip(x, rows, columns, strict=True)]
-    assert difference(transforms.sample(x, rows, columns, outside), theirs) < 1e-4  # type: ignore[arg-type]
+    assert difference(transforms.sample_pixels(x, rows, columns, outside), theirs) < 1e-4  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from cases import tiny_convolution, tiny_images
-from resolute.training.config import TrainConfig
+from resolute.config import TrainConfig
 from resolute.training.loop import train
 
 

@@ -14,7 +14,7 @@ import torch
 from resolute.errors import InputError
 from resolute.run_folder import write_part
 from resolute.training import checkpoint as files
-from resolute.training.config import Epoch
+from resolute.training.checkpoint import Epoch
 
 CPU = torch.device("cpu")
 MINE, OTHERS = {"seed": 0}, {"seed": 1}

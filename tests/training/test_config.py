@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from resolute.training.config import TrainConfig, learning_rate
+from resolute.config import TrainConfig
+from resolute.training.loop import learning_rate
 
 STEPS = 7
 """Steps in an epoch."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cases import TINY
+from resolute.config import TrainConfig
 from resolute.errors import InputError
 from resolute.experiment import grid
-from resolute.training.config import TrainConfig
 from resolute.training.distributed import joins, make_fabric, rank
 
 if TYPE_CHECKING:

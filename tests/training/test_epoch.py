@@ -14,13 +14,12 @@ from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
 from resolute.attacks import evaluating
-from resolute.data.augment import Augment, augment
+from resolute.config import Augment, Settings, TrainConfig
+from resolute.data.augment import augment
 from resolute.data.dataset import Images, augment_generator, epoch_order
 from resolute.errors import InputError
-from resolute.methods import Settings
 from resolute.noise import signs
-from resolute.training.config import TrainConfig, learning_rate
-from resolute.training.loop import train
+from resolute.training.loop import learning_rate, train
 from training.watching import CONFIG, PLAIN, changed, same, watcher, weights
 
 if TYPE_CHECKING:

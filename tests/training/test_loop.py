@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cases import tiny_images, tiny_network
-from resolute.data.augment import Augment
-from resolute.methods import METHODS, Settings
+from resolute.config import Augment, Settings
+from resolute.methods import METHODS
 from resolute.noise.robustify import is_robust
 from resolute.noise.sites import sites
 from resolute.training.loop import train
@@ -22,7 +22,7 @@ from training.watching import CONFIG, changed, same, watcher, weights
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolute.training.config import Epoch
+    from resolute.training.checkpoint import Epoch
 
 
 def untimed(log: list[Epoch]) -> list[Epoch]:

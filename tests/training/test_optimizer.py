@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cases import tiny_images, tiny_network
-from resolute.training.config import TrainConfig, make_optimizer
-from resolute.training.loop import train
+from resolute.config import TrainConfig
+from resolute.training.loop import make_optimizer, train
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,11 +8,9 @@ import torch
 
 from cases import tiny_images, tiny_network
 from ranks import killed, overflowing, watched
-from resolute.data.augment import Augment
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.data.dataset import epoch_order
 from resolute.errors import InputError
-from resolute.methods import Settings
-from resolute.training.config import TrainConfig
 from resolute.training.loop import train
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from cases import tiny_convolution, tiny_images
+from resolute.config import TrainConfig
 from resolute.errors import InputError
 from resolute.training import checkpoint as files
 from resolute.training import loop
-from resolute.training.config import TrainConfig
 from resolute.training.loop import train
 from resolute.training.preemption import Stopped, held
 

@@ -11,11 +11,9 @@ import pytest
 import torch
 
 from cases import tiny_convolution, tiny_images, tiny_network
-from resolute.data.augment import Augment
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.errors import InputError
-from resolute.methods import Settings
 from resolute.training import loop
-from resolute.training.config import Epoch, TrainConfig
 from resolute.training.loop import train
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from resolute.data.dataset import Images
+    from resolute.training.checkpoint import Epoch
 
 CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.1, warmup_epochs=1, device="cpu")
 CONFIGS = {

@@ -11,18 +11,17 @@ from torch import nn
 
 from cases import tiny_convolution, tiny_images
 from ranks import stopped
+from resolute.config import Settings, TrainConfig
 from resolute.errors import InputError
-from resolute.methods import Settings
 from resolute.models import build
 from resolute.training import distributed
-from resolute.training.config import TrainConfig
 from resolute.training.loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolute.methods import Method
-    from resolute.training.config import Epoch
+    from resolute.training.checkpoint import Epoch
 
 DDP = TrainConfig(epochs=3, batch_size=16, lr=0.05, clip_norm=1.0, device="cpu", devices=2)
 FSDP = dataclasses.replace(DDP, strategy="fsdp")

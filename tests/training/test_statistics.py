@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from cases import as_float, tiny_convolution, tiny_images
+from resolute.config import Settings
 from resolute.data.dataset import epoch_order
-from resolute.methods import Settings
 from resolute.noise.robustify import is_robust
 from resolute.training.loop import train
 from training.watching import CONFIG, changed

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resolute.methods import METHODS, Method, Settings
-from resolute.training.config import TrainConfig
+from resolute.config import Settings, TrainConfig
+from resolute.methods import METHODS, Method
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.1, device="cpu")
 PLAIN = dataclasses.replace(CONFIG, schedule="step")

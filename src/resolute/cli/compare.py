@@ -46,10 +46,10 @@ def compare(
 
 def make_recipe(name: str | None, given: Mapping[str, Any]) -> Recipe:
     """Start from a named recipe, or from what is customary for the data, and change the given settings."""
-    from resolute.experiment import recipes
+    from resolute.experiment import recipe
     from resolute.paper.rows import named_recipe
 
-    start = named_recipe(name) if name else recipes.customary(given.get("data", "digits"))
+    start = named_recipe(name) if name else recipe.customary(given.get("data", "digits"))
     if "data" in given and start.name == "images":
         given = {**given, "name": Path(given["data"]).resolve().name}
     return changed(start, given)

@@ -65,27 +65,13 @@ def disturb(
     severities = _numbers(levels, "--levels", 1, 5) if levels else None
     rows = picture_rows(loaded, chosen, given["suites"], severities, given["seed"])
     write_atomic(out, draw_picture(rows, out.suffix.lower()[1:]))
-    Console().print(f"picture: {out}", soft_wrap=True, highlight=False)
+    Console().print(f"picture: {out}", soft_wrap=True, highlight=False, markup=False)
 
 
 def picture_rows(
     images: Images, chosen: Sequence[int], suites: Sequence[str], levels: Sequence[int] | None, seed: int
 ) -> list[list[Tile]]:
-    """Disturb some images and lay the results out.
-
-    With one severity of each disturbance, an image's pictures follow one another, the original first. With several,
-    each disturbance has a row, weak to strong, the original first.
-
-    Args:
-        images: The test images.
-        chosen: Positions in it.
-        suites: Names in `DRAWABLE`.
-        levels: Which severities of each disturbance, from 1 for the weakest; None for the strongest.
-        seed: Seed of the disturbances, as in an evaluation.
-
-    Returns:
-        Rows of pictures.
-    """
+    """Disturb some images and lay the results out, the originals first: with several levels, a row a disturbance."""
     import torch
 
     from resolute.data.dataset import take
@@ -135,15 +121,7 @@ def _wrapped(tiles: list[Tile]) -> list[list[Tile]]:
 
 
 def draw_picture(rows: Sequence[Sequence[Tile]], kind: str) -> bytes:
-    """Draw rows of pictures with their names above.
-
-    Args:
-        rows: The pictures; those of one row have one size.
-        kind: ``"png"``, ``"svg"`` or ``"pdf"``.
-
-    Returns:
-        The file, the same bytes at each call.
-    """
+    """Draw rows of pictures with their names above, as the same bytes at each call."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

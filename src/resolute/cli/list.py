@@ -62,7 +62,7 @@ def _print_deviations(console: Console) -> None:
 
 def _entries(kind: What) -> Iterator[tuple[str, str]]:
     from resolute import data, methods, models, shifts
-    from resolute.experiment import recipes
+    from resolute.experiment import recipe
     from resolute.paper import rows, sources
 
     match kind:
@@ -78,7 +78,7 @@ def _entries(kind: What) -> Iterator[tuple[str, str]]:
         case What.suites:
             yield from ((name, _first_line(suite)) for name, suite in shifts.SUITES.items())
         case What.recipes:
-            yield from ((name, _first_line(recipe)) for name, recipe in recipes.RECIPES.items())
+            yield from ((name, _first_line(recipe)) for name, recipe in recipe.RECIPES.items())
             for name, source in sources.SOURCES.items():
                 error = "no published error" if source.error is None else f"published error {source.error:.2f} %"
                 yield name, f"{source.recipe.model} as at its source: {error}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TRAIN = ("device", "precision", "compile")
 """Settings of training that a row leaves open."""
-WIDTH = 110
+_WIDTH = 110
 """Columns of the ledger where the output is no terminal."""
 PRINTED = {"clean": "top-1", "top5": "top-5"}
 """What the paper calls the suites of published weights."""
@@ -67,8 +67,10 @@ def reproduce(
     else:
         folder = _train(found, scale or "full", out, seeds, given)
     console = Console()
-    console.print(f"results: {folder}", soft_wrap=True, highlight=False)
-    console.print(f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False)
+    console.print(f"results: {folder}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def _show(table: int | None, results: Path | None, write: Path | None) -> None:
@@ -82,10 +84,10 @@ def _show(table: int | None, results: Path | None, write: Path | None) -> None:
     if write is not None:
         _refuse({"table": table}, "does not go with --write, which writes all five.")
         write_atomic(write, page.markdown(entries))
-        console.print(f"written: {write}", soft_wrap=True, highlight=False)
+        console.print(f"written: {write}", soft_wrap=True, highlight=False, markup=False)
         return
     if not console.is_terminal:
-        console = Console(width=max(console.width, WIDTH))
+        console = Console(width=max(console.width, _WIDTH))
     shown = [entry for entry in entries if table in (None, entry.row.table)]
     for part in page.console_ledger(shown):
         console.print(part, highlight=False)
@@ -107,7 +109,7 @@ def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
         Console(stderr=True).print("Stopped. Nothing was kept; the same command begins again.")
         raise typer.Exit(130) from None
     errors = [f"{PRINTED[record.suite]} error {100 * record.error:.2f} %" for record in found]
-    Console().print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images")
+    Console().print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images", highlight=False, markup=False)
     return folder
 
 

@@ -53,6 +53,6 @@ def train(
     console = Console()
     for record in records:
         shift = "clean" if record.suite == "clean" else f"{record.suite}, {record.shift} {record.severity:.4g}"
-        console.print(f"{shift}: {100 * record.error:.2f} % wrong of {record.n:,}", highlight=False)
+        console.print(f"{shift}: {100 * record.error:.2f} % wrong of {record.n:,}", highlight=False, markup=False)
     if records:
-        console.print(f"network: {folder}", soft_wrap=True, highlight=False)
+        console.print(f"network: {folder}", soft_wrap=True, highlight=False, markup=False)

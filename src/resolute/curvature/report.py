@@ -207,7 +207,7 @@ def write_curvature(folder: Path) -> Written[Curvature]:
         names = ("stamp", "environment", "networks", "correlations")
         whole = {name: getattr(found, name) for name in names} | {"comparisons": comparisons}
         write_json(folder / "curvature.json", whole)
-    write_atomic(folder / "report.html", render_html(found))
+    write_atomic(folder / "report.html", render_curvature(found))
     return Written(folder / "report.html", found)
 
 
@@ -215,7 +215,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def render_html(found: Curvature) -> str:
+def render_curvature(found: Curvature) -> str:
     """Write the run as one HTML page that needs nothing else."""
     methods, plan = by_method(found.networks), found.stamp["plan"]
     drawn = first_of_each(found.networks)
@@ -236,7 +236,7 @@ def render_html(found: Curvature) -> str:
         first=next(iter(methods), ""),
         colours=colours,
         noise=f"with sign noise, eps {plan['eps']}, mean of {plan['draws']} draws" if plan["eps"] else "without noise",
-        sentence=sentence(found.networks, found.comparisons),
+        sentence=curvature_sentence(found.networks, found.comparisons),
         effect=batch_effect(found.networks),
         missing=found.missing,
         panels=draw_panels(drawn),
@@ -268,7 +268,7 @@ def cell(network: Mapping[str, Any], key: str) -> str:
     return estimate(interval(own), significant) if own else NONE
 
 
-def sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Ratio]) -> str:
+def curvature_sentence(networks: Sequence[Mapping[str, Any]], comparisons: Sequence[Ratio]) -> str:
     """Say what was found of the largest eigenvalue by the parameters."""
     rows = [row for row in comparisons if row.quantity == "parameter-top"]
     if not rows:
@@ -300,7 +300,7 @@ def console_curvature(found: Curvature) -> Iterator[RenderableType]:
     """Lay a run out for a terminal of 80 columns."""
     if found.comparisons:
         yield from _console_ratios(by_method(found.networks), found.comparisons)
-        yield sentence(found.networks, found.comparisons)
+        yield curvature_sentence(found.networks, found.comparisons)
     for network in () if found.comparisons else found.networks:
         yield f"{network['name']} ({network['parameters']:,} parameters; value and 95 % interval)"
         yield _plain([(label, cell(network, key)) for key, label in QUANTITIES.items()])

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from resolute.data.augment import Augment, augment
+from resolute.config import Augment
+from resolute.data.augment import augment
 from resolute.data.decode import decode, decode_crop
 from resolute.errors import InputError
 from resolute.run_folder import digest, read_json, write_json

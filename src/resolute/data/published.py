@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from resolute.data.augment import Augment
+from resolute.config import Augment
 from resolute.data.dataset import DataInfo, Images, last_of_each_class, of_training
 from resolute.errors import InputError
 from resolute.safe_io import read_stream

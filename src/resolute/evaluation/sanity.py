@@ -33,7 +33,7 @@ CHANCE = 0.05
 """p of McNemar's test above which two attacks on the same images may differ by chance."""
 GONE = 0.05
 """Accuracy, as a share of the clean one, below which nothing is left worth the name."""
-COUNT = 6
+CHECK_COUNT = 6
 STRENGTH = {"fgsm": 0, "square": 1, "pgd": 2, "autoattack": 3}
 """Attacks by name, weak to strong; the strongest one that was run speaks."""
 

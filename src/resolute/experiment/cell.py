@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolute.experiment.recipe import Recipe
-    from resolute.training.config import Epoch
+    from resolute.training.checkpoint import Epoch
 
 
 FILES = (WEIGHTS_FILE, SPEC, "train.csv", "bits.npz", "cost.json", "records.jsonl")

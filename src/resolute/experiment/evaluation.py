@@ -297,7 +297,7 @@ def _progress(parts: Mapping[str, PartFile], plan: Plan, *, attacked: bool, cons
     """Count forward passes of an image: those of each shift, and those of the checks."""
     shifts, n = plan.shifts, len(plan.order)
     cost = {shift.key: shift.cost for shift in shifts}
-    each = n * sum(cost.values()) + attacked * sanity.COUNT * CHECK_COST * min(n, CHECKED)
+    each = n * sum(cost.values()) + attacked * sanity.CHECK_COUNT * CHECK_COST * min(n, CHECKED)
     spent = {name: float(sum(len(own) * cost[key] for key, own in part.load().items())) for name, part in parts.items()}
     with progress(each * len(parts), console, found=sum(spent.values())) as meter:
 

@@ -73,7 +73,7 @@ def compare(
     Example:
         >>> import tempfile
         >>> from dataclasses import replace
-        >>> from resolute.experiment.recipes import digits
+        >>> from resolute.experiment.recipe import digits
         >>> short = replace(digits(), methods=("base", "r"), seeds=(0,), suites=("clean",))
         >>> short = replace(short, train=replace(short.train, epochs=1))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def run_comparison(
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check_recipe(recipe, splits)
-    out = Path(out) if out is not None else default_folder(recipe, splits)
+    out = Path(out) if out is not None else comparison_folder(recipe, splits)
     _folder(out).claim(run_identity(recipe, splits), _beside(recipe, splits, command))
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
     return out, write_report(out).built
@@ -178,7 +178,7 @@ def train_one(
     splits = load_splits(recipe)
     recipe = recipe.resolved(splits.test.info.augment, splits.test.info.radius)
     check_recipe(recipe, splits)
-    out = Path(out) if out is not None else default_folder(recipe, splits)
+    out = Path(out) if out is not None else comparison_folder(recipe, splits)
     if rank(recipe.train):
         run_alone(recipe, splits, out)
         return out, []
@@ -191,7 +191,7 @@ def train_one(
     return out, read_records(out / "records.jsonl")
 
 
-def default_folder(recipe: Recipe, splits: Splits) -> Path:
+def comparison_folder(recipe: Recipe, splits: Splits) -> Path:
     """Name the run folder of a recipe on these images: the same work is continued there, other work gets another."""
     return Path("runs") / f"{recipe.name}-{digest(run_identity(recipe, splits))[:8]}"
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import Timeout
 
+from resolute.config import Settings
 from resolute.errors import InputError
 from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
-from resolute.methods import Settings
 from resolute.progress import clock
 from resolute.report.page import write_report
 from resolute.report.tuning import sum_up, write_tuning
@@ -44,7 +44,7 @@ def variant(method: str, settings: Settings) -> str:
     return f"{method}@eps={settings.eps:g}@where={settings.where}{p}"
 
 
-def default_folder(plan: TuneConfig, splits: Splits) -> Path:
+def search_folder(plan: TuneConfig, splits: Splits) -> Path:
     """Name the folder of a search: the same one is continued there, another gets another folder."""
     identity = [plan.identity, run_identity(plan.held_out, splits)]
     return Path("runs") / f"tune-{plan.recipe.name}-{digest(identity)[:8]}"
@@ -102,7 +102,7 @@ def run_tuning(
     for site in plan.where:
         name = variant(plan.method, Settings(eps=plan.eps[0], where=site))
         check_recipe(replace(recipe, methods=(recipe.baseline, name)), splits)
-    out = Path(out) if out is not None else default_folder(plan, splits)
+    out = Path(out) if out is not None else search_folder(plan, splits)
     _claim(out, plan, splits)
     lab = _Lab(plan, recipe, splits, out)
     with _alone(out):
@@ -112,7 +112,7 @@ def run_tuning(
             told = _try(study, plan, lab, console)
             spent, done = time.monotonic() - start, _done(study)
             left = clock(spent * (plan.trials - done) / done)
-            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True)
+            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True, markup=False)
         return out, _conclude(lab, dict(_settings(study, plan)), stopped, command)
 
 

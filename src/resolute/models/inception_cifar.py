@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from resolute.errors import InputError
 
-Kernel = int | tuple[int, int]
+_Size = int | tuple[int, int]
 
 
 class InceptionCifar(nn.Module):
@@ -50,7 +50,7 @@ class InceptionCifar(nn.Module):
 class ConvNorm(nn.Sequential):
     """Convolution without bias, BN, ReLU."""
 
-    def __init__(self, before: int, after: int, kernel: Kernel, stride: int = 1, padding: Kernel = 0) -> None:
+    def __init__(self, before: int, after: int, kernel: _Size, stride: int = 1, padding: _Size = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(after)

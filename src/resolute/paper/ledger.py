@@ -11,10 +11,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from resolute import methods
+from resolute.config import Settings
 from resolute.data import customs
 from resolute.errors import InputError
 from resolute.experiment.recipe import completed, to_json
-from resolute.methods import Settings, settings_of
+from resolute.methods import settings_of
 from resolute.paper import tables
 from resolute.paper.rows import QUOTED, TRAINED, WEIGHTS
 from resolute.paper.sizes import SIZES

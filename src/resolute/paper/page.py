@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from resolute.data.augment import Augment
+    from resolute.config import Augment, TrainConfig
     from resolute.experiment.recipe import Recipe
     from resolute.paper.ledger import LedgerRow, Line, Measured
     from resolute.paper.tables import Row, Value
     from resolute.stats import Interval
-    from resolute.training.config import TrainConfig
 
 
 MEASURED = {

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from resolute.data.augment import Augment
+from resolute.config import Augment, Settings, TrainConfig
 from resolute.errors import InputError, unknown
-from resolute.experiment.recipes import RECIPES
-from resolute.methods import Settings
+from resolute.experiment.recipe import RECIPES
 from resolute.paper import tables
 from resolute.paper.sources import SOURCES
-from resolute.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from resolute.experiment.recipe import Recipe

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resolute import models
+from resolute.config import Augment
 from resolute.data import load
-from resolute.data.augment import Augment
 from resolute.data.dataset import fingerprint
 from resolute.errors import InputError, unknown
 from resolute.evaluation.measure import measure, records, weights_sha256
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from resolute.config import TrainConfig
     from resolute.experiment.recipe import Recipe
     from resolute.paper.tables import Row
     from resolute.report.comparison import Summary
     from resolute.run_folder import Record
-    from resolute.training.config import TrainConfig
 
 
 _CLASSES = 2

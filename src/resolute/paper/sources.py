@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from resolute.data.augment import Augment
+from resolute.config import Augment, TrainConfig
 from resolute.experiment.recipe import Recipe
-from resolute.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def summarise(run: Run) -> Summary:
     table = {(entry.method, entry.suite): entry for entry in entries}
     costs = {method: _cost(run, method) for method in run.methods}
     details = _entries(run, [(key,) for key in run.keys])
-    return Summary(run, sentence(run, table, costs), table, details, costs, limits(run, table))
+    return Summary(run, comparison_sentence(run, table, costs), table, details, costs, limits(run, table))
 
 
 def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
@@ -194,7 +194,7 @@ def _plain(method: str) -> str:
     return method.partition("@")[0]
 
 
-def sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
+def comparison_sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> str:
     """Say in one sentence what the run showed."""
     method, suite = headline(run)
     entry = table[method, suite]

@@ -15,7 +15,7 @@ import numpy as np
 from resolute.errors import InputError
 from resolute.evaluation.measure import RIGHT, not_finite, part_file
 from resolute.report import figures
-from resolute.report.figures import draw_severities, errors_of, mark
+from resolute.report.figures import draw_severities, mark
 from resolute.report.numbers import bounds, flat, fraction, percent, points, severity
 from resolute.report.page import Written, render, terminal_table, verdict_text
 from resolute.report.run import read_csv, read_number
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from resolute.report.figures import Curve
     from resolute.run_folder import Key
 
 
@@ -336,7 +335,7 @@ def paired_interval(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> I
     return Interval(mean, min(mean, centre - half), max(mean, centre + half))
 
 
-COUNTS_ALONE = (
+WITHOUT_ANSWERS = (
     "The answers image by image are not in this folder: differences are shown as results.csv has them, Holm-corrected "
     "over its lines, and means over several severities are not compared."
 )
@@ -352,7 +351,7 @@ def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
     for sentence in evaluation.warnings:
         yield Text(f"warning: {sentence}", "bold yellow")
     if not evaluation.has_answers:
-        yield COUNTS_ALONE
+        yield WITHOUT_ANSWERS
     for benchmark in evaluation.benchmarks:
         for name in evaluation.networks:
             yield f"{benchmark.suite}, 15 at 5 severities, {name}: {benchmark.told(name)}"
@@ -400,7 +399,7 @@ def write_evaluation(folder: Path) -> Written[Evaluation]:
         write_atomic(folder / "results.csv", as_csv(evaluation))
         for name, entry in robustbench(evaluation).items():
             write_json(inside(folder / "robustbench", f"{name}.json"), entry)
-    write_atomic(folder / "report.html", render_html(evaluation))
+    write_atomic(folder / "report.html", render_evaluation(evaluation))
     return Written(folder / "report.html", evaluation)
 
 
@@ -479,36 +478,24 @@ def _accuracy(error: float) -> str:
     return f"{100 * (1 - error):.2f}"
 
 
-def severity_curves(evaluation: Evaluation) -> dict[tuple[str, str], list[Curve]]:
-    """Give each network's errors by severity, from clean images on, of every shift that has several severities."""
-    shifts: dict[tuple[str, str], list[ShiftRow]] = {}
-    for row in evaluation.details:
-        if row.severity:
-            shifts.setdefault((row.suite, row.shift), []).append(row)
-    clean = [row for row in evaluation.details if row.suite == "clean"]
-    curves = {}
-    for place, own in shifts.items():
-        rows = sorted([*clean, *own], key=lambda row: row.severity)
-        x = [row.severity for row in rows]
-        if len(own) > 1:
-            named = enumerate(evaluation.networks)
-            curves[place] = [errors_of(name, at, x, [row.errors[name] for row in rows]) for at, name in named]
-    return curves
-
-
-def render_html(evaluation: Evaluation) -> str:
+def render_evaluation(evaluation: Evaluation) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
+    errors = [
+        (name, at, (row.suite, row.shift, row.severity), row.errors[name])
+        for row in evaluation.details
+        for at, name in enumerate(evaluation.networks)
+    ]
     return render(
         "evaluation.html",
         evaluation=evaluation,
         colours={name: figures.VARIABLES[mark(at)] for at, name in enumerate(evaluation.networks)},
-        curves=draw_severities(severity_curves(evaluation)),
-        facts=facts(evaluation),
-        counts_alone="" if evaluation.has_answers else COUNTS_ALONE,
+        curves=draw_severities(errors),
+        facts=evaluation_facts(evaluation),
+        counts_alone="" if evaluation.has_answers else WITHOUT_ANSWERS,
     )
 
 
-def facts(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
+def evaluation_facts(evaluation: Evaluation) -> dict[str, list[tuple[str, str]]]:
     """List how an evaluation was made."""
     own = {key: value for key, value in evaluation.stamp.items() if isinstance(value, (str, int)) and key != "command"}
     networks = [(f"{e['name']}, {e['architecture']}", e["sha256"][:16]) for e in evaluation.stamp.get("networks", [])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
+    from resolute.run_folder import Key
     from resolute.stats import Interval
 
 INK, MUTED, GRID = "#1c2126", "#5c6670", "#e4e7ea"
@@ -310,20 +310,25 @@ def _scale_logarithmically(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_severities(shifts: Mapping[tuple[str, str], Sequence[Curve]]) -> list[Picture]:
-    """Draw error against severity: a panel for each (suite, shift); the panels of a suite share their axis."""
-    highest: dict[str, float] = {}
-    for (suite, _), curves in shifts.items():
-        tops = [height for curve in curves for height in (*curve.y, *curve.band[1]) if not math.isnan(height)]
-        highest[suite] = max([highest.get(suite, 0.0), *tops])
+def draw_severities(errors: Sequence[tuple[str, int, Key, Interval]]) -> list[Picture]:
+    """Draw error against severity from (name, colour, key, error): a panel for each shift, one axis for each suite."""
+    names = dict.fromkeys((name, colour) for name, colour, *_ in errors)
+    mine = {name: {key: error for own, _, key, error in errors if own == name} for name, _ in names}
+    suites = dict.fromkeys(key[0] for _, _, key, _ in errors)
+    tops = {suite: max(e.high for _, _, key, e in errors if key[0] in ("clean", suite)) for suite in suites}
     pictures = []
-    for position, ((suite, shift), curves) in enumerate(shifts.items()):
+    for position, place in enumerate(dict.fromkeys(key[:2] for _, _, key, _ in errors if key[2] != 0)):
+        curves = []
+        for name, colour in names:
+            own = sorted((key for key in mine[name] if key[:2] == place), key=lambda key: key[2])
+            if own and own[0][2] > 0:  # the curve begins at the clean images
+                own = [key for key in mine[name] if key == ("clean", "clean", 0.0)] + own
+            if own:
+                curves.append(errors_of(name, colour, [key[2] for key in own], [mine[name][key] for key in own]))
         with style():
-            figure, _ = plot(curves, UNITS.get(shift, "severity"), limits=(0, 1.05 * highest[suite] or 1))
-            told = "; ".join(curve.told for curve in curves)
-            pictures.append(
-                picture(figure, f"severity-{position}", shift, "error, %", told, aloud=f"Error under {shift}, %")
-            )
+            figure, _ = plot(curves, UNITS.get(place[1], "severity"), limits=(0, 105 * tops[place[0]] or 1))
+            told, aloud = "; ".join(curve.told for curve in curves), f"Error under {place[1]}, %"
+            pictures.append(picture(figure, f"severity-{position}", place[1], "error, %", told, aloud=aloud))
     return pictures
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from resolute.report import figures, numbers
 from resolute.report.comparison import headline, summarise
-from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, errors_of, mark
+from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, mark
 from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
-from resolute.report.run import COUNTS_ALONE, facts, load_run
+from resolute.report.run import COUNTS_ALONE, load_run, run_facts
 from resolute.run_folder import read_json, write_atomic
 from resolute.stats import Interval
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resolute.report.comparison import Entry, Summary
     from resolute.report.figures import Picture
     from resolute.report.run import Run
+    from resolute.run_folder import Key
 
 _Built = TypeVar("_Built")
 
@@ -247,11 +248,11 @@ def write_report(folder: Path) -> Written[Summary]:
     """
     summary = summarise(load_run(folder))
     write_atomic(folder / "report.md", render_markdown(summary))
-    write_atomic(folder / "report.html", render_html(summary))
+    write_atomic(folder / "report.html", render_comparison(summary))
     return Written(folder / "report.html", summary)
 
 
-def render_html(summary: Summary) -> str:
+def render_comparison(summary: Summary) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     run = summary.run
     return render(
@@ -260,10 +261,10 @@ def render_html(summary: Summary) -> str:
         summary=summary,
         colours={method: figures.VARIABLES[mark(colour_of(run, method))] for method in run.methods},
         headline=draw_headline(summary),
-        severities=draw_severities(severity_curves(summary)),
+        severities=draw_severities(errors_by_shift(summary)),
         seeds=draw_seeds(run),
         curves=draw_training(run),
-        facts=facts(run),
+        facts=run_facts(run),
         counts_alone=COUNTS_ALONE,
     )
 
@@ -273,7 +274,7 @@ def render_markdown(summary: Summary) -> str:
     limits = "".join(f"- {escape(text)}\n" for text in summary.limits)
     made = "".join(
         f"\n### {title}\n\n" + "".join(f"- {escape(name)}: {escape(value)}\n" for name, value in pairs)
-        for title, pairs in facts(summary.run).items()
+        for title, pairs in run_facts(summary.run).items()
         if pairs
     )
     command = " ".join(str(summary.run.recipe.get("command") or "").split())
@@ -319,20 +320,10 @@ def _hundredfold(interval: Interval) -> Interval:
     return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high)
 
 
-def severity_curves(summary: Summary) -> dict[tuple[str, str], list[Curve]]:
-    """Give each method's errors by severity, from clean images on where a shift starts above zero."""
-    shifts: dict[tuple[str, str], list[Curve]] = {}
-    for place in dict.fromkeys(key[:2] for key in summary.run.keys if key[2] != 0):
-        for method in summary.run.methods:
-            mine = [entry for entry in summary.details if entry.method == method and entry.seeds]
-            own = sorted((e for e in mine if e.keys[0][:2] == place), key=lambda e: e.keys[0][2])
-            if own and own[0].keys[0][2] > 0:
-                own = [e for e in mine if e.keys[0] == ("clean", "clean", 0.0)] + own
-            if own:
-                x = [entry.keys[0][2] for entry in own]
-                curve = errors_of(method, colour_of(summary.run, method), x, [entry.error for entry in own])
-                shifts.setdefault(place, []).append(curve)
-    return shifts
+def errors_by_shift(summary: Summary) -> list[tuple[str, int, Key, Interval]]:
+    """List what `draw_severities` draws."""
+    shown = (entry for entry in summary.details if entry.seeds)
+    return [(entry.method, colour_of(summary.run, entry.method), entry.keys[0], entry.error) for entry in shown]
 
 
 def draw_seeds(run: Run) -> list[Picture]:

@@ -222,7 +222,7 @@ def _common_columns(folder: Path, cells: Mapping[Place, Cell]) -> tuple[tuple[Ke
 TITLES = {"train": "Training", "data_info": "Data"}
 
 
-def facts(run: Run) -> dict[str, list[tuple[str, str]]]:
+def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     """List the recipe, the machine and the hash of the records."""
     recipe = {key: value for key, value in run.recipe.items() if key not in ("command", "identity")}
     images = (run.recipe.get("identity") or {}).get("images")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import RenderableType
 
-    from resolute.methods import Settings
+    from resolute.config import Settings
     from resolute.stats import Interval, Paired, Verdict
 
 

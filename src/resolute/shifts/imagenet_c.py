@@ -104,12 +104,12 @@ def elastic_transform(x: Tensor, seeds: Tensor, warp: tuple[float, float, float]
     size, sigma, reach = (share * side for share in warp)
     rows = torch.arange(height, device=x.device, dtype=torch.float64)[:, None]
     columns = torch.arange(width, device=x.device, dtype=torch.float64)[None, :]
-    x = transforms.sample(x, *_triangle(seeds, height, width, reach, rows, columns), "mirror")
+    x = transforms.sample_pixels(x, *_triangle(seeds, height, width, reach, rows, columns), "mirror")
     if size == 0:
         return x
     noise = 2 * draws.uniform(seeds, 2 * height * width, stream=1).view(-1, 2, height, width) - 1
     moves = size * transforms.smooth(noise.to(torch.float32), sigma, "reflect", truncate=3)
-    return transforms.sample(x, rows + moves[:, 1], columns + moves[:, 0], "symmetric")
+    return transforms.sample_pixels(x, rows + moves[:, 1], columns + moves[:, 0], "symmetric")
 
 
 def _triangle(

@@ -1,17 +1,14 @@
-"""Corruptions as released: CIFAR-10-C, CIFAR-100-C and ImageNet-C beside the clean test images, and their mCE."""
+"""Corruptions as released: CIFAR-10-C, CIFAR-100-C and ImageNet-C beside the clean test images."""
 
 from __future__ import annotations
 
 import functools
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from resolute.data import data_root
-from resolute.data.dataset import Images, Stream, hash_file, worker_count
+from resolute.data.dataset import Images, Stream, data_root, hash_file, worker_count
 from resolute.data.folders import open_folder
 from resolute.errors import InputError
 from resolute.safe_io import read_array
@@ -19,11 +16,10 @@ from resolute.shifts.imagenet_c import CORRUPTIONS
 from resolute.shifts.shift import Shift
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from resolute.data.dataset import DataInfo
-    from resolute.run_folder import Record
 
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -153,55 +149,3 @@ ALEXNET: dict[str, float] = {
 """AlexNet's errors on the released ImageNet-C, each the mean over the severities (Hendrycks and Dietterich, 2019)."""
 ALEXNET_CLEAN = 1 - 0.56522
 """AlexNet's error on ImageNet: torchvision's figure for its weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class CorruptionErrors:
-    """The errors of one network under corruptions.
-
-    Attributes:
-        clean: Error on clean images, or NaN if they were not shown.
-        by_corruption: For each corruption the mean error over its severities, all in [0, 1].
-        mean: Plain mean over the corruptions: the figure for CIFAR-10-C and CIFAR-100-C.
-        mce: Mean over the corruptions of the error over AlexNet's: the figure for ImageNet-C, 1 for AlexNet. NaN
-            without ``alexnet``.
-        relative: The same for the errors less the clean error. NaN without ``alexnet`` or if clean is NaN.
-    """
-
-    clean: float
-    by_corruption: dict[str, float]
-    mean: float
-    mce: float
-    relative: float
-
-
-def corruption_errors(records: Iterable[Record], suite: str, *, alexnet: bool) -> CorruptionErrors:
-    """Sum up the records of one trained network."""
-    records = list(records)
-    clean = [record.error for record in records if record.suite == "clean"]
-    errors: dict[str, dict[float, float]] = {name: {} for name in ALEXNET}
-    for record in records:
-        if record.suite == suite and record.shift in errors:
-            if record.severity in errors[record.shift]:
-                raise InputError(
-                    f"{record.shift}, severity {record.severity:g}, is there twice; give the records of one network."
-                )
-            errors[record.shift][record.severity] = record.error
-    missing = [name for name, found in errors.items() if set(found) != {1, 2, 3, 4, 5}]
-    if missing:
-        raise InputError(
-            f"the suite {suite!r} lacks severities of {', '.join(missing)}; the mean is over five of all 15."
-        )
-    by_corruption = {name: sum(found.values()) / 5 for name, found in errors.items()}
-    return from_means(by_corruption, clean[0] if clean else math.nan, alexnet=alexnet)
-
-
-def from_means(by_corruption: Mapping[str, float], clean: float, *, alexnet: bool) -> CorruptionErrors:
-    """Sum up errors that are already means over the severities."""
-    count = len(ALEXNET)
-    mce = relative = math.nan
-    if alexnet:
-        mce = sum(by_corruption[name] / ALEXNET[name] for name in ALEXNET) / count
-        relative = sum((by_corruption[n] - clean) / (ALEXNET[n] - ALEXNET_CLEAN) for n in ALEXNET) / count
-    mean = sum(by_corruption[name] for name in ALEXNET) / count
-    return CorruptionErrors(clean, dict(by_corruption), mean, mce, relative)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from resolute.training.config import Epoch, TrainConfig, learning_rate
-from resolute.training.loop import train
+from resolute.config import TrainConfig
+from resolute.training.checkpoint import Epoch
+from resolute.training.loop import learning_rate, train
 
 __all__ = ["Epoch", "TrainConfig", "learning_rate", "train"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
@@ -13,11 +14,34 @@ import torch
 from resolute.errors import InputError
 from resolute.run_folder import read_part, write_atomic, write_part
 from resolute.safe_io import check_stored
-from resolute.training.config import Epoch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One row of the training log.
+
+    Attributes:
+        epoch: From 1.
+        lr: Learning rate at the end of the epoch.
+        loss: Mean training loss.
+        train_error: Share of wrong answers on the batches as the method made them, in [0, 1].
+        validation_error: Share of wrong answers on the validation images in evaluation mode; None without them, and
+            after most epochs where they outnumber the training images (not after the last).
+        step_ms: Mean wall time of a step in milliseconds.
+        seconds: Wall time of the epoch with its validation.
+    """
+
+    epoch: int
+    lr: float
+    loss: float
+    train_error: float
+    validation_error: float | None
+    step_ms: float
+    seconds: float
 
 
 CHECKPOINT = "checkpoint.pt"

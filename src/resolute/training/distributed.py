@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lightning_fabric import Fabric
 
-    from resolute.training.config import TrainConfig
+    from resolute.config import TrainConfig
 
 
 UNIT = 2**20

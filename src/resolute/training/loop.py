@@ -16,24 +16,76 @@ from torch import Tensor, nn
 
 from resolute import methods
 from resolute.attacks import evaluating
+from resolute.config import Settings, TrainConfig
 from resolute.data.dataset import Images, batches, epoch_order, fingerprint, training_batches
 from resolute.errors import DivergedError, InputError
-from resolute.methods import Method, Settings
 from resolute.models import loss as losses
 from resolute.noise import signs
 from resolute.noise.robustify import unrobustify
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
-from resolute.training.config import Epoch, TrainConfig, learning_rate, make_optimizer
+from resolute.training.checkpoint import Epoch
 from resolute.training.distributed import WholeModel, WholeOptimizer, joins, launch, shard
 from resolute.training.preemption import Stopped, held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from lightning_fabric import Fabric
     from torch.optim.swa_utils import AveragedModel
+
+    from resolute.methods import Method
+
+
+def learning_rate(config: TrainConfig, done: float) -> float:
+    """Give the learning rate at a moment of training.
+
+    Args:
+        config: Highest rate, schedule and warm-up.
+        done: Epochs done so far, fractions included.
+
+    Returns:
+        The rate; it rises linearly over the warm-up, then follows the schedule over the rest.
+
+    Example:
+        >>> [learning_rate(TrainConfig(epochs=10, lr=0.1, warmup_epochs=2), done) for done in (1, 2, 6)]
+        [0.05, 0.1, 0.05]
+    """
+    if done < config.warmup_epochs:
+        return config.lr * done / config.warmup_epochs
+    return max(config.lr * _FALL[config.schedule](config, done), config.lr_floor)
+
+
+def _share(config: TrainConfig, done: float) -> float:
+    """Tell how much of the training after the warm-up is done."""
+    return (done - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+
+
+_FALL: dict[str, Callable[[TrainConfig, float], float]] = {
+    "cosine": lambda config, done: (1 + math.cos(math.pi * _share(config, done))) / 2,
+    "linear": lambda config, done: 1 - _share(config, done),
+    "step": lambda config, done: config.gamma ** sum(done >= milestone for milestone in config.milestones),
+    "exponential": lambda config, done: config.gamma ** (done / config.decay_epochs),
+    "staircase": lambda config, done: config.gamma ** math.floor(done / config.decay_epochs + 1e-9),
+}
+"""What share of the highest rate is left, by the name of the schedule."""
+
+_RMSPROP_MEMORY = 0.9
+"""Decay of the mean of squared gradients in the Inception and NASNet sources."""
+
+
+def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make the optimizer of a configuration."""
+    lr, decay = config.lr, config.weight_decay
+    if config.optimizer == "adam":
+        betas = (config.momentum, 0.999)
+        return torch.optim.Adam(parameters, lr, betas=betas, eps=config.damping, weight_decay=decay)
+    if config.optimizer == "rmsprop":
+        from timm.optim.rmsprop_tf import RMSpropTF
+
+        return RMSpropTF(parameters, lr, _RMSPROP_MEMORY, config.damping, decay, config.momentum)
+    return torch.optim.SGD(parameters, lr, config.momentum, weight_decay=decay, nesterov=config.nesterov)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,8 +301,10 @@ def update_statistics(trainee: Trainee, job: Job) -> None:
 
 _SECONDS_BETWEEN_CHECKPOINTS = 10
 """After an epoch."""
+
 _SECONDS_WITHIN_EPOCH = 600
 """Within an epoch, which may take hours."""
+
 _STEPS_BETWEEN_LOOKS = 16
 """Where several processes train together and must agree to stop: asking each time would cost a wait."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
 
-from resolute.noise.kernels import cpu, plain, reference
+from resolute.noise.kernels import cpu, reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def choose(ref: Tensor, src: Tensor | None = None) -> Kernel | None:
 def _fastest(device: torch.device, dtype: torch.dtype) -> Kernel:
     kernel = None
     if device.type == "cpu":
-        kernel = cpu.compiled() or plain.NUMPY
+        kernel = cpu.compiled() or reference.NUMPY
     elif device.type == "cuda" and importlib.util.find_spec("triton") is not None:
         kernel = importlib.import_module("resolute.noise.kernels.gpu").TRITON
     return kernel if kernel is not None and dtype in kernel.dtypes else reference.PYTORCH
