@@ -1,7 +1,7 @@
 """Feed-forward robust training: one line puts sign noise into a network, one command tells whether it helped.
 
 The method (`resolute.noise`) needs torch and numpy alone. Everything else is the lab: it needs the packages of
-``pip install "resolute[lab]"``, and whatever of it is asked for without them says so in an ImportError of one sentence.
+``pip install "resolute[lab]"``, and without them each of its names raises an ImportError of one sentence.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def __dir__() -> list[str]:
 
 
 def check_lab(user: str) -> None:
-    """Refuse, in the name of what needs it, to go on without the packages of the extra ``lab``."""
+    """Refuse, in the name of what needs it, to continue without the packages of the extra ``lab``."""
     missing = [package for module, package in _LAB_PACKAGES.items() if not _is_there(module)]
     if missing:
         from resolute.errors import MissingPackageError

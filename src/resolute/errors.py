@@ -30,7 +30,7 @@ class InputError(ValueError):
 
 
 class DivergedError(InputError):
-    """Training broke off: its loss is no longer a number. A comparison goes on with its other cells."""
+    """Training broke off: its loss is no longer a number. A comparison continues with its other cells."""
 
 
 class MissingPackageError(InputError, ModuleNotFoundError):
@@ -83,7 +83,7 @@ def out_of_memory(error: BaseException) -> InputError | None:
     said = lines[-1].partition(": ")[2]
     return InputError(
         f"out of memory ({said}). A smaller --batch-size needs less, and so do fewer --jobs. What is finished is kept; "
-        "the same command goes on."
+        "the same command continues."
     )
 
 

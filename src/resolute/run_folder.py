@@ -169,7 +169,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}. "
             + (
-                "Make room; the same command goes on from here."
+                "Make room; the same command continues from here."
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
                 else "Choose a folder that can be written (--out)."
             )
@@ -269,26 +269,30 @@ def versions() -> dict[str, str]:
 
 
 def write_part(path: Path, content: bytes, identity: Mapping[str, Any]) -> None:
-    """Store bytes with the identity that they belong to and their SHA-256, in a first line of JSON."""
-    header = {"identity": identity, "sha256": hashlib.sha256(content).hexdigest()}
+    """Store bytes with the identity that they belong to, their number and their SHA-256, in a first line of JSON."""
+    header = {"identity": identity, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_atomic(path, json.dumps(header, sort_keys=True, ensure_ascii=True).encode() + b"\n" + content)
 
 
 def read_part(path: Path, identity: Mapping[str, Any], most: int = 2**40) -> bytes | None:
     """Read what `write_part` wrote; None if nothing is there, a refusal if it is damaged or belongs to other work."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file. {_RESTORE}")
     try:
-        raw = read_file(path, most)
+        with path.open("rb") as file:
+            line = file.readline(MOST_JSON)
+            header = parse_json(line)
+            theirs, checksum, size = header["identity"], header["sha256"], header["bytes"]
+            # before a file of any size is read
+            whole = size == os.fstat(file.fileno()).st_size - len(line) and size <= most
+            content = file.read() if whole else b""
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"cannot read {path} ({error}). {_RESTORE}") from error
-    line, _, content = raw.partition(b"\n")
-    try:
-        header = parse_json(line)
-        theirs, checksum = header["identity"], header["sha256"]
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is damaged: its first line is no header. {_RESTORE}") from error
-    if hashlib.sha256(content).hexdigest() != checksum:
+    if not whole or hashlib.sha256(content).hexdigest() != checksum:
         raise InputError(f"{path} is damaged: its content is not what its checksum says. {_RESTORE}")
     refuse_others(path, theirs, identity)
     return content

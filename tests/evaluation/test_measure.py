@@ -237,7 +237,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 9, 13])
-def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_evaluation_continues_at_its_batch(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(engine, "SAVES_SHARE", 0)
     images, model, order = tiny_images(100), tiny_network(), torch.arange(100).flip(0)

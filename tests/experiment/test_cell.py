@@ -24,7 +24,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("at", [0, 5, 13])
-def test_a_cell_that_was_killed_in_its_evaluation_goes_on_with_the_batch_that_it_was_at(
+def test_a_cell_killed_in_its_evaluation_continues_at_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """898 images in two batches under seven shifts."""

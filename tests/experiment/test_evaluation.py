@@ -43,14 +43,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("judged") / "out"
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated") / "out"
     evaluate_networks([network(3, "a"), network(4, "b")], Plan(IMAGES, SUITES, command="resolute evaluate"), out)
     return out
 
 
-def test_errors_are_those_of_evaluate_with_wilson_s_interval(judged: Path) -> None:
-    found = load_evaluation(judged)
+def test_errors_are_those_of_evaluate_with_wilson_s_interval(evaluated: Path) -> None:
+    found = load_evaluation(evaluated)
     for name, seed in (("a", 3), ("b", 4)):
         counted = evaluate(tiny_network(seed=seed), IMAGES, ("clean", *SUITES))
         assert [(row.suite, row.shift, row.severity) for row in found.details] == [record.key for record in counted]
@@ -58,9 +58,9 @@ def test_errors_are_those_of_evaluate_with_wilson_s_interval(judged: Path) -> No
             assert row.errors[name] == wilson(record.n - record.correct, record.n)
 
 
-def test_pairs_are_tested_image_by_image(judged: Path) -> None:
+def test_pairs_are_tested_image_by_image(evaluated: Path) -> None:
     wrong = [~measure(tiny_network(seed=s), IMAGES, ["noise"])["noise", "gaussian-noise", 0.2] for s in (3, 4)]
-    [row] = [row for row in load_evaluation(judged).details if row.severity == 0.2]
+    [row] = [row for row in load_evaluation(evaluated).details if row.severity == 0.2]
     pair = row.pairs["b"]
     assert pair.p == mcnemar_clustered(wrong[1][None, None], wrong[0][None, None])
     assert pair.difference.mean == pytest.approx(wrong[1].mean() - wrong[0].mean())
@@ -70,8 +70,8 @@ def test_pairs_are_tested_image_by_image(judged: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [3, 11, 17])
-def test_a_killed_evaluation_goes_on_with_the_batch_that_it_was_at(
-    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+def test_a_killed_evaluation_continues_at_its_batch(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """Two networks, six shifts, batches of 40 and 20: 24 in all."""
     predict, shown = engine.predict, list[int]()
@@ -186,11 +186,11 @@ def test_networks_of_other_names_have_files_of_their_own(tmp_path: Path, other: 
 
 
 @pytest.mark.parametrize("file", ["networks/a.answers", "evaluation.json", "checks.json", "networks/a.checks.json"])
-def test_a_changed_byte_is_never_evaluated(judged: Path, tmp_path: Path, file: str) -> None:
+def test_a_changed_byte_is_never_evaluated(evaluated: Path, tmp_path: Path, file: str) -> None:
     plan = Plan(IMAGES, SUITES, command="resolute evaluate")
-    before = load_evaluation(judged).details
-    for at in range(5, (judged / file).stat().st_size, 97):
-        shutil.copytree(judged, out := tmp_path / str(at))
+    before = load_evaluation(evaluated).details
+    for at in range(5, (evaluated / file).stat().st_size, 97):
+        shutil.copytree(evaluated, out := tmp_path / str(at))
         content = bytearray((out / file).read_bytes())
         content[at] ^= 1
         (out / file).write_bytes(content)
@@ -260,8 +260,8 @@ def test_released_files_that_were_changed_make_another_evaluation(tmp_path: Path
         evaluate(model, images, **given)
 
 
-def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(judged: Path, tmp_path: Path) -> None:
-    now = load_evaluation(judged)
+def test_a_folder_of_an_earlier_version_is_read_and_not_continued(evaluated: Path, tmp_path: Path) -> None:
+    now = load_evaluation(evaluated)
     networks = [{**one, "folder": one["name"]} for one in now.stamp["networks"]]
     for one in now.networks:
         bits = measure(tiny_network(seed={"a": 3, "b": 4}[one]), IMAGES, ("clean", *SUITES))
@@ -269,11 +269,11 @@ def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(judged: Pat
             write_bits(tmp_path / "networks" / one / f"{key}.npz", {key: right})
     write_json(tmp_path / "evaluation.json", {**now.stamp, "networks": networks})
     for name in ("environment.json", "checks.json"):
-        shutil.copy(judged / name, tmp_path)
+        shutil.copy(evaluated / name, tmp_path)
     write_json(tmp_path / "examples.json", now.examples)
     write_evaluation(tmp_path)
     for name in ("results.csv", "report.html"):
-        assert (tmp_path / name).read_bytes() == (judged / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
     with pytest.raises(InputError, match="carries no checksum: an earlier version wrote it"):
         evaluate_networks([network(3, "a"), network(4, "b")], Plan(IMAGES, SUITES), tmp_path)
 
@@ -285,35 +285,35 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     assert files(tmp_path) == {"mine.txt": b"x"}
 
 
-def test_tables_for_other_programs_hold_the_counts(judged: Path) -> None:
-    lines = list(csv.DictReader((judged / "results.csv").read_text().splitlines()))
-    results = json.loads((judged / "results.json").read_text())
+def test_tables_for_other_programs_hold_the_counts(evaluated: Path) -> None:
+    lines = list(csv.DictReader((evaluated / "results.csv").read_text().splitlines()))
+    results = json.loads((evaluated / "results.json").read_text())
     counted = evaluate(tiny_network(), IMAGES, ("clean", *SUITES))
     assert all(None not in line.values() for line in lines), "each line has all columns"
     own = [line for line in lines if line["network"] == "a"]
     assert [int(line["wrong"]) for line in own] == [record.n - record.correct for record in counted]
     assert [row["errors"]["a"]["mean"] for row in results["details"]] == [pytest.approx(r.error) for r in counted]
-    entry = json.loads((judged / "robustbench/a-Linf-fgsm-0.05.json").read_text())
+    entry = json.loads((evaluated / "robustbench/a-Linf-fgsm-0.05.json").read_text())
     [attacked] = [record for record in counted if record.severity == 0.05]
     assert entry["fgsm_acc"] == f"{100 * attacked.correct / 60:.2f}"
     assert entry["clean_acc"] == f"{100 * counted[0].correct / 60:.2f}"
     assert entry["autoattack_acc"] is None
 
 
-def test_the_page_shows_curves_checks_and_wrong_images(judged: Path) -> None:
-    page = (judged / "report.html").read_text()
+def test_the_page_shows_curves_checks_and_wrong_images(evaluated: Path) -> None:
+    page = (evaluated / "report.html").read_text()
     assert page.count("<svg") == 2
     assert "no claim of adversarial robustness: run autoattack" in page or "Not an adversarial defence" in page
-    groups = json.loads((judged / "examples.json").read_text())["examples"]
+    groups = json.loads((evaluated / "examples.json").read_text())["examples"]
     assert page.count("data:image/png;base64,") == sum(len(group["images"]) for group in groups)
     bits = measure(tiny_network(), IMAGES, ("clean", *SUITES))
     for group in groups:
         right = bits[group["suite"], group["shift"], group["severity"]]
         assert [image["index"] for image in group["images"]] == np.flatnonzero(~right)[:4].tolist()
         assert all(image["said"]["a"] != image["truth"] for image in group["images"])
-    before = files(judged)
-    write_evaluation(judged)
-    assert files(judged) == before
+    before = files(evaluated)
+    write_evaluation(evaluated)
+    assert files(evaluated) == before
 
 
 def test_networks_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Curvature:
 
 def load_curvature(folder: Path) -> Curvature:
     """Read the folder of a curvature run: whole, or its curvature.json alone."""
-    if not (folder / "survey.json").is_file():
+    if not (folder / "survey.json").exists():
         path = folder / "curvature.json"
         whole = read_json(path, WHOLE)
         environment = whole.get("environment") or read_json(folder / "environment.json", dict)
@@ -201,7 +201,7 @@ def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[s
 def write_curvature(folder: Path) -> Written[Curvature]:
     """Rebuild ``report.html`` and ``curvature.json`` of a curvature run, and give what they say."""
     found = load_curvature(folder)
-    if (folder / "survey.json").is_file():
+    if (folder / "survey.json").exists():
         told = [dataclasses.asdict(row) for row in found.comparisons]
         comparisons = [row | {"ratio": {k: _finite(v) for k, v in row["ratio"].items()}} for row in told]
         names = ("stamp", "environment", "networks", "correlations")

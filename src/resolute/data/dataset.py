@@ -178,7 +178,7 @@ def _next(answers: Iterator[Any], place: str) -> Any:
         if "timed out" in str(error):
             raise InputError(
                 f"a process that decodes photographs gave nothing for {PATIENCE:.0f} s: is {place} on a disk that "
-                "hangs? The last checkpoint is kept; the same command goes on from it."
+                "hangs? The last checkpoint is kept; the same command continues from it."
             ) from error
         if isinstance(error, RuntimeError) and not is_loss(error):
             raise
@@ -195,7 +195,7 @@ def lost(error: Exception) -> InputError:
     said = next(iter(str(error).splitlines()), type(error).__name__)
     return InputError(
         f"a process that decodes photographs was killed ({said}): is the memory full? RESOLUTE_WORKERS=N starts fewer. "
-        "The last checkpoint is kept; the same command goes on from it."
+        "The last checkpoint is kept; the same command continues from it."
     )
 
 

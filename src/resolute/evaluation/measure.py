@@ -1,8 +1,8 @@
 """The evaluation engine: tell, shift by shift and image by image, whether a network is right.
 
 Cells of a comparison and finished networks go through `measure`, one loop over shifts and batches. Answers are kept as
-they come, so that work that was killed goes on with the batch it was at, to the same answers bit for bit: a disturbance
-depends on its image alone, and the batches are the same ones again.
+they come. After a kill, the work continues at the batch that it had reached, and ends with the same answers bit for
+bit: a disturbance depends on its image alone, and the batches are the same.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Splits:
 
 
 def load_splits(recipe: Recipe) -> Splits:
-    """Load what a recipe trains on and judges on."""
+    """Load what a recipe trains on and evaluates on."""
 
     def part(split: str) -> Images:
         return load(recipe.data, recipe.data_dir, split, recipe.size)
@@ -113,7 +113,7 @@ def run_cell(
     out: Path,
     tell: Callable[[str, int, float], None] | None = None,
 ) -> bool:
-    """Train and judge one network, unless that is done already, or another process is at it."""
+    """Train and evaluate one network, unless that is done already, or another process is at it."""
     # A process holds the lock of its cell, which ends with the process; so any number of processes may go through the
     # cells of one directory, and each cell is run once.
     cell = out / "cells" / cell_name(method, seed)
@@ -140,7 +140,7 @@ def is_finished(cell: Path, own: Mapping[str, Any]) -> bool:
 
 
 def run_alone(recipe: Recipe, splits: Splits, out: Path, tell: Callable[[str, int, float], None] | None = None) -> None:
-    """Train and judge the one network of a recipe, by this process or together with those that torchrun started."""
+    """Train and evaluate the one network of a recipe, by this process or together with those that torchrun started."""
     [(method, seed)] = recipe.cells
     try:
         lock = locked(out / LOCKS, "train") if rank(recipe.train) == 0 else contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """Evaluate finished networks: `resolute.evaluate` and `resolute evaluate` are what is here.
 
 In a run folder, the answers of each network are a part of their own: locked while it is worked on, kept batch by batch,
-read back only if its identity and its checksum agree. A killed evaluation goes on with the batch it was at.
+read back only if its identity and its checksum agree. A killed evaluation continues at the batch that it had reached.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def evaluate(
         limit: Only so many images, at least 1: a fixed sample in which each class has its share, and of which a smaller
             limit takes a part. None for all.
         batch_size: Images in a batch, at least 1.
-        out: A run folder, as the command makes it, with its report. Kill the call at any moment: the same call goes on
-            with the batch it was at, to the same records. None to keep nothing.
+        out: A run folder, as the command makes it, with its report. Kill the call at any moment: the same call
+            continues at the batch that it had reached, to the same records. None to keep nothing.
         name: The network's name in the records.
         method: The training method's name in the records.
         run_seed: Seed of the training run in the records.
@@ -240,7 +240,7 @@ def _told_apart(networks: Sequence[Network]) -> list[Network]:
 
 
 def evaluation_folder(networks: Sequence[Network], plan: Plan) -> Path:
-    """Name the folder of an evaluation: the same one goes on where it stopped, another gets another folder."""
+    """Name the folder of an evaluation: the same one is continued there, another gets another folder."""
     plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
     return Path("runs") / f"evaluate-{digest(_identity(_told_apart(networks), plan))[:8]}"
 

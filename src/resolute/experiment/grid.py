@@ -1,7 +1,7 @@
 """Go through the cells of a comparison until all are finished, in this process or in several.
 
 A cell is one training run and its evaluation. It is finished when its records are on disk, which happens last; a
-finished cell is never run again and an unfinished one goes on from its checkpoint.
+finished cell is never run again and an unfinished one continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def run_comparison(
 def fill(
     recipe: Recipe, splits: Splits, out: Path, *, jobs: int = 1, on: str = "local", console: Console | None = None
 ) -> None:
-    """Train and judge every cell that is not finished."""
+    """Train and evaluate every cell that is not finished."""
     identity = run_identity(recipe, splits)
     cells = {cell: out / "cells" / cell_name(*cell) for cell in recipe.cells}
     open_cells = [cell for cell, own in cells.items() if not is_finished(own, cell_identity(identity, *cell))]
@@ -143,7 +143,7 @@ def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Consol
 
         def tell(method: str, seed: int, epoch: float) -> None:
             if (method, seed) not in done:
-                meter.found += passes[method] * epoch  # of a cell that goes on; of a new one, its first step
+                meter.found += passes[method] * epoch  # of a cell that is continued; of a new one, its first step
             done[method, seed] = passes[method] * epoch
             meter.tell(sum(done.values()), f"{method} seed {seed}, epoch {min(int(epoch) + 1, epochs)}/{epochs}")
 

@@ -130,7 +130,7 @@ def load_optuna() -> Any:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lab:
-    """Trains what is asked for and remembers where it erred."""
+    """Trains what the search wants and remembers where it erred."""
 
     plan: TuneConfig
     recipe: Recipe
@@ -178,7 +178,7 @@ class _Lab:
 
 
 def _alone(out: Path) -> AbstractContextManager[object]:
-    """Keep other processes out: a study that two go on with would hold trials of neither."""
+    """Keep other processes out: two searches in one folder would mix their networks."""
     try:
         return locked(out / ".locks", "tune")
     except Timeout:

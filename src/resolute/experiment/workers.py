@@ -105,9 +105,9 @@ def _let_go(worker: Any, left: int) -> None:
     if not left:
         raise InputError(
             f"the last process of the comparison {end} Fewer --jobs or a smaller --batch-size need less memory. "
-            "The same command goes on from here."
+            "The same command continues from here."
         )
-    warnings.warn(f"a process of the comparison {end} {left} go on with its cell.", RuntimeWarning, stacklevel=3)
+    warnings.warn(f"a process of the comparison {end} {left} continue with its cell.", RuntimeWarning, stacklevel=3)
 
 
 def _work(recipe: Recipe, out: Path, threads: int, pipe: Any) -> None:
@@ -138,7 +138,7 @@ def _end_with_parent() -> None:
 
 
 RETRIES = 10
-"""How often a cell is run again because its worker died; each time it goes on from its checkpoint."""
+"""How often a cell is run again because its worker died; each time it continues from its checkpoint."""
 
 
 def check_place(on: str) -> None:
@@ -198,7 +198,7 @@ def _go_through(ray: Any, recipe: Recipe, out: Path, jobs: int, finished: Callab
             except ray.exceptions.RayError as error:
                 raise InputError(
                     f"{place[0]}, seed {place[1]}: Ray gave up ({type(error).__name__}), after up to {RETRIES} retries "
-                    "where its worker died. Ray's logs say why; the same command goes on."
+                    "where its worker died. Ray's logs say why; the same command continues."
                 ) from error
             if is_finished:
                 finished(*place)

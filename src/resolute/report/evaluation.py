@@ -174,7 +174,7 @@ class Evaluation:
 def load_evaluation(folder: Path) -> Evaluation:
     """Read the folder of an evaluation: whole, or its results.csv alone."""
     path = folder / "evaluation.json"
-    if not path.is_file():
+    if not path.exists():
         return _load_counts(folder)
     stamp, answers = _answers(folder, read_json(path, dict))
     bits = {name: {key: codes == RIGHT for key, codes in own.items()} for name, own in answers.items()}

@@ -191,7 +191,8 @@ def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Mo
     except ProcessExitedException as error:
         memory = " Is the memory full? A smaller --batch-size needs less." if "SIGKILL" in str(error) else ""
         raise InputError(
-            f"a process that trained has ended ({error}).{memory} The last checkpoint is kept, to go on from."
+            f"a process that trained has ended ({error}).{memory} The last checkpoint is kept; the same "
+            "command continues from it."
         ) from error
     except ProcessRaisedException as error:
         told = out_of_memory(error)

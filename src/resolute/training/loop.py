@@ -230,7 +230,7 @@ def generator_state(device: torch.device) -> Tensor:
 
 
 def check_finite(loss: float, job: Job, epoch: int) -> None:
-    """Refuse to go on with a loss that is no number."""
+    """Refuse to continue with a loss that is no number."""
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss became {loss} in epoch {epoch + 1} ({job.method.name}, lr {job.config.lr:.3g}). Lower lr, add "
@@ -331,7 +331,7 @@ def train(
         config: Epochs, optimizer, device and so on.
         seed: Seed of the order, the augmentation and all noise. Initial weights are the caller's.
         validation: Images whose error is logged after each epoch; nothing is chosen by it.
-        out: Folder for ``train.csv``, checkpoints and logs. If it holds a checkpoint of the same run, the run goes on
+        out: Folder for ``train.csv``, checkpoints and logs. If it holds a checkpoint of the same run, the run continues
             from there, bit for bit as if it had not stopped. Then SIGINT and SIGTERM end the step and write a
             checkpoint before they take effect, which is 10 seconds later at most.
         on_step: Called after each step with the epochs done so far, 3.25 say; not where several devices have processes
