@@ -24,7 +24,12 @@ __all__ = ["autoattack", "fgsm", "pgd", "square"]
 def answer(model: nn.Module, x: Tensor) -> Any:
     """Ask a network in the precision of its weights, on a copy: some networks normalise their input in place."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
-    outputs = model(x.to(dtype, copy=True))
+    try:
+        outputs = model(x.to(dtype, copy=not x.requires_grad))
+    except RuntimeError as error:  # a copy of a leaf is no leaf, which torch.compile cannot take without a warning
+        if "leaf Variable" not in str(error):
+            raise
+        outputs = model(x.to(dtype, copy=True))
     return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype.itemsize < 4 else outputs
 
 
@@ -188,7 +193,7 @@ def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def _differentiate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient and the logits that it was taken at."""
     with evaluating(model), torch.enable_grad():
-        x = x.detach().requires_grad_()
+        x = x.detach().clone().requires_grad_()
         logits = answer(model, x)
         (grad,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
     return grad, logits.detach()
