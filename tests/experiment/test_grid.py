@@ -503,7 +503,7 @@ def test_a_full_disk_ends_the_run_in_words_and_with_room_it_goes_on_to_the_same_
 ) -> None:
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
     with pytest.raises(
-        InputError, match=r"cannot write .*: No space left on device\. Make room; the same command goes"
+        InputError, match=r"cannot write .*: No space left on device\. Make room; the same command continues"
     ):
         grid.compare(KILLED_RECIPE, small_disk / "run")
     assert not list(small_disk.rglob(".*.npz.*")), "a half-written file stayed"

@@ -78,7 +78,7 @@ def test_what_a_killed_process_leaves_the_others_take_up(tmp_path: Path, workers
         if len(workers()) == 2:
             workers()[0].kill()
 
-    with pytest.warns(RuntimeWarning, match=r"was killed by SIGKILL: is the memory full\? 1 go on with its cell"):
+    with pytest.warns(RuntimeWarning, match=r"was killed by SIGKILL: is the memory full\? 1 continue with its cell"):
         run_in_processes(2, recipe, tmp_path, tell, lambda *cell: finished.append(cell))
     assert sorted(finished) == sorted(recipe.cells)
     assert all((tmp_path / "cells" / cell_name(*cell) / "records.jsonl").exists() for cell in recipe.cells)
