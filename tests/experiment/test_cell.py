@@ -3,12 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from cases import TINY
 from resolute.evaluation import measure as engine
-from resolute.experiment.cell import load_splits, run_cell
+from resolute.experiment.cell import load_splits, run_cell, run_identity
 from resolute.experiment.grid import compare
 
 if TYPE_CHECKING:
@@ -65,3 +66,17 @@ def test_a_lock_that_somebody_holds_is_no_error(tmp_path: Path) -> None:
             RECIPE.resolved(splits.test.info.augment, splits.test.info.radius), splits, "base", 0, tmp_path / "run"
         )
     assert not cell.exists()
+
+
+def test_released_arrays_that_were_changed_make_another_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESOLUTE_DATA", str(tmp_path))
+    (tmp_path / "CIFAR-10-C").mkdir()
+    array = np.zeros((5, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "CIFAR-10-C/fog.npy", array)
+    splits, released = load_splits(RECIPE), replace(RECIPE, suites=("clean", "cifar10-c"))
+    before, without = run_identity(released, splits), run_identity(RECIPE, splits)
+    np.save(tmp_path / "CIFAR-10-C/fog.npy", array + 1)
+    assert run_identity(released, splits) != before
+    assert run_identity(RECIPE, splits) == without, "where no released suite is asked for, its files do not matter"

@@ -41,6 +41,7 @@ from resolute.run_folder import (
     write_sealed,
 )
 from resolute.shifts import find_shifts
+from resolute.shifts.released import RELEASES, released_sha256
 from resolute.training.checkpoint import CHECKPOINT
 from resolute.training.distributed import rank
 from resolute.training.loop import train
@@ -93,6 +94,8 @@ def run_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     """Give everything that the figures of a comparison depend on: recipe, images, labels, versions."""
     info = {key: value for key, value in dataclasses.asdict(splits.test.info).items() if key != "name"}
     beside = {"data_info": info, "images": splits.fingerprints, "versions": versions()}
+    if arrays := {suite: released_sha256(suite, None) for suite in recipe.suites if suite in RELEASES}:
+        beside["released_sha256"] = arrays
     return identity_of(identity(recipe), **beside)
 
 
