@@ -31,12 +31,14 @@ from resolute.evaluation.measure import check_network
 from resolute.noise import robustify
 from resolute.progress import progress
 from resolute.run_folder import (
+    LOCKS,
     RunFolder,
     cell_name,
     digest,
     file_name,
     go_through,
     identity_of,
+    locked,
     read_records,
     read_sealed,
     refuse_others,
@@ -210,7 +212,8 @@ def survey(
         go_through(subjects, measured)
     if errors:
         path = out / ERRORS
-        write_sealed(path, (read_sealed(path) if path.exists() else {}) | dict(errors))
+        with locked(out / LOCKS, "errors", wait=True):  # another process may add its own
+            write_sealed(path, (read_sealed(path) if path.exists() else {}) | dict(errors))
     return write_curvature(out).built
 
 
