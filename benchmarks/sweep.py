@@ -4,8 +4,9 @@ Every name is built on the meta device, which takes no memory. One name for each
 example, so that activations called as functions are seen, not only read.
 `python benchmarks/sweep.py --out benchmarks/results/sweep.json`.
 
-With `--train` the smallest member of each family of timm is built in memory, robustified, and runs one training pass
-at its own input size: `python benchmarks/sweep.py --train --out benchmarks/results/sweep-train.json`.
+With `--train` the smallest member of each family of timm and every classifier of torchvision is built in memory and
+takes a training step plainly and one with the noise, at its own input size, in float32, under bfloat16 autocast and in
+channels_last: `python benchmarks/sweep.py --train --out benchmarks/results/sweep-train.json`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import clock
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from resolute import run_folder
 from resolute.errors import InputError
-from resolute.noise.robustify import robustify
+from resolute.noise.robustify import robustify, set_eps
 from resolute.noise.sites import Found, find_sites, functional, sites
 from resolute.noise.unreached import unreached
 
@@ -138,52 +139,96 @@ def smallest_members(only: str) -> dict[str, str]:
             entry = sum(p.numel() for p in model.parameters()), name
             family = type(model).__module__.rpartition(".")[2]
             counts[family] = min(entry, counts.get(family, entry))
-    return {family: name for family, (_, name) in sorted(counts.items())}
+    return {name: family for family, (_, name) in sorted(counts.items())}
 
 
-def train(name: str) -> dict[str, Any]:
-    """Run one training pass of two images with noise, and one with the same seed but without it."""
+MODES: dict[str, tuple[bool, torch.memory_format]] = {
+    "float32": (False, torch.contiguous_format),
+    "bfloat16 autocast": (True, torch.contiguous_format),
+    "channels_last": (False, torch.channels_last),
+}
+"""Whether autocast is on, and how weights and images lie in memory."""
+
+
+def real_model(library: str, name: str) -> tuple[nn.Module, Shape]:
+    """Build an architecture in memory, with nothing that hides the noise in a single step."""
     torch.manual_seed(0)
-    model = timm.create_model(name).train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0
+    _, shape = LIBRARIES[library][1](name)
+    model = timm.create_model(name) if library == "timm" else torchvision.models.get_model(name)
     for weight in model.parameters():
         if not weight.any():  # a last layer of zeros hides everything before it
             nn.init.normal_(weight, std=0.1)
-    x = torch.rand(2, *model.default_cfg["input_size"])
-    losses: list[float] = []
-    for eps in (0.0, 0.1):
-        if eps:
-            robustify(model, eps)
-        model.zero_grad()
-        torch.manual_seed(1)
+    return model.train(), shape
+
+
+def step(model: nn.Module, x: Tensor, *, autocast: bool) -> tuple[float, set[str]]:
+    """Take a training step; give the loss and the parameters that got a finite gradient."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    optimizer.zero_grad()
+    loss = loss_of(model, x, autocast=autocast)
+    loss.backward()
+    optimizer.step()
+    finite = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.isfinite().all())}
+    return loss.item(), finite
+
+
+def loss_of(model: nn.Module, x: Tensor, *, autocast: bool) -> Tensor:
+    """Compute the loss in training mode, with the same draws each time."""
+    torch.manual_seed(1)
+    with torch.autocast("cpu", enabled=autocast):
         out = model(x)
-        loss = (out[0] if isinstance(out, tuple) else out).float().square().mean()
-        loss.backward()
-        losses.append(float(loss))
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return {
-        "name": name,
-        "places": len(sites(model)),
-        "finite": all(bool(g.isfinite().all()) for g in gradients) and all(map(math.isfinite, losses)),
-        "noise changes the loss": losses[0] != losses[1],
-        "parameters with gradient": len(gradients),
-        "parameters": sum(1 for _ in model.parameters()),
-    }
+    logits = out[0] if isinstance(out, tuple) else out
+    return nn.functional.cross_entropy(logits.float(), torch.arange(len(x)))
 
 
-def train_families(only: str, out: Path | None) -> None:
-    rows: list[dict[str, Any]] = []
-    for family, name in smallest_members(only).items():
+def attempt(model: nn.Module, x: Tensor, *, autocast: bool) -> tuple[float, set[str]] | str:
+    """Take a training step, or say why it cannot be taken."""
+    try:
+        return step(model, x, autocast=autocast)
+    except (RuntimeError, NotImplementedError, AssertionError, TypeError, AttributeError, ValueError) as error:
+        return str(error).splitlines()[0]
+
+
+def train(library: str, name: str) -> dict[str, str]:
+    """Compare a step with noise to a plain one in each mode: "trained", or what went wrong."""
+    verdicts: dict[str, str] = {}
+    for mode, (autocast, memory_format) in MODES.items():
+        model, shape = real_model(library, name)
+        model = model.to(memory_format=memory_format)
+        x = torch.rand(2, *shape).contiguous(memory_format=memory_format)
+        plain = attempt(model, x, autocast=autocast)
         try:
-            rows.append({"family": family, **train(name)})
-        except (RuntimeError, NotImplementedError, AssertionError, TypeError, AttributeError, ValueError) as error:
-            rows.append({"family": family, "name": name, "failed": str(error).splitlines()[0]})
+            robustify(model, 0.05)
+        except InputError as error:
+            return dict.fromkeys(MODES, f"no place: {str(error).splitlines()[0]}")
+        with torch.no_grad():  # the same draws of dropout and of signs, at another strength
+            weaker = loss_of(model, x, autocast=autocast).item()
+        set_eps(model, 0.1)
+        noisy = attempt(model, x, autocast=autocast)
+        if isinstance(plain, str) or isinstance(noisy, str):
+            same = "as plainly" if plain == noisy else f"plainly: {'trained' if isinstance(plain, tuple) else plain}"
+            verdicts[mode] = f"{noisy if isinstance(noisy, str) else 'trained'} ({same})"
+        elif not math.isfinite(noisy[0]) or noisy[1] != plain[1]:
+            verdicts[mode] = f"loss {noisy[0]}, {len(noisy[1])} of {len(plain[1])} gradients finite"
+        else:
+            verdicts[mode] = "trained" if noisy[0] != weaker else "the noise does not change the loss"
+    return verdicts
+
+
+def train_all(only: str, libraries: list[str], out: Path | None) -> None:
+    rows: list[dict[str, Any]] = []
+    families = smallest_members(only) if "timm" in libraries else {}
+    names = [("timm", name) for name in families]
+    if "torchvision" in libraries:
+        names += [("torchvision", name) for name in LIBRARIES["torchvision"][0] if fnmatchcase(name, only)]
+    for library, name in names:
+        verdicts = train(library, name)
+        rows.append({"library": library, "family": families.get(name, ""), "name": name, **verdicts})
         print(json.dumps(rows[-1]), flush=True)
         clock.write(out, rows)
+    for mode in MODES:
+        trained = sum(row[mode] == "trained" for row in rows)
+        print(f"{mode}: {trained} of {len(rows)} trained")
 
 
 def written(report: dict[str, Any]) -> str:
@@ -202,10 +247,10 @@ def main() -> None:
     parser.add_argument("--libraries", default=",".join(LIBRARIES))
     parser.add_argument("--only", default="*", help="a pattern of names")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--train", action="store_true", help="train the smallest member of each family of timm")
+    parser.add_argument("--train", action="store_true", help="take a training step instead")
     args = parser.parse_args()
     if args.train:
-        return train_families(args.only, args.out)
+        return train_all(args.only, args.libraries.split(","), args.out)
     results: dict[str, Any] = {}
     for library in args.libraries.split(","):
         rows: dict[str, dict[str, Any]] = {}
