@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from resolute.errors import check_strength
 from resolute.noise import kernels, signs
@@ -61,8 +62,12 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
     return noisy(x, eps, signs.level(p))
 
 
-def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplace: bool = False) -> Tensor:
+def noisy(
+    x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplace: bool = False, keeps_output: bool = False
+) -> Tensor:
     """Perturb the output of a (leaky) rectifier, given its input; `perturb` without its checks is that of slope 1."""
+    # What PyTorch's rectifier keeps for backward, its input or its output, is kept here too: so the same in-place
+    # operations are allowed after it.
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         raise TypeError(
             f"perturb got {getattr(x, 'dtype', type(x).__name__)}; it wants a floating-point tensor. Embed or cast "
@@ -79,8 +84,8 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
         return _of_rank(kernel, rank, x, eps, level, slope, inplace)
     if kernel is not None and not x.requires_grad:
         return kernels.compute(kernel, x, x, signs.draw_seed(x), eps, level, slope, inplace)
-    overwrites = inplace and kernel is not None
-    out = _apply(kernel, x, eps, level, slope, inplace or slope == 0, overwrites)
+    overwrites = inplace and not (kernel is None and kernels.rewritten())
+    out = _apply(kernel, x, eps, level, slope, keeps_output or inplace or slope == 0, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
 
 
@@ -99,8 +104,9 @@ def _of_rank(
 def _apply(kernel: Kernel | None, x: Tensor, *how: Any, start: int = 0) -> Tensor:
     """Compute with a derivative, by the kernel that was chosen; None where something transforms the operations."""
     inputs = (x, signs.draw_seed(x), *how, start)
-    out: Tensor = _Transformable.apply(*inputs) if kernel is None else _Eager.apply(kernel, *inputs)
-    return out
+    if kernel is not None:
+        return _Eager.apply(kernel, *inputs)  # type: ignore[no-any-return]
+    return (_Transformable if forward_ad._current_level < 0 else _Dual).apply(*inputs)  # type: ignore[no-any-return]
 
 
 class Perturb(nn.Module):
@@ -208,6 +214,22 @@ class _Transformable(torch.autograd.Function):
         return out, None, None, None, None, None, None, None
 
 
+class _Dual(_Transformable):
+    """`_Transformable` in forward mode; a class of its own, for what forward mode needs is kept as long as backward."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Transformable.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(output if inputs[5] else inputs[0], inputs[1])
+        ctx.overwrites = inputs[6]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        ref, seed = ctx.saved_tensors
+        out = _gradient(ctx, tangent, ref, seed, ctx.slope, ctx.start)
+        return tangent.copy_(out) if ctx.overwrites else out
+
+
 class _Eager(torch.autograd.Function):
     """`_Transformable` by a kernel: for a Function with a setup_context, `apply` alone takes 0.1 ms."""
 
@@ -249,51 +271,78 @@ _TIMM_GRADIENTS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
 }
 """The same for classes of timm.layers.activations, by name: to import timm takes seconds."""
 
-_COPY_FIRST = {nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish}
-"""In place these keep a copy of x for backward, not the result: the result may be overwritten again."""
+_KEEP_RESULT = {nn.ELU, nn.CELU, nn.SELU}
+"""In place these keep their result for backward, which nothing may overwrite then; the others keep a copy of x."""
 
 
 def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Tensor, level: int) -> Tensor:
-    """Perturb the output of an activation module."""
+    """Perturb the output of an activation module, in place if it works in place and is known here."""
     if not torch.compiler.is_compiling() and (eps := float(eps)) == 0:
         return own.forward(module, x)  # type: ignore[no-any-return]
-    inplace = getattr(module, "inplace", False)
+    inplace = bool(getattr(module, "inplace", False))
+    if inplace and _is_of_leaf(x):
+        return own.forward(module, x)  # type: ignore[no-any-return]  # raises, before anything is overwritten
     slope = _SLOPES[own](module) if own in _SLOPES else -1.0
-    if slope >= 0:
+    if own is nn.ReLU or slope > 0:
         return noisy(x, eps, level, slope, inplace)
     known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    in_one_pass = known is not None and not inplace and signs.group_rank() is None
-    kernel = kernels.choose(x) if in_one_pass else None
-    if kernel is None or known is None:
-        return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
+    if known is None or getattr(module, "alpha", 1) <= 0:
+        y = own.forward(module, x)
+        compiling = torch.compiler.is_compiling()
+        return noisy(y, eps, level, keeps_output=not compiling and hasattr(y.grad_fn, "_raw_saved_result"))
+    kernel = kernels.choose(x) if signs.group_rank() is None else None
+    if kernel is None:
+        y = own.forward(module, x.clone() if inplace else x)
+        if inplace and own in _KEEP_RESULT:
+            return noisy(x.copy_(y), eps, level, inplace=True)
+        out = noisy(y, eps, level)
+        return x.copy_(out) if inplace else out
+    kept = x.clone() if inplace and x.requires_grad and torch.is_grad_enabled() else x
+    how = kernel, kept, x if inplace else None, signs.draw_seed(x), eps, level
     value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
-    out: Tensor = _Activated.apply(kernel, x, signs.draw_seed(x), eps, level, value, gradient)
-    return out
+    return _Activated.apply(*how, value, gradient, inplace and own in _KEEP_RESULT)  # type: ignore[no-any-return]
+
+
+def _is_of_leaf(x: Tensor) -> bool:
+    """Tell whether x is, or is a view of, a leaf that gets a gradient, which nothing may overwrite."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    base = x if x._base is None else x._base
+    return base.requires_grad and base.is_leaf
 
 
 class _Activated(torch.autograd.Function):
+    """The noise after an activation: of ``kept``, written over ``into`` if that is one."""
+
     @staticmethod
     def forward(
         ctx: Any,
         kernel: Kernel,
-        x: Tensor,
+        kept: Tensor,
+        into: Tensor | None,
         seed: Tensor,
         eps: float,
         level: int,
         value: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor, Tensor], Tensor],
+        keeps_result: bool,
     ) -> Tensor:
-        ctx.save_for_backward(x, seed)
-        ctx.eps, ctx.level, ctx.value, ctx.gradient, ctx.stride = eps, level, value, gradient, x.stride()
-        y = value(x)
-        return kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
+        ctx.eps, ctx.level, ctx.value, ctx.gradient, ctx.stride = eps, level, value, gradient, kept.stride()
+        ctx.inplace = into is not None
+        y = value(kept if into is None else into)
+        out = kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
+        if into is not None:
+            ctx.mark_dirty(into)
+        ctx.save_for_backward(kept, seed, *[out] * keeps_result)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, seed = ctx.saved_tensors
+        x, seed, *_ = ctx.saved_tensors
         scaled = _gradient(ctx, grad, x, seed, 1.0, 0)
         if torch.is_grad_enabled():  # not every gradient below has one of its own
-            (out,) = torch.autograd.grad(ctx.value(x), x, scaled, create_graph=True)
+            y = ctx.value(x.clone() if ctx.inplace else x)
+            (out,) = torch.autograd.grad(y, x, scaled, create_graph=True)
         else:
             out = ctx.gradient(scaled, x)
-        return None, out, None, None, None, None, None
+        return None, out, None, None, None, None, None, None, None
