@@ -198,8 +198,13 @@ def _forward(
     z = FOLLOWERS[case.follower][over is not None](y)
     outcome.tensors["z"] = z.detach().clone()
     if case.dual:
-        outcome.tensors["tangent"] = forward_ad.unpack_dual(z).tangent
+        outcome.tensors["tangent"] = _tangent(z)
     return z, kept
+
+
+def _tangent(x: Tensor) -> Tensor:
+    primal, tangent = forward_ad.unpack_dual(x)
+    return torch.zeros_like(primal) if tangent is None else tangent
 
 
 def _backward(case: Case, z: Tensor, kept: Tensor, leaves: list[Tensor], outcome: Outcome) -> None:
@@ -210,8 +215,7 @@ def _backward(case: Case, z: Tensor, kept: Tensor, leaves: list[Tensor], outcome
     for i, gradient in enumerate(gradients):
         outcome.tensors[f"gradient {i}"] = gradient.detach()
         if case.dual:
-            change = forward_ad.unpack_dual(gradient).tangent
-            outcome.tensors[f"tangent of gradient {i}"] = torch.zeros_like(gradient) if change is None else change
+            outcome.tensors[f"tangent of gradient {i}"] = _tangent(gradient)
     if twice and wanted:
         size = sum(((g * g).sum() for g in gradients), 0 * loss)
         second = torch.autograd.grad(size, wanted, allow_unused=True, materialize_grads=True)

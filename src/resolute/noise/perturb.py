@@ -77,8 +77,7 @@ def noisy(
         eps = float(eps)
         if eps == 0 and slope == 1:
             return x
-        if 0 < eps < _RESOLUTION.get(x.dtype, 0):
-            _warn_lost(x.dtype)
+        _check_resolution(x, eps)
     kernel = kernels.choose(x)
     if (rank := signs.group_rank()) is not None:
         return _of_rank(kernel, rank, x, eps, level, slope, inplace)
@@ -157,6 +156,11 @@ class Perturb(nn.Module):
         return f"eps={self.eps}, p={self.p}"
 
 
+def _check_resolution(x: Tensor, eps: float) -> None:
+    if 0 < eps < _RESOLUTION.get(x.dtype, 0):
+        _warn_lost(x.dtype)
+
+
 @functools.cache
 def _warn_lost(dtype: torch.dtype) -> None:
     lost = _RESOLUTION[dtype]
@@ -164,7 +168,7 @@ def _warn_lost(dtype: torch.dtype) -> None:
         f"eps is below {lost:.2g}, the resolution of {dtype}: rounding takes most of the noise away and this trains "
         f"the plain network. Use an eps of at least {2 * lost:.2g} or a wider dtype.",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
@@ -279,17 +283,16 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     """Perturb the output of an activation module, in place if it works in place and is known here."""
     if not torch.compiler.is_compiling() and (eps := float(eps)) == 0:
         return own.forward(module, x)  # type: ignore[no-any-return]
-    inplace = bool(getattr(module, "inplace", False))
+    inplace = vars(module).get("inplace", False)
     if inplace and _is_of_leaf(x):
         return own.forward(module, x)  # type: ignore[no-any-return]  # raises, before anything is overwritten
     slope = _SLOPES[own](module) if own in _SLOPES else -1.0
     if own is nn.ReLU or slope > 0:
         return noisy(x, eps, level, slope, inplace)
-    known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    if known is None or getattr(module, "alpha", 1) <= 0:
+    if (known := _gradient_of(module, own)) is None:
         y = own.forward(module, x)
-        compiling = torch.compiler.is_compiling()
-        return noisy(y, eps, level, keeps_output=not compiling and hasattr(y.grad_fn, "_raw_saved_result"))
+        keeps_output = not torch.compiler.is_compiling() and hasattr(getattr(y, "grad_fn", None), "_raw_saved_result")
+        return noisy(y, eps, level, keeps_output=keeps_output)
     kernel = kernels.choose(x) if signs.group_rank() is None else None
     if kernel is None:
         y = own.forward(module, x.clone() if inplace else x)
@@ -297,10 +300,23 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
             return noisy(x.copy_(y), eps, level, inplace=True)
         out = noisy(y, eps, level)
         return x.copy_(out) if inplace else out
-    kept = x.clone() if inplace and x.requires_grad and torch.is_grad_enabled() else x
-    how = kernel, kept, x if inplace else None, signs.draw_seed(x), eps, level
+    _check_resolution(x, float(eps))
+    seed = signs.draw_seed(x)
+    if not x.requires_grad:
+        y = own.forward(module, x)
+        return kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
+    kept = x.clone() if inplace and torch.is_grad_enabled() else x
     value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
-    return _Activated.apply(*how, value, gradient, inplace and own in _KEEP_RESULT)  # type: ignore[no-any-return]
+    into, keeps_result = (x, own in _KEEP_RESULT) if inplace else (None, False)
+    return _Activated.apply(kernel, kept, into, seed, eps, level, value, gradient, keeps_result)  # type: ignore[no-any-return]
+
+
+def _gradient_of(module: nn.Module, own: type[nn.Module]) -> Callable[[Any, Tensor, Tensor], Tensor] | None:
+    if own.__module__ == "timm.layers.activations":
+        return _TIMM_GRADIENTS.get(own.__name__)
+    if own in {nn.ELU, nn.CELU} and float(module.alpha) <= 0:  # type: ignore[arg-type]
+        return None  # does not have the sign of x
+    return _GRADIENTS.get(own)
 
 
 def _is_of_leaf(x: Tensor) -> bool:
