@@ -116,10 +116,10 @@ class Case:
     p: float
 
 
-def drawn(number: int) -> Case | None:
-    """Draw a case, or none where plain operations have no answer."""
+def drawn(number: int) -> Case:
+    """Draw a case."""
     pick = random.Random(number).choice
-    case = Case(
+    return Case(
         number,
         pick(["perturb", *KNOWN, *UNKNOWN, "relu", "hardswish"]),
         pick([False, True]),
@@ -134,18 +134,23 @@ def drawn(number: int) -> Case | None:
         pick([0.0, 0.1, 0.3, 0.45]),
         pick([0.5, 0.5, 0.3, 0.0, 1.0]),
     )
+
+
+def answered(case: Case) -> bool:
+    """Tell whether plain operations have an answer to a case."""
     after = case.follower in OVERWRITES or case.use == "overwritten after"
     if case.layout == "overlapping" and (case.inplace or after):
-        return None  # which of several writes to one place is the last?
+        return False  # which of several writes to one place is the last?
     if case.layout == "zero" and after:
-        return None  # only without noise may the result be one of those that cannot be written to
-    if case.layout == "0-d" and case.dual and case.dtype in {torch.bfloat16, torch.float16}:
-        return None  # the tangent of the formula cannot be written to
+        return False  # only without noise may the result be one of those that cannot be written to
+    half = case.dtype in {torch.bfloat16, torch.float16}
+    if case.layout == "0-d" and case.dual and half:
+        return False  # the tangent of the formula cannot be written to
     if case.layout == "imaginary" and case.dtype == torch.bfloat16:
-        return None  # has no complex numbers
-    if case.inplace and case.act in OWN_PLACE and (after or case.use == "kept after" or "turns" in case.act):
-        return None  # x is not what comes back, so that others read it and write to it
-    return case
+        return False  # has no complex numbers
+    # Others, in place, give back another tensor than x, so that x is not what is read and written afterwards.
+    reads = after or case.use == "kept after" or "turns" in case.act
+    return not (case.inplace and case.act in OWN_PLACE and reads)
 
 
 @dataclass
@@ -240,6 +245,7 @@ def formula(case: Case) -> Run:
 def fault(case: Case) -> str | None:
     """Tell what differs from plain operations, if anything does."""
     noise = formula(case)
+    ours: nn.Module
     if case.act == "perturb":
         ours, plain, reference = Perturb(case.eps, case.p), noise, noise
     else:
@@ -271,7 +277,7 @@ def main(cases: int, first: int = 0) -> int:
     while tried < cases:
         case = drawn(number)
         number += 1
-        if case is None:
+        if not answered(case):
             continue
         tried += 1
         if said := fault(case):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch._C import _are_functorch_transforms_active, _increment_version, _is_tracing, _len_torch_dispatch_stack
+from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
 
 from resolute.noise.kernels import cpu, reference
@@ -84,7 +84,7 @@ def compute(
         return out
     if out is not src:
         return src.copy_(out)
-    _increment_version((src,))  # else autograd does not notice that what it keeps was overwritten
+    torch.autograd.graph.increment_version(src)  # else autograd does not notice that what it keeps was overwritten
     return src
 
 
