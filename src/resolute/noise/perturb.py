@@ -77,7 +77,8 @@ def noisy(
         eps = float(eps)
         if eps == 0 and slope == 1:
             return x
-        _check_resolution(x, eps)
+        if 0 < eps < _RESOLUTION.get(x.dtype, 0):
+            _warn_lost(x.dtype)
     kernel = kernels.choose(x)
     if (rank := signs.group_rank()) is not None:
         return _of_rank(kernel, rank, x, eps, level, slope, inplace)
@@ -156,11 +157,6 @@ class Perturb(nn.Module):
         return f"eps={self.eps}, p={self.p}"
 
 
-def _check_resolution(x: Tensor, eps: float) -> None:
-    if 0 < eps < _RESOLUTION.get(x.dtype, 0):
-        _warn_lost(x.dtype)
-
-
 @functools.cache
 def _warn_lost(dtype: torch.dtype) -> None:
     lost = _RESOLUTION[dtype]
@@ -168,7 +164,7 @@ def _warn_lost(dtype: torch.dtype) -> None:
         f"eps is below {lost:.2g}, the resolution of {dtype}: rounding takes most of the noise away and this trains "
         f"the plain network. Use an eps of at least {2 * lost:.2g} or a wider dtype.",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 
@@ -187,25 +183,20 @@ class _Transformable(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        x: Tensor,
-        seed: Tensor,
-        eps: float,
-        level: int,
-        slope: float,
-        keeps_output: bool,  # noqa: ARG004
-        overwrites: bool,
-        start: int,
-    ) -> Tensor:
+    def forward(x: Tensor, seed: Tensor, *how: Any) -> Tensor:
+        eps, level, slope, _, overwrites, start = how
         kernel = None if torch.is_grad_enabled() else kernels.choose(x)  # a transformation may have been peeled off
         return kernels.compute(kernel, x, x, seed, eps, level, slope, overwrites, start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start = inputs
-        if overwrites:
+        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, ctx.overwrites, ctx.start = inputs
+        if ctx.overwrites:
             ctx.mark_dirty(x)
-        ctx.save_for_backward(output if keeps_output else x, seed)
+        kept = (output if keeps_output else x), seed
+        ctx.save_for_backward(*kept)
+        if forward_ad._current_level >= 0:  # else this keeps x alive where the output is kept
+            ctx.save_for_forward(*kept)
         ctx.stride = x.stride()
 
     @staticmethod
@@ -215,17 +206,11 @@ class _Transformable(torch.autograd.Function):
         # forward can compute them, and keeps words or a mask.
         nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
         out = _gradient(ctx, grad, ref, seed, ctx.slope, ctx.start + nothing)
-        return out, None, None, None, None, None, None, None
+        return out, *[None] * 7
 
 
 class _Dual(_Transformable):
-    """`_Transformable` in forward mode; a class of its own, for what forward mode needs is kept as long as backward."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _Transformable.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(output if inputs[5] else inputs[0], inputs[1])
-        ctx.overwrites = inputs[6]
+    """`_Transformable` in forward mode; a class of its own, since Dynamo refuses one that has it."""
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
@@ -250,12 +235,6 @@ class _Eager(torch.autograd.Function):
 
 
 _aten = torch.ops.aten
-
-_SLOPES: dict[type[nn.Module], Callable[[Any], float]] = {
-    nn.ReLU: lambda _: 0.0,
-    nn.LeakyReLU: lambda act: float(act.negative_slope),
-}
-"""Rectifiers that one pass computes together with the noise."""
 
 _GRADIENTS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Tensor]] = {
     nn.ReLU6: lambda _, grad, x: _aten.hardtanh_backward(grad, x, 0.0, 6.0),
@@ -286,10 +265,12 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
     inplace = vars(module).get("inplace", False)
     if inplace and _is_of_leaf(x):
         return own.forward(module, x)  # type: ignore[no-any-return]  # raises, before anything is overwritten
-    slope = _SLOPES[own](module) if own in _SLOPES else -1.0
+    slope = float(module.negative_slope) if own is nn.LeakyReLU else 0.0  # type: ignore[arg-type]
     if own is nn.ReLU or slope > 0:
         return noisy(x, eps, level, slope, inplace)
-    if (known := _gradient_of(module, own)) is None:
+    timms = own.__module__ == "timm.layers.activations"
+    known = _TIMM_GRADIENTS.get(own.__name__) if timms else _GRADIENTS.get(own)
+    if known is None or (own in {nn.ELU, nn.CELU} and module.alpha <= 0):  # type: ignore[operator]
         y = own.forward(module, x)
         keeps_output = not torch.compiler.is_compiling() and hasattr(getattr(y, "grad_fn", None), "_raw_saved_result")
         return noisy(y, eps, level, keeps_output=keeps_output)
@@ -300,23 +281,15 @@ def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Te
             return noisy(x.copy_(y), eps, level, inplace=True)
         out = noisy(y, eps, level)
         return x.copy_(out) if inplace else out
-    _check_resolution(x, float(eps))
+    if 0 < eps < _RESOLUTION.get(x.dtype, 0):
+        _warn_lost(x.dtype)
     seed = signs.draw_seed(x)
     if not x.requires_grad:
         y = own.forward(module, x)
         return kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
-    kept = x.clone() if inplace and torch.is_grad_enabled() else x
-    value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
-    into, keeps_result = (x, own in _KEEP_RESULT) if inplace else (None, False)
-    return _Activated.apply(kernel, kept, into, seed, eps, level, value, gradient, keeps_result)  # type: ignore[no-any-return]
-
-
-def _gradient_of(module: nn.Module, own: type[nn.Module]) -> Callable[[Any, Tensor, Tensor], Tensor] | None:
-    if own.__module__ == "timm.layers.activations":
-        return _TIMM_GRADIENTS.get(own.__name__)
-    if own in {nn.ELU, nn.CELU} and float(module.alpha) <= 0:  # type: ignore[arg-type]
-        return None  # does not have the sign of x
-    return _GRADIENTS.get(own)
+    kept, into = (x.clone() if torch.is_grad_enabled() else x, x) if inplace else (x, None)
+    how = functools.partial(own.forward, module), functools.partial(known, module), inplace and own in _KEEP_RESULT
+    return _Activated.apply(kernel, kept, into, seed, eps, level, *how)  # type: ignore[no-any-return]
 
 
 def _is_of_leaf(x: Tensor) -> bool:
@@ -331,22 +304,11 @@ class _Activated(torch.autograd.Function):
     """The noise after an activation: of ``kept``, written over ``into`` if that is one."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        kernel: Kernel,
-        kept: Tensor,
-        into: Tensor | None,
-        seed: Tensor,
-        eps: float,
-        level: int,
-        value: Callable[[Tensor], Tensor],
-        gradient: Callable[[Tensor, Tensor], Tensor],
-        keeps_result: bool,
-    ) -> Tensor:
-        ctx.eps, ctx.level, ctx.value, ctx.gradient, ctx.stride = eps, level, value, gradient, kept.stride()
-        ctx.inplace = into is not None
-        y = value(kept if into is None else into)
-        out = kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
+    def forward(ctx: Any, kernel: Kernel, kept: Tensor, into: Tensor | None, seed: Tensor, *how: Any) -> Tensor:
+        ctx.eps, ctx.level, ctx.value, ctx.gradient, keeps_result = how
+        ctx.stride, ctx.inplace = kept.stride(), into is not None
+        y = ctx.value(kept if into is None else into)
+        out = kernels.compute(kernel, y, y, seed, ctx.eps, ctx.level, inplace=True)
         if into is not None:
             ctx.mark_dirty(into)
         ctx.save_for_backward(kept, seed, *[out] * keeps_result)
@@ -361,4 +323,4 @@ class _Activated(torch.autograd.Function):
             (out,) = torch.autograd.grad(y, x, scaled, create_graph=True)
         else:
             out = ctx.gradient(scaled, x)
-        return None, out, None, None, None, None, None, None, None
+        return None, out, *[None] * 7

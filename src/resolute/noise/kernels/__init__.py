@@ -80,12 +80,11 @@ def compute(
         out = dense_src
     if out.numel():
         kernel.run(dense_src, dense_ref, out, seed, float(eps), level, slope, int(start))
-    if not inplace:
-        return out
-    if out is not src:
+    if inplace and out is not src:
         return src.copy_(out)
-    torch.autograd.graph.increment_version(src)  # else autograd does not notice that what it keeps was overwritten
-    return src
+    if inplace:  # autograd does not see what a kernel overwrites
+        torch.autograd.graph.increment_version(src)
+    return out
 
 
 def _laid_out(x: Tensor, stride: tuple[int, ...]) -> Tensor:
