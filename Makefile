@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test lint types layers tests format fuzz soak lock clean
+.PHONY: demo test lint types layers tests format fuzz fuzz-op soak lock clean
 
 demo: .venv/ready
 	$(BIN)/resolute compare
@@ -35,6 +35,11 @@ SECONDS ?= 60
 fuzz: .venv/ready
 	$(BIN)/uv pip install -q --python $(BIN)/python "atheris>=3.0"
 	PYTHONPATH=tests $(BIN)/python tests/fuzz.py $(SECONDS)
+
+# CASES random networks of one perturbed activation, each against plain operations.
+CASES ?= 100000
+fuzz-op: .venv/ready
+	PYTHONPATH=tests $(BIN)/python tests/fuzz_op.py $(CASES)
 
 # Trains, kills, resumes and compares for MINUTES; memory, file handles and threads must stay flat.
 MINUTES ?= 60

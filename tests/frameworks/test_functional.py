@@ -47,6 +47,20 @@ def test_functional_gradients_are_those_of_backward() -> None:
         torch.testing.assert_close(grad(loss)(weights(model), model, x, y), wanted)
 
 
+def test_forward_mode_is_reverse_mode() -> None:
+    model = net(SmoothNet).double()
+    (x, y), *_ = batches()
+    tangents = {name: torch.randn_like(p) for name, p in weights(model).items()}
+
+    def seeded(weights: State) -> Tensor:
+        torch.manual_seed(2)
+        return loss(weights, model, x.double(), y)
+
+    _, actual = torch.func.jvp(seeded, (weights(model),), (tangents,))
+    wanted = sum((slope * tangents[name]).sum() for name, slope in grad(seeded)(weights(model)).items())
+    torch.testing.assert_close(actual, wanted)
+
+
 class Linear(nn.Module):
     """One noise only, at the input: what a sample met can be read from its gradient."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import pickle
 import shutil
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
+import fuzz_op
 import reference
 from networks import NETWORKS
 from noise.samples import DTYPES, LAYOUTS, SIGMA, correlation, drawn
@@ -475,7 +479,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu6 in place": lambda: nn.ReLU6(inplace=True),
     "elu": lambda: nn.ELU(0.7),
     "elu by its result": lambda: nn.ELU(0.7, inplace=True),
-    "celu": lambda: nn.CELU(0.7),
+    "celu": lambda: nn.CELU(0.75),
     "selu": nn.SELU,
     "gelu": nn.GELU,
     "gelu by tanh": lambda: nn.GELU(approximate="tanh"),
@@ -621,6 +625,197 @@ def test_compiles_into_one_graph_that_takes_any_eps(name: str) -> None:
         grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, wanted)]
         torch.testing.assert_close(*grads)
     assert counter.frame_count == 1
+
+
+# Forward mode
+
+
+POINT = torch.tensor([-5.0, -2.0, -1.0, -0.3, 0.4, 1.3, 2.5, 7.0], dtype=torch.float64)
+LAYERS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    "perturb": lambda: Perturb(0.3),
+    **{name: functools.partial(robust, name, p=0.5) for name in ACTIVATIONS},
+}
+
+
+def repeated(name: str) -> Callable[[Tensor], Tensor]:
+    layer = LAYERS[name]()
+    if isinstance(layer, nn.Module):
+        layer.double()
+    return lambda x: seeded(layer, x)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_forward_mode_is_double_backward(name: str) -> None:
+    function, direction = repeated(name), torch.linspace(-1, 2, 8, dtype=torch.float64)
+    value, wanted = torch.autograd.functional.jvp(function, POINT, direction)
+    actual = torch.func.jvp(function, (POINT,), (direction,))
+    torch.testing.assert_close(actual, (value, wanted), rtol=1e-14, atol=0)
+    jacobian = torch.func.jacfwd(function, randomness="same")(POINT)
+    torch.testing.assert_close(jacobian @ direction, wanted, rtol=1e-14, atol=0)
+    for requires_grad in (False, True):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(POINT.clone().requires_grad_(requires_grad), direction)
+            torch.testing.assert_close(tuple(forward_ad.unpack_dual(function(dual))), actual, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_hessians_are_the_same_in_every_mode(name: str) -> None:
+    function = repeated(name)
+
+    def loss(x: Tensor) -> Tensor:
+        return function(x).pow(3).sum()
+
+    wanted = torch.autograd.functional.hessian(loss, POINT)
+    over_reverse = torch.func.jacfwd(torch.func.jacrev(loss), randomness="same")(POINT)
+    over_forward = torch.func.jacrev(torch.func.jacfwd(loss, randomness="same"))(POINT)
+    for actual in (over_reverse, over_forward):
+        torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_each_sample_of_a_vmap_has_a_tangent_of_its_own() -> None:
+    def tangent(row: Tensor) -> Tensor:
+        return torch.func.jvp(lambda x: perturb(x, 0.3), (row,), (torch.ones_like(row),))[1]  # type: ignore[no-any-return]
+
+    x = torch.randn(20, 40, dtype=torch.float64)
+    out = torch.func.vmap(tangent, randomness="different")(x)
+    assert len(out.unique(dim=0)) == 20
+    torch.testing.assert_close((out - 1).abs(), torch.full_like(x, 0.3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["perturb", "relu", "relu in place", "gelu", "leaky relu"])
+def test_values_with_a_tangent_are_those_without_to_the_last_bit(name: str, dtype: torch.dtype) -> None:
+    layer, x = LAYERS[name](), torch.randn(2000).to(dtype)
+    with forward_ad.dual_level():
+        assert torch.equal(seeded(layer, forward_ad.make_dual(x, torch.ones_like(x))), seeded(layer, x))
+
+
+@pytest.mark.usefixtures("compiler")
+def test_forward_mode_compiles() -> None:
+    def tangent(x: Tensor) -> Tensor:
+        return torch.func.jvp(lambda x: perturb(x, 0.3), (x,), (torch.ones_like(x),))[1]  # type: ignore[no-any-return]
+
+    x = torch.randn(50)
+    out = torch.compile(tangent, backend="aot_eager")(x)
+    torch.testing.assert_close((out - 1).abs(), torch.full_like(x, 0.3))
+
+
+# In-place operations before and after: values, gradients and errors of plain operations
+
+
+@pytest.mark.parametrize("act", ["perturb", *fuzz_op.KNOWN, *fuzz_op.UNKNOWN])
+@pytest.mark.filterwarnings("ignore")
+def test_trains_and_raises_as_plain_operations_do(act: str) -> None:
+    """Each use of x before and after, each follower, in place or not, frozen or trainable."""
+    product = itertools.product([False, True], ["frozen", "leaf", "computed"], fuzz_op.USES, fuzz_op.FOLLOWERS)
+    for number, (inplace, source, use, follower) in enumerate(product):
+        how = (source, use, follower, False, False, False, 0.3, 0.5)
+        case = fuzz_op.Case(number, act, inplace, torch.float32, "contiguous", *how)
+        if fuzz_op.answered(case):
+            assert fuzz_op.fault(case) is None, case
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_random_networks_do_what_plain_operations_do() -> None:
+    cases = [case for number in range(500) if fuzz_op.answered(case := fuzz_op.drawn(number))]
+    assert len(cases) > 300
+    for case in cases:
+        assert fuzz_op.fault(case) is None, case
+
+
+@pytest.mark.parametrize("name", [*IN_PLACE, "elu by its result"])
+def test_a_frozen_activation_is_not_overwritten_unnoticed(name: str) -> None:
+    h, adapter = torch.randn(4, 5), torch.randn(5, 5, requires_grad=True)
+    kept = h @ adapter
+    robust(name)(h)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        kept.sum().backward()
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_a_leaf_that_is_refused_is_not_overwritten(name: str) -> None:
+    leaf = torch.randn(6, requires_grad=True)
+    before = leaf.detach().clone()
+    for x in (leaf, leaf[:3]):
+        with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+            robust(name)(x)
+    assert torch.equal(leaf, before)
+
+
+@pytest.mark.parametrize("way", ["float32", "bfloat16", "channels last"])
+@pytest.mark.parametrize("build", [torchvision.models.mobilenet_v3_small, torchvision.models.mobilenet_v3_large])
+def test_mobilenet_v3_trains(build: Callable[[], nn.Module], way: str) -> None:
+    order = torch.channels_last if way == "channels last" else torch.contiguous_format
+    model = robustify(build().train(), 0.1).to(memory_format=order)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    before = [weight.detach().clone() for weight in model.parameters()]
+    with torch.autocast("cpu", torch.bfloat16, enabled=way == "bfloat16"):
+        out = model(torch.rand(2, 3, 64, 64).to(memory_format=order))
+    nn.functional.cross_entropy(out, torch.tensor([1, 2])).backward()
+    optimizer.step()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+# Tensors that are not simply what lies in memory
+
+
+STRANGE: dict[str, Callable[[], Tensor]] = {
+    "negative": lambda: torch._neg_view(torch.randn(5, 7)),
+    "imaginary part of a conjugate": lambda: torch.randn(5, 7, dtype=torch.complex64).conj().imag,
+    "real part of a conjugate": lambda: torch.randn(5, 7, dtype=torch.complex64).conj().real,
+    "zero": lambda: torch._efficientzerotensor((5, 7)),
+    "expanded": lambda: torch.randn(5, 1).expand(5, 7),
+    "overlapping": lambda: torch.randn(20).as_strided((5, 7), (2, 1)),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize("name", LAYERS)
+def test_strange_tensors_are_what_they_stand_for(name: str, strange: str) -> None:
+    x, layer = STRANGE[strange](), LAYERS[name]()
+    plain = torch.zeros(x.shape) if strange == "zero" else x.resolve_neg().contiguous()
+    if not (strange == "zero" and getattr(layer, "inplace", False)):
+        torch.testing.assert_close(seeded(layer, x), seeded(layer, plain))
+    leaf = torch.randn(5, 7, requires_grad=True)
+    gradients = [torch.autograd.grad(seeded(layer, leaf), leaf, each)[0] for each in (x, plain)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_strange_tensors_are_written_or_refused_as_plainly(name: str) -> None:
+    for strange in ("negative", "imaginary part of a conjugate"):
+        x = STRANGE[strange]()
+        wanted = seeded(in_two_steps(name), x)
+        torch.manual_seed(3)
+        assert robust(name)(x).data_ptr() == x.data_ptr()
+        torch.testing.assert_close(x, wanted)
+    for strange, reason in (("expanded", "more than one element"), ("zero", "ZeroTensors are immutable")):
+        for act in (robust(name), ACTIVATIONS[name]()):
+            with pytest.raises(RuntimeError, match=reason):
+                act(STRANGE[strange]())
+
+
+class Named(Tensor):
+    """A subclass."""
+
+
+@pytest.mark.parametrize("name", ["perturb", "relu", "relu in place", "gelu", "hardswish in place"])
+def test_subclasses_and_tensors_without_memory_keep_their_kind(name: str) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    layer, x = LAYERS[name](), torch.randn(50)
+    out = seeded(layer, x.as_subclass(Named))
+    assert type(out) is Named
+    torch.testing.assert_close(out.as_subclass(Tensor), seeded(layer, x))
+    meta = layer(torch.randn(50, device="meta", requires_grad=True) * 1)
+    assert (meta.device.type, meta.shape, meta.requires_grad) == ("meta", x.shape, True)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = LAYERS[name]()(mode.from_tensor(x).requires_grad_() * 1)
+    assert (fake.shape, fake.requires_grad) == (x.shape, True)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            assert torch.equal(seeded(layer, x), seeded(layer, x))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

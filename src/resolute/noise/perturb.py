@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from resolute.errors import check_strength
 from resolute.noise import kernels, signs
@@ -61,8 +62,12 @@ def perturb(x: Tensor, eps: float = 0.1, p: float = 0.5) -> Tensor:
     return noisy(x, eps, signs.level(p))
 
 
-def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplace: bool = False) -> Tensor:
+def noisy(
+    x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplace: bool = False, keeps_output: bool = False
+) -> Tensor:
     """Perturb the output of a (leaky) rectifier, given its input; `perturb` without its checks is that of slope 1."""
+    # What PyTorch's rectifier keeps for backward, its input or its output, is kept here too: so the same in-place
+    # operations are allowed after it.
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         raise TypeError(
             f"perturb got {getattr(x, 'dtype', type(x).__name__)}; it wants a floating-point tensor. Embed or cast "
@@ -79,8 +84,8 @@ def noisy(x: Tensor, eps: float | Tensor, level: int, slope: float = 1.0, inplac
         return _of_rank(kernel, rank, x, eps, level, slope, inplace)
     if kernel is not None and not x.requires_grad:
         return kernels.compute(kernel, x, x, signs.draw_seed(x), eps, level, slope, inplace)
-    overwrites = inplace and kernel is not None
-    out = _apply(kernel, x, eps, level, slope, inplace or slope == 0, overwrites)
+    overwrites = inplace and not (kernel is None and kernels.rewritten())
+    out = _apply(kernel, x, eps, level, slope, keeps_output or inplace or slope == 0, overwrites)
     return x.copy_(out) if inplace and not overwrites else out
 
 
@@ -99,8 +104,9 @@ def _of_rank(
 def _apply(kernel: Kernel | None, x: Tensor, *how: Any, start: int = 0) -> Tensor:
     """Compute with a derivative, by the kernel that was chosen; None where something transforms the operations."""
     inputs = (x, signs.draw_seed(x), *how, start)
-    out: Tensor = _Transformable.apply(*inputs) if kernel is None else _Eager.apply(kernel, *inputs)
-    return out
+    if kernel is not None:
+        return _Eager.apply(kernel, *inputs)  # type: ignore[no-any-return]
+    return (_Transformable if forward_ad._current_level < 0 else _Dual).apply(*inputs)  # type: ignore[no-any-return]
 
 
 class Perturb(nn.Module):
@@ -177,25 +183,20 @@ class _Transformable(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        x: Tensor,
-        seed: Tensor,
-        eps: float,
-        level: int,
-        slope: float,
-        keeps_output: bool,  # noqa: ARG004
-        overwrites: bool,
-        start: int,
-    ) -> Tensor:
+    def forward(x: Tensor, seed: Tensor, *how: Any) -> Tensor:
+        eps, level, slope, _, overwrites, start = how
         kernel = None if torch.is_grad_enabled() else kernels.choose(x)  # a transformation may have been peeled off
         return kernels.compute(kernel, x, x, seed, eps, level, slope, overwrites, start)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, overwrites, ctx.start = inputs
-        if overwrites:
+        x, seed, ctx.eps, ctx.level, ctx.slope, keeps_output, ctx.overwrites, ctx.start = inputs
+        if ctx.overwrites:
             ctx.mark_dirty(x)
-        ctx.save_for_backward(output if keeps_output else x, seed)
+        kept = (output if keeps_output else x), seed
+        ctx.save_for_backward(*kept)
+        if forward_ad._current_level >= 0:  # else this keeps x alive where the output is kept
+            ctx.save_for_forward(*kept)
         ctx.stride = x.stride()
 
     @staticmethod
@@ -205,7 +206,17 @@ class _Transformable(torch.autograd.Function):
         # forward can compute them, and keeps words or a mask.
         nothing = grad[:0].sum(dtype=torch.int64) if torch.compiler.is_compiling() and grad.ndim else 0
         out = _gradient(ctx, grad, ref, seed, ctx.slope, ctx.start + nothing)
-        return out, None, None, None, None, None, None, None
+        return out, *[None] * 7
+
+
+class _Dual(_Transformable):
+    """`_Transformable` in forward mode; a class of its own, since Dynamo refuses one that has it."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        ref, seed = ctx.saved_tensors
+        out = _gradient(ctx, tangent, ref, seed, ctx.slope, ctx.start)
+        return tangent.copy_(out) if ctx.overwrites else out
 
 
 class _Eager(torch.autograd.Function):
@@ -225,12 +236,6 @@ class _Eager(torch.autograd.Function):
 
 _aten = torch.ops.aten
 
-_SLOPES: dict[type[nn.Module], Callable[[Any], float]] = {
-    nn.ReLU: lambda _: 0.0,
-    nn.LeakyReLU: lambda act: float(act.negative_slope),
-}
-"""Rectifiers that one pass computes together with the noise."""
-
 _GRADIENTS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Tensor]] = {
     nn.ReLU6: lambda _, grad, x: _aten.hardtanh_backward(grad, x, 0.0, 6.0),
     nn.ELU: lambda act, grad, x: _aten.elu_backward(grad, act.alpha, 1, 1, False, x),
@@ -249,51 +254,73 @@ _TIMM_GRADIENTS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
 }
 """The same for classes of timm.layers.activations, by name: to import timm takes seconds."""
 
-_COPY_FIRST = {nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish}
-"""In place these keep a copy of x for backward, not the result: the result may be overwritten again."""
+_KEEP_RESULT = {nn.ELU, nn.CELU, nn.SELU}
+"""In place these keep their result for backward, which nothing may overwrite then; the others keep a copy of x."""
 
 
 def activate(module: nn.Module, own: type[nn.Module], x: Tensor, eps: float | Tensor, level: int) -> Tensor:
-    """Perturb the output of an activation module."""
+    """Perturb the output of an activation module, in place if it works in place and is known here."""
     if not torch.compiler.is_compiling() and (eps := float(eps)) == 0:
         return own.forward(module, x)  # type: ignore[no-any-return]
-    inplace = getattr(module, "inplace", False)
-    slope = _SLOPES[own](module) if own in _SLOPES else -1.0
-    if slope >= 0:
+    inplace = vars(module).get("inplace", False)
+    if inplace and _is_of_leaf(x):
+        return own.forward(module, x)  # type: ignore[no-any-return]  # raises, before anything is overwritten
+    slope = float(module.negative_slope) if own is nn.LeakyReLU else 0.0  # type: ignore[arg-type]
+    if own is nn.ReLU or slope > 0:
         return noisy(x, eps, level, slope, inplace)
-    known = _TIMM_GRADIENTS.get(own.__name__) if own.__module__ == "timm.layers.activations" else _GRADIENTS.get(own)
-    in_one_pass = known is not None and not inplace and signs.group_rank() is None
-    kernel = kernels.choose(x) if in_one_pass else None
-    if kernel is None or known is None:
-        return noisy(own.forward(module, x), eps, level, inplace=inplace and own in _COPY_FIRST)
-    value, gradient = functools.partial(own.forward, module), functools.partial(known, module)
-    out: Tensor = _Activated.apply(kernel, x, signs.draw_seed(x), eps, level, value, gradient)
-    return out
+    timms = own.__module__ == "timm.layers.activations"
+    known = _TIMM_GRADIENTS.get(own.__name__) if timms else _GRADIENTS.get(own)
+    if known is None or (own in {nn.ELU, nn.CELU} and module.alpha <= 0):  # type: ignore[operator]
+        y = own.forward(module, x)
+        keeps_output = not torch.compiler.is_compiling() and hasattr(getattr(y, "grad_fn", None), "_raw_saved_result")
+        return noisy(y, eps, level, keeps_output=keeps_output)
+    kernel = kernels.choose(x) if signs.group_rank() is None else None
+    if kernel is None:
+        y = own.forward(module, x.clone() if inplace else x)
+        if inplace and own in _KEEP_RESULT:
+            return noisy(x.copy_(y), eps, level, inplace=True)
+        out = noisy(y, eps, level)
+        return x.copy_(out) if inplace else out
+    if 0 < eps < _RESOLUTION.get(x.dtype, 0):
+        _warn_lost(x.dtype)
+    seed = signs.draw_seed(x)
+    if not x.requires_grad:
+        y = own.forward(module, x)
+        return kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
+    kept, into = (x.clone() if torch.is_grad_enabled() else x, x) if inplace else (x, None)
+    how = functools.partial(own.forward, module), functools.partial(known, module), inplace and own in _KEEP_RESULT
+    return _Activated.apply(kernel, kept, into, seed, eps, level, *how)  # type: ignore[no-any-return]
+
+
+def _is_of_leaf(x: Tensor) -> bool:
+    """Tell whether x is, or is a view of, a leaf that gets a gradient, which nothing may overwrite."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    base = x if x._base is None else x._base
+    return base.requires_grad and base.is_leaf
 
 
 class _Activated(torch.autograd.Function):
+    """The noise after an activation: of ``kept``, written over ``into`` if that is one."""
+
     @staticmethod
-    def forward(
-        ctx: Any,
-        kernel: Kernel,
-        x: Tensor,
-        seed: Tensor,
-        eps: float,
-        level: int,
-        value: Callable[[Tensor], Tensor],
-        gradient: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        ctx.save_for_backward(x, seed)
-        ctx.eps, ctx.level, ctx.value, ctx.gradient, ctx.stride = eps, level, value, gradient, x.stride()
-        y = value(x)
-        return kernels.compute(kernel, y, y, seed, eps, level, inplace=True)
+    def forward(ctx: Any, kernel: Kernel, kept: Tensor, into: Tensor | None, seed: Tensor, *how: Any) -> Tensor:
+        ctx.eps, ctx.level, ctx.value, ctx.gradient, keeps_result = how
+        ctx.stride, ctx.inplace = kept.stride(), into is not None
+        y = ctx.value(kept if into is None else into)
+        out = kernels.compute(kernel, y, y, seed, ctx.eps, ctx.level, inplace=True)
+        if into is not None:
+            ctx.mark_dirty(into)
+        ctx.save_for_backward(kept, seed, *[out] * keeps_result)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, seed = ctx.saved_tensors
+        x, seed, *_ = ctx.saved_tensors
         scaled = _gradient(ctx, grad, x, seed, 1.0, 0)
         if torch.is_grad_enabled():  # not every gradient below has one of its own
-            (out,) = torch.autograd.grad(ctx.value(x), x, scaled, create_graph=True)
+            y = ctx.value(x.clone() if ctx.inplace else x)
+            (out,) = torch.autograd.grad(y, x, scaled, create_graph=True)
         else:
             out = ctx.gradient(scaled, x)
-        return None, out, None, None, None, None, None
+        return None, out, *[None] * 7

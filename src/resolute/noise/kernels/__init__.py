@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
+from torch.autograd import forward_ad
 
 from resolute.noise.kernels import cpu, reference
 
@@ -29,13 +30,18 @@ _PLAIN = {Tensor, nn.Parameter}
 def choose(ref: Tensor, src: Tensor | None = None) -> Kernel | None:
     """Decide what computes on these tensors, here and now: a kernel, or None where somebody looks into it."""
     # These are asked at each call, often with cold caches: C functions alone, three times as fast as their wrappers.
-    if torch.compiler.is_compiling() or type(ref) not in _PLAIN or ref.layout is not torch.strided:
+    if rewritten() or type(ref) not in _PLAIN or ref.layout is not torch.strided:
         return None
     if src is not None and (type(src) not in _PLAIN or src.layout is not torch.strided):
         return None
-    if _is_tracing() or _are_functorch_transforms_active() or _len_torch_dispatch_stack():
+    if _len_torch_dispatch_stack() or forward_ad._current_level >= 0:
         return None
     return _fastest(ref.device, ref.dtype)
+
+
+def rewritten() -> bool:
+    """Tell whether the operations are traced or transformed."""
+    return torch.compiler.is_compiling() or _is_tracing() or _are_functorch_transforms_active()
 
 
 @functools.cache
@@ -74,10 +80,14 @@ def compute(
         out = dense_src
     if out.numel():
         kernel.run(dense_src, dense_ref, out, seed, float(eps), level, slope, int(start))
-    return src.copy_(out) if inplace and out is not src else out
+    if inplace and out is not src:
+        return src.copy_(out)
+    if inplace:  # autograd does not see what a kernel overwrites
+        torch.autograd.graph.increment_version(src)
+    return out
 
 
 def _laid_out(x: Tensor, stride: tuple[int, ...]) -> Tensor:
-    if x.stride() == stride:
+    if x.stride() == stride and not (x.is_neg() or x._is_zerotensor()):  # what lies in memory is not x, or nothing
         return x
     return torch.empty_strided(x.shape, stride, dtype=x.dtype, device=x.device).copy_(x)
