@@ -40,7 +40,8 @@ class MissingPackageError(InputError, ModuleNotFoundError):
 
 def check_strength(eps: float, p: float = 0.5) -> None:
     """Refuse an eps or a p that the method has no meaning for."""
-    for name, value in (("eps", eps), ("p", p)):
+    given: dict[str, Any] = {"eps": eps, "p": p}
+    for name, value in given.items():
         if not isinstance(value, Real) or isinstance(value, bool):
             raise InputError(f"{name} is {value!r}, a {type(value).__name__}; it must be a number such as 0.1.")
     if not 0 <= eps < 1:

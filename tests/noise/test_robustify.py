@@ -606,13 +606,14 @@ class Collated(nn.Module):
 
 
 class Passing(Collated):
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        return {**dict(enumerate(args)), **kwargs}  # type: ignore[dict-item]
+    def forward(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        given: dict[Any, Any] = dict(enumerate(args))
+        return given | kwargs
 
 
 class Wrapped(Collated):
     @functools.wraps(Collated.forward)
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return super().forward(*args, **kwargs)
 
 
@@ -643,7 +644,7 @@ CHOSEN: dict[str, tuple[type[nn.Module], tuple[Any, ...], dict[str, Any], Any]] 
 def test_noise_at_the_input_is_for_the_first_float_of_the_signature(name: str, where: str) -> None:
     kind, args, kwargs, chosen = CHOSEN[name]
     out = robustify(kind(), eps=0.5, where=where)(*args, **kwargs)
-    given = {**dict(enumerate(args)), **kwargs}
+    given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
     for key, value in out.items() if not isinstance(out, tuple) else enumerate(out):
         if key == chosen:
             assert set(value.tolist()) == {0.5, 1.5}
@@ -741,10 +742,12 @@ def test_set_eps_changes_the_places_that_are_named() -> None:
             InputError, match=r"names no place that carries noise\. Noise is at '1', '2:input', '2', '3'\.$"
         ):
             set_eps(model, 0.1, where=where)
+    with pytest.raises(InputError, match=r"^where is empty"):
+        set_eps(model, 0.1, where=[])
     assert told() == before, "all or nothing"
 
 
-NO_NUMBERS = ["0.1", {}, None, True, [0.1], torch.tensor(0.1, requires_grad=True), 0.1j]
+NO_NUMBERS: list[Any] = ["0.1", {}, None, True, [0.1], torch.tensor(0.1, requires_grad=True), 0.1j]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
@@ -771,7 +774,7 @@ def test_what_is_no_network_is_refused(model: Any) -> None:
     calls: list[Callable[[Any], Any]] = [robustify, unrobustify, is_robust, sites, lambda m: set_eps(m, 0.1)]
     for call in [*calls, lambda m: unreached(m, ONES)]:
         with pytest.raises(InputError) as caught:
-            call(model)
+            call(model)  # type: ignore[no-untyped-call]
         assert str(caught.value).startswith(f"the model is {model!r}; it must be a torch.nn.Module that is built")
 
 
@@ -885,7 +888,7 @@ def test_what_the_warning_says_to_write_gives_noise_and_keeps_the_statistics() -
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.eval()
-    mean = model.backbone[1].running_mean.clone()  # type: ignore[union-attr, operator]
+    mean = model.backbone[1].running_mean.clone()  # type: ignore[operator]
     assert not torch.equal(model.backbone(x), model.backbone(x))
     assert torch.equal(model.backbone[1].running_mean, mean)  # type: ignore[arg-type]
     unrobustify(model.backbone).eval()
@@ -894,6 +897,9 @@ def test_what_the_warning_says_to_write_gives_noise_and_keeps_the_statistics() -
 
 def test_ordinary_evaluation_warns_of_nothing() -> None:
     model, x = robustify(Transfer()), torch.rand(5, 4)
+    model.train()
+    robustify(nn.Sequential(gone := nn.ReLU()))  # a network that is gone leaves its module behind
+    gone.eval()(x)
     features = nn.Sequential(*model.backbone).eval()
     assert model.training
     features(x)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
-_UNTRIED: weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet[nn.Module]] = weakref.WeakKeyDictionary()
-"""The perturbed modules of each network of which no silent place has been told; see `_tell_of_silence`."""
+_UNTOLD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+"""Perturbed modules, and the network of each, of which it has not been told that they are silent."""
 _NAMED = 8
 """Places that a message names."""
 _NO_INPUT = ("label", "target", "mask", "weight")
@@ -65,20 +65,22 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
             eps * (2p - 1) * |x| and BatchNorm learns the shifted statistics: estimate them again after training
             (``torch.optim.swa_utils.update_bn`` with eps 0).
         where: ``"hidden"``: the output of each activation module of the rectifier family (ReLU, GELU, SiLU, ...).
-            ``"input"``: the tensor that enters the network, after its own Normalize layer if it begins with one.
-            ``"both"``. Or a module type, a glob pattern over module names such as ``"layer?.*.relu"``, the same
-            with ``":input"`` behind it for the tensor that enters those modules, a predicate
-            ``(name, module) -> bool``, or a sequence of these; None in it is left out.
+            ``"input"``: what enters the network, after its own Normalize layer if it begins with one: the argument
+            that ``forward`` names first among those that are floating-point tensors. ``"both"``. Or a module type, a
+            glob pattern over module names such as ``"layer?.*.relu"``, the same with ``":input"`` behind it for what
+            enters those modules, a predicate ``(name, module) -> bool``, or a sequence of these; None in it is left
+            out.
 
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
-            module stands for; `unreached` names places for them.
+            module stands for (`unreached` names places for them); if a pattern names blocks rather than the
+            activations in them; at the first training step, if places are in evaluation mode, so that they are silent.
 
     Returns:
         The same model.
 
     Raises:
-        InputError: If eps or p is out of range; if ``where`` (or an item of it) matches no module; the message names
+        InputError: If an argument is of no use; if ``where`` (or an item of it) matches no module; the message names
             the candidates; or if a module there is scripted or traced, so that noise at it would be ignored.
 
     Example:
@@ -110,7 +112,7 @@ def unrobustify(model: _Model) -> _Model:
         >>> is_robust(unrobustify(robustify(model)))
         False
     """
-    perturbed = [module for module in carriers(model) if isinstance(module, _Perturbed)]
+    perturbed = carriers(model)
     for module in perturbed:
         if not _is_as_made(module):
             raise InputError(
@@ -141,7 +143,7 @@ def is_robust(model: nn.Module) -> bool:
     return carriers(model) != []
 
 
-def carriers(model: nn.Module) -> list[nn.Module]:
+def carriers(model: nn.Module) -> list[_Perturbed]:
     """List the modules of a network that carry noise."""
     sites.check_model(model)
     return [module for module in model.modules() if isinstance(module, _Perturbed)]
@@ -171,17 +173,17 @@ def set_eps(model: _Model, eps: float, where: Where | None = None) -> _Model:
     sites.check_model(model)
     if not (there := sites.places(model)):
         raise InputError(f"set_eps got a {type(model).__name__} that carries no noise. Call robustify(model) first.")
-    chosen = there if where is None else {}
+    chosen = list(there) if where is None else []
     for item in [] if where is None else sites.items_of(where):
-        if not (matched := sites.match(model, item).keys() & there.keys()):
+        chosen += (matched := [place for place in sites.match(model, item) if place in there])
+        if not matched:
             names = [repr(name + (":input" if side == "input" else "")) for name, side in there]
             more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
             raise InputError(
                 f"where={item!r} names no place that carries noise. Noise is at {', '.join(names[:_NAMED])}{more}."
             )
-        chosen |= {place: there[place] for place in matched}
-    for (_, side), module in chosen.items():
-        noises = vars(module)["_resolute_noise"]
+    for place in chosen:
+        noises, side = vars(there[place])["_resolute_noise"], place[1]
         set_to = dataclasses.replace if isinstance(noises[side], Noise) else functools.partial
         noises[side] = set_to(noises[side], eps=_graph_input(eps))
     return model
@@ -203,7 +205,7 @@ def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden")
             module.__class__ = _perturbed(type(module))
             module.__dict__["_resolute_noise"] = {}
         module.__dict__["_resolute_noise"][side] = noise
-    _UNTRIED[model] = weakref.WeakSet(carriers(model))
+    _UNTOLD.update(dict.fromkeys(carriers(model), weakref.ref(model)))
     return model
 
 
@@ -232,7 +234,7 @@ class _Perturbed(nn.Module):
 
     _resolute_own: type[nn.Module]
     _resolute_names: tuple[list[str], list[str]]
-    _resolute_noise: dict[str, Callable[..., Tensor]]
+    _resolute_noise: dict[Any, Callable[..., Tensor]]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if isinstance(proxy := next(iter((*args, *kwargs.values())), None), fx.Proxy):
@@ -240,7 +242,7 @@ class _Perturbed(nn.Module):
         if not self.training:
             _tell_of_silence(None if torch.compiler.is_compiling() else self)
             return super().forward(*args, **kwargs)
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise InputError("torch.jit.trace cannot record the noise. Call model.eval() before it.")
         noises = self._resolute_noise
         if "input" in noises:
@@ -341,6 +343,8 @@ def _perturb_input(
     module: _Perturbed, noise: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Put noise on the argument that the signature names first among those that are floating-point tensors."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].is_floating_point():
+        return (noise(args[0]),), kwargs
     if len(args) == 1 and not kwargs and isinstance(args[0], Mapping):  # such as a BatchEncoding
         batch: Any = copy.copy(args[0])
         name = _input(module, dict(batch), [])
@@ -371,26 +375,25 @@ def _input(module: _Perturbed, given: dict[str, Any], ordered: list[str]) -> str
 
 
 def _tell_of_silence(silent: nn.Module | None) -> bool:
-    """Warn once of a network in training mode that runs a place in evaluation mode, as in a frozen backbone."""
-    for model, perturbed in list(_UNTRIED.items()):
-        if not (model.training and (silent is None or silent in perturbed) and _is_running(model)):
-            continue
-        if names := [n for n, module in model.named_modules() if module in perturbed and not module.training]:
-            _UNTRIED.pop(model, None)
-            warnings.warn(
-                f"{type(model).__name__} is in training mode, but {len(names)} of its {len(perturbed)} modules with "
-                f"noise, such as {names[0]!r}, are in eval(), which silences it. To have noise there, call train() on "
-                "the whole model and then eval() on its normalisation layers alone; to leave it out on purpose, call "
-                "unrobustify on that part. See docs/any-network.md, Frozen parts.",
-                UserWarning,
-                stacklevel=3,
-            )
+    """Warn once of a network in training mode that runs places in evaluation mode, as in a frozen backbone."""
+    refs = list(_UNTOLD.values()) if silent is None else [_UNTOLD.get(silent, lambda: None)]
+    for model in {model for ref in refs if (model := ref()) is not None and model.training and _is_running(model)}:
+        places = {name: module.training for name, module in model.named_modules() if _UNTOLD.pop(module, None)}
+        names = [name for name, trains in places.items() if not trains]
+        warnings.warn(
+            f"{type(model).__name__} is in training mode, but {len(names)} of its {len(places)} modules with noise, "
+            f"such as {next(iter(names), '')!r}, are in eval(), which silences it. To have noise there, call train() "
+            "on the whole model and then eval() on its normalisation layers alone; to leave it out on purpose, call "
+            "unrobustify on that part. See docs/any-network.md, Frozen parts.",
+            UserWarning,
+            stacklevel=3,
+        )
     return True
 
 
 def _is_running(model: nn.Module) -> bool:
     """Tell whether a network calls, rather than another one that shares modules with it, such as its features."""
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_locals.get("self") is not model:
         frame = frame.f_back
     return frame is not None

@@ -302,6 +302,8 @@ def items_of(where: Where) -> list[Item]:
             "a function (name, module) -> bool, or a list of these."
         )
     parts = [("input", "hidden") if item == "both" else (item,) for item in items if item is not None]
+    if not parts:
+        raise InputError('where is empty. Try where="hidden".')
     return [item for part in parts for item in part]
 
 
@@ -315,8 +317,6 @@ def find_sites(model: nn.Module, where: Where) -> Found:
     """Find the modules that ``where`` names; "hidden" may be none where another item names hidden places."""
     check_model(model)
     items = items_of(where)
-    if not items:
-        raise InputError('where is empty. Try where="hidden".')
     spares_hidden = any(item not in ("hidden", "input") for item in items)
     found: Found = {}
     for item in items:
