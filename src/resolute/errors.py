@@ -42,7 +42,7 @@ def check_strength(eps: float, p: float = 0.5) -> None:
     """Refuse an eps or a p that the method has no meaning for."""
     given: dict[str, Any] = {"eps": eps, "p": p}
     for name, value in given.items():
-        if not isinstance(value, Real) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise InputError(f"{name} is {value!r}, a {type(value).__name__}; it must be a number such as 0.1.")
     if not 0 <= eps < 1:
         raise InputError(f"eps is {eps}; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise.")

@@ -613,7 +613,7 @@ class Passing(Collated):
 
 class Wrapped(Collated):
     @functools.wraps(Collated.forward)
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         return super().forward(*args, **kwargs)
 
 
@@ -714,6 +714,14 @@ def test_the_printed_model_tells_where_the_noise_is() -> None:
         ("3", "output", 0.5, 0.3, "sign"), ("3.0", "output", 0.125, None, "gaussian"),
     ]  # fmt: skip
     assert repr(unrobustify(model)) == plain
+
+
+def test_a_modules_own_attributes_are_left_alone() -> None:
+    model = small()
+    own = {"_noise": 0.3, "_own": 0.2}
+    vars(model[1]).update(own)
+    assert not is_robust(unrobustify(robustify(model)))
+    assert own.items() <= vars(model[1]).items()
 
 
 def test_sites_tells_what_is_not_perturbed() -> None:
