@@ -112,7 +112,7 @@ def test_fgsm_examples_are_crafted_anew_against_the_weights_of_the_step() -> Non
 def test_several_act_in_turn() -> None:
     method, (x, y) = methods.find_method("r+fgsm"), as_float(tiny_images())
     model = method.prepare(tiny_network(), SETTINGS)
-    assert sites(model) == sites(robustify(tiny_network()))
+    assert sites(model) == sites(robustify(tiny_network(), SETTINGS.eps))
     inputs, _ = method.perturb_batch(model, x, y, SETTINGS)
     plain = METHODS["fgsm"].perturb_batch(tiny_network(), x, y, SETTINGS)[0]
     assert torch.equal(inputs, plain)

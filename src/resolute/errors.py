@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class MissingPackageError(InputError, ModuleNotFoundError):
 
 def check_strength(eps: float, p: float = 0.5) -> None:
     """Refuse an eps or a p that the method has no meaning for."""
+    given: dict[str, Any] = {"eps": eps, "p": p}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(f"{name} is {value!r}, a {type(value).__name__}; it must be a number such as 0.1.")
     if not 0 <= eps < 1:
         raise InputError(f"eps is {eps}; it must be at least 0 and below 1. 0.1 is the default, 0 is no noise.")
     if not 0 <= p <= 1:

@@ -6,21 +6,27 @@ import copy
 import functools
 import io
 import pickle
+import warnings
+from collections import OrderedDict, UserDict
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, fx, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from networks import NETWORKS, Shared, skeleton, small, strengths
 from resolute.errors import InputError
+from resolute.noise.baselines import gaussian
 from resolute.noise.perturb import perturb
-from resolute.noise.robustify import attach, is_robust, robustify, set_eps, unrobustify
+from resolute.noise.robustify import _Perturbed, attach, is_robust, robustify, set_eps, unrobustify
 from resolute.noise.sites import Site, sites
+from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +87,8 @@ def test_modules_in_evaluation_mode_stay_silent_in_a_model_that_trains() -> None
     x = torch.ones(10)
     model.train()
     model[1].eval()
-    assert strengths(model, x) == {0.5}
+    with pytest.warns(UserWarning, match="1 of its 2 modules with noise, such as '1.0', are in eval"):
+        assert strengths(model, x) == {0.5}
     model[0].eval()
     assert strengths(model, x) == {0.0}
 
@@ -158,11 +165,12 @@ WHERE: dict[str, tuple[Where, list[str]]] = {
 def test_where_chooses_the_sites(name: str) -> None:
     where, names = WHERE[name]
     model = small()
-    assert [site.name for site in sites(model, where)] == names
-    assert sites(model, where) == [Site(n, type(model.get_submodule(n))) for n in names]
-    robustify(model, where=where)
-    changed = [n for n, module in model.named_modules() if type(module).__name__.startswith("Perturbed")]
-    assert changed == names
+    wanted = [Site(n, type(model.get_submodule(n)), "output" if n else "input") for n in names]
+    assert sites(model, where) == wanted
+    robustify(model, 0.25, 0.75, where=where)
+    assert sites(model) == sites(model, where)
+    assert sites(model) == [replace(site, eps=0.25, p=0.75, form="sign") for site in wanted]
+    assert [name for name, module in model.named_modules() if isinstance(module, _Perturbed)] == names
 
 
 def test_input_noise_stands_after_a_first_normalize_and_else_before_the_network() -> None:
@@ -172,7 +180,7 @@ def test_input_noise_stands_after_a_first_normalize_and_else_before_the_network(
     assert [site.name for site in sites(normalized(), "input")] == ["0"]
     before = robustify(nn.Sequential(nn.Identity()), eps=0.5, where="input")
     torch.testing.assert_close((before(x) - x).abs(), 0.5 * x)
-    assert sites(nn.Sequential(small(), Normalize()), "input") == [Site("", nn.Sequential)]
+    assert sites(nn.Sequential(small(), Normalize()), "input") == [Site("", nn.Sequential, "input")]
 
 
 def test_input_noise_meets_the_first_tensor_by_position_or_by_name() -> None:
@@ -184,7 +192,7 @@ def test_input_noise_meets_the_first_tensor_by_position_or_by_name() -> None:
     for out, other in (net(x, scale=1, y=y), net(scale=1, x=x, y=y)):
         assert set(out.tolist()) == {0.5, 1.5}
         assert other is y
-    with pytest.raises(TypeError, match="needs a tensor among the arguments"):
+    with pytest.raises(InputError, match=r"which of its arguments it is for is not certain; they are scale \(int\)\. "):
         net(scale=2)
 
 
@@ -229,7 +237,7 @@ def test_no_word_of_functions_where_they_are_reached_or_not_asked_for(where: Whe
 
 def test_input_of_integers_is_refused_with_advice() -> None:
     model = robustify(nn.Sequential(nn.Embedding(5, 4), nn.ReLU()), where="both")
-    with pytest.raises(TypeError, match=r"perturb got torch.int64; .*Embed or cast"):
+    with pytest.raises(InputError, match=r"are input \(torch.int64\)\. Name an inner module .* where='1:input'\.$"):
         model(torch.tensor([1, 2]))
     assert model.eval()(torch.tensor([1, 2])).shape == (2, 4)
 
@@ -360,8 +368,10 @@ def test_unrobustify_leaves_everything_as_it_was(case: Network) -> None:
     assert not is_robust(model)
     assert robustify(model, where="both") is model
     assert is_robust(model)
-    assert sites(model, "both") == listed
+    assert repr(model) != shown
+    assert sites(model, "both") == [replace(site, eps=0.1, p=0.5, form="sign") for site in listed]
     assert unrobustify(model) is model
+    assert sites(model, "both") == listed
     assert not is_robust(model)
     assert skeleton(model) == before
     assert repr(model) == shown
@@ -449,10 +459,10 @@ def test_a_traced_root_is_refused_but_its_activations_are_not() -> None:
 def test_a_class_exchanged_by_another_tool_in_between_is_not_lost() -> None:
     model = robustify(small(), where=["hidden", "2"])
     parametrizations.spectral_norm(model[2])
-    with pytest.raises(InputError, match=r"^a ParametrizedPerturbedLinear had its class exchanged after robustify"):
+    with pytest.raises(InputError, match=r"^a ParametrizedLinear had its class exchanged after robustify"):
         unrobustify(model)
     assert len([m for m in model if is_robust(m)]) == 3, "all or nothing"
-    torch.nn.utils.parametrize.remove_parametrizations(model[2], "weight")
+    parametrize.remove_parametrizations(model[2], "weight")
     unrobustify(model)
     assert type(model[2]) is nn.Linear
 
@@ -572,3 +582,338 @@ def test_fx_traces_through_perturbed_activations() -> None:
     traced = fx.symbolic_trace(model)
     assert not torch.equal(traced(x), traced(x))
     assert torch.equal(traced.eval()(x), model.eval()(x))
+
+
+# Which argument gets the noise of an input
+
+
+class TargetsFirst(nn.Module):
+    def forward(self, targets: Any, images: Any) -> tuple[Any, Any]:
+        return targets, images
+
+
+class Collated(nn.Module):
+    """The signature of transformers' classifiers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.proj = nn.Embedding(9, 3), nn.Linear(3, 3)
+
+    def forward(
+        self, input_ids: Any = None, pixel_values: Any = None, labels: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        return {"input_ids": input_ids, "pixel_values": pixel_values, "labels": labels, **kwargs}
+
+
+class Passing(Collated):
+    def forward(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        given: dict[Any, Any] = dict(enumerate(args))
+        return given | kwargs
+
+
+class Wrapped(Collated):
+    @functools.wraps(Collated.forward)
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        return super().forward(*args, **kwargs)
+
+
+class OfBatch(nn.Module):
+    def forward(self, batch: Any) -> Any:
+        return batch
+
+
+INTS, ONES = torch.ones(50, dtype=torch.int64), torch.ones(50)
+CHOSEN: dict[str, tuple[type[nn.Module], tuple[Any, ...], dict[str, Any], Any]] = {
+    "labels are no floats": (TargetsFirst, (), {"targets": INTS, "images": ONES}, 1),
+    "labels are no floats, by position": (TargetsFirst, (INTS, ONES), {}, 1),
+    "collator": (Collated, (), {"labels": INTS, "pixel_values": ONES}, "pixel_values"),
+    "collator, soft labels": (Collated, (), {"labels": ONES, "pixel_values": ONES}, "pixel_values"),
+    "collator, ids": (Collated, (), {"labels": INTS, "input_ids": INTS, "pixel_values": ONES}, "pixel_values"),
+    "collator, by position": (Collated, (None, ONES), {"labels": ONES}, "pixel_values"),
+    "functools.wraps": (Wrapped, (), {"labels": ONES, "pixel_values": ONES}, "pixel_values"),
+    "**kwargs, one float": (Passing, (), {"labels": INTS, "images": ONES}, "images"),
+    "*args": (Passing, (ONES, ONES), {"scale": ONES}, 0),
+    "*args, ids first": (Passing, (INTS, ONES), {}, 1),
+    "dict": (OfBatch, ({"labels": INTS, "x": ONES},), {}, "x"),
+    "BatchEncoding": (OfBatch, (UserDict({"labels": INTS, "x": ONES}),), {}, "x"),
+}
+
+
+@pytest.mark.parametrize("where", ["input", ":input"])
+@pytest.mark.parametrize("name", CHOSEN)
+def test_noise_at_the_input_is_for_the_first_float_of_the_signature(name: str, where: str) -> None:
+    kind, args, kwargs, chosen = CHOSEN[name]
+    out = robustify(kind(), eps=0.5, where=where)(*args, **kwargs)
+    given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+    for key, value in out.items() if not isinstance(out, tuple) else enumerate(out):
+        if key == chosen:
+            assert set(value.tolist()) == {0.5, 1.5}
+        elif value is not None and not isinstance(out, UserDict):
+            assert value is given.get(key, value)
+            assert (value == 1).all()
+    assert all((value == 1).all() for value in given.values() if isinstance(value, Tensor)), "what came is left alone"
+
+
+UNCERTAIN: dict[str, tuple[type[nn.Module], tuple[Any, ...], dict[str, Any], str]] = {
+    "soft labels first": (TargetsFirst, (ONES, ONES), {}, "targets (torch.float32), images (torch.float32)"),
+    "regression on ids": (Collated, (), {"input_ids": INTS, "labels": ONES}, "input_ids (torch.int64), labels"),
+    "a mask of floats": (Collated, (), {"input_ids": INTS, "attention_mask": ONES}, "attention_mask (torch.float32)"),
+    "**kwargs": (Passing, (), {"targets": ONES, "images": ONES}, "targets (torch.float32), images (torch.float32)"),
+    "dict of two": (OfBatch, ({"x": ONES, "other": ONES},), {}, "x (torch.float32), other (torch.float32)"),
+    "list": (OfBatch, ([ONES, ONES],), {}, "batch (list)"),
+    "bytes": (OfBatch, (ONES.byte(),), {}, "batch (torch.uint8)"),
+    "nothing": (Passing, (), {}, "they are none. Name"),
+}
+
+
+@pytest.mark.parametrize("name", UNCERTAIN)
+def test_a_choice_of_the_argument_that_is_not_certain_is_refused(name: str) -> None:
+    kind, args, kwargs, came = UNCERTAIN[name]
+    with pytest.raises(InputError) as caught:
+        robustify(kind(), where="input")(*args, **kwargs)
+    message = str(caught.value)
+    assert message.startswith(f"noise at the input of {kind.__name__}: which of its arguments it is for is not certain")
+    assert came in message
+    assert message.endswith(f"such as where='{'NAME' if kind in {TargetsFirst, OfBatch} else 'proj'}:input'.")
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_wrappers_of_pytorch_show_the_signature_of_the_network(wrap: Any) -> None:
+    model = (
+        wrap(Collated()) if wrap is not torch.compile else torch.compile(Collated(), fullgraph=True, backend="eager")
+    )
+    out = robustify(model, eps=0.5, where="input")(labels=ONES, pixel_values=ONES)
+    assert set(out["pixel_values"].tolist()) == {0.5, 1.5}
+    assert (out["labels"] == 1).all()
+
+
+# What is told: the printed model, sites, warnings, refusals
+
+
+def test_the_printed_model_tells_where_the_noise_is() -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.ReLU(), nn.Linear(2, 2), nn.Sequential(nn.PReLU()))
+    plain = repr(model)
+    robustify(robustify(model, 0.25, where="0"), 0.5, 0.3, ["1", "2:input", nn.Sequential])
+    attach(model, functools.partial(gaussian, eps=0.125), "3.0")
+    assert repr(model) == (
+        "PerturbedSequential(\n"
+        "  eps=0.5, p=0.3\n"
+        "  (0): PerturbedReLU(inplace=True, eps=0.25)\n"
+        "  (1): PerturbedReLU(eps=0.5, p=0.3)\n"
+        "  (2): PerturbedLinear(in_features=2, out_features=2, bias=True, input_eps=0.5, input_p=0.3)\n"
+        "  (3): PerturbedSequential(\n"
+        "    eps=0.5, p=0.3\n"
+        "    (0): PerturbedPReLU(num_parameters=1, eps=0.125, form=gaussian)\n"
+        "  )\n"
+        ")"
+    )
+    assert [(s.name, s.side, s.eps, s.p, s.form) for s in sites(model)] == [
+        ("", "output", 0.5, 0.3, "sign"), ("0", "output", 0.25, 0.5, "sign"), ("1", "output", 0.5, 0.3, "sign"),
+        ("2", "input", 0.5, 0.3, "sign"),
+        ("3", "output", 0.5, 0.3, "sign"), ("3.0", "output", 0.125, None, "gaussian"),
+    ]  # fmt: skip
+    assert repr(unrobustify(model)) == plain
+
+
+def test_a_modules_own_attributes_are_left_alone() -> None:
+    model = small()
+    own = {"_noise": 0.3, "_own": 0.2}
+    vars(model[1]).update(own)
+    assert not is_robust(unrobustify(robustify(model)))
+    assert own.items() <= vars(model[1]).items()
+
+
+def test_sites_tells_what_is_not_perturbed() -> None:
+    model = robustify(small(), where="2:input")
+    assert [(s.name, s.side, s.eps) for s in sites(model)] == [("2", "input", 0.1)]
+    assert [(s.name, s.eps, s.p, s.form) for s in sites(model, "hidden")] == [("1", *[None] * 3), ("3", *[None] * 3)]
+    assert [(s.side, s.eps) for s in sites(model, ["2", "2:input"])] == [("output", None), ("input", 0.1)]
+
+
+def test_set_eps_changes_the_places_that_are_named() -> None:
+    model = robustify(small(), eps=0.5, where=["hidden", "2:input", "2"])
+
+    def told() -> dict[str, float | None]:
+        return {f"{s.name} {s.side}": s.eps for s in sites(model)}
+
+    assert told() == {"1 output": 0.5, "2 output": 0.5, "2 input": 0.5, "3 output": 0.5}
+    set_eps(model, 0.25, where="hidden")
+    set_eps(model, 0.125, where=["2:input", None])
+    assert told() == {"1 output": 0.25, "2 output": 0.5, "2 input": 0.125, "3 output": 0.25}
+    set_eps(model, 0, where=lambda name, module: name == "1")
+    set_eps(model, 0.75, where=nn.Linear)
+    assert told() == {"1 output": 0.0, "2 output": 0.75, "2 input": 0.125, "3 output": 0.25}
+    before = told()
+    for where in ("0", ["hidden", "0:input"], "input", nn.Conv2d, "nothing"):
+        with pytest.raises(
+            InputError, match=r"names no place that carries noise\. Noise is at '1', '2:input', '2', '3'\.$"
+        ):
+            set_eps(model, 0.1, where=where)
+    with pytest.raises(InputError, match=r"^where is empty"):
+        set_eps(model, 0.1, where=[])
+    assert told() == before, "all or nothing"
+
+
+NO_NUMBERS: list[Any] = ["0.1", {}, None, True, [0.1], torch.tensor(0.1, requires_grad=True), 0.1j]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    model = robustify(small(), eps=0.25)
+    wanted = f"{value!r}, a {type(value).__name__}; it must be a number such as 0.1."
+    for call in (robustify, set_eps):
+        with pytest.raises(InputError) as caught:
+            call(model, value)
+        assert str(caught.value) == f"eps is {wanted}"
+    with pytest.raises(InputError) as caught:
+        robustify(model, 0.1, value)
+    assert str(caught.value) == f"p is {wanted}"
+    assert {s.eps for s in sites(model)} == {0.25}
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), 0.25])
+def test_numbers_of_numpy_are_numbers(number: Any) -> None:
+    assert {(s.eps, s.p) for s in sites(robustify(small(), number, number))} == {(0.25, 0.25)}
+
+
+@pytest.mark.parametrize("model", ["resnet18", None, torch.relu, nn.ReLU, {}], ids=repr)
+def test_what_is_no_network_is_refused(model: Any) -> None:
+    calls: list[Callable[[Any], Any]] = [robustify, unrobustify, is_robust, sites, lambda m: set_eps(m, 0.1)]
+    for call in [*calls, lambda m: unreached(m, ONES)]:
+        with pytest.raises(InputError) as caught:
+            call(model)  # type: ignore[no-untyped-call]
+        assert str(caught.value).startswith(f"the model is {model!r}; it must be a torch.nn.Module that is built")
+
+
+@pytest.mark.parametrize("where", [None, 3, {"hidden"}, {"a": 1}, ["hidden", 3], nn.ReLU(), torch.relu, b"1"], ids=repr)
+def test_what_is_no_place_is_refused(where: Any) -> None:
+    model = small()
+    for call in (robustify, unreached, set_eps) if where is not None else (robustify,):
+        with pytest.raises(InputError) as caught:
+            call(robustify(small()) if call is set_eps else model, 0.1, where=where)
+        assert str(caught.value).startswith(f"where is {where!r}; it must be 'hidden', ")
+    assert not is_robust(model)
+
+
+def nested() -> nn.Sequential:
+    def block() -> nn.Sequential:
+        return nn.Sequential(OrderedDict(linear=nn.Linear(4, 4), act=nn.ReLU()))
+
+    layer = nn.Sequential(OrderedDict(a=block(), b=block()))
+    return nn.Sequential(
+        OrderedDict(layer1=layer, layer2=block(), last=nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.ReLU()))
+    )
+
+
+BLOCKS: dict[str, tuple[str, int, str]] = {
+    "layer1": ("Sequential", 2, "'layer1.*.act'"),
+    "layer2": ("Sequential", 1, "'layer2.act'"),
+    "layer?": ("Sequential", 3, "'layer?.*act'"),
+    "last": ("Sequential", 2, "['last.1', 'last.2']"),
+    "": ("Sequential", 5, "['last.1', 'last.2', 'layer1.a.act', 'layer1.b.act', 'layer2.act']"),
+}
+
+
+@pytest.mark.parametrize("where", BLOCKS)
+def test_a_name_of_a_block_says_that_it_is_the_blocks_output_that_gets_the_noise(where: str) -> None:
+    kind, n, better = BLOCKS[where]
+    model = nested()
+    with pytest.warns(UserWarning, match="^where=") as caught:
+        robustify(model, eps=0.25, where=where)
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"where={where!r} names a {kind}: the noise is put at its output and not at the activations inside ({n}). "
+        f"For these, write where={better}. If the output is meant, name it by its type or by a function."
+    )
+    assert warning.filename == __file__
+    assert {site.module_type for site in sites(model)} == {nn.Sequential}
+    assert len(sites(robustify(nested(), where=eval(better)))) == n, "what it names is just these, and warns of nothing"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "layer2.act", "layer2.linear", "layer2.*", "layer1:input", "input", "both", ["hidden", "layer1"], nn.Sequential,
+        lambda name, _: name == "layer1",
+    ],
+)  # fmt: skip
+def test_places_that_mean_what_they_say_warn_of_nothing(where: Where) -> None:
+    assert is_robust(robustify(nested(), where=where))
+
+
+# Parts that are kept in evaluation mode while the rest trains
+
+
+class Transfer(nn.Module):
+    def __init__(self, no_grad: bool = False) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU())
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        self.no_grad = no_grad
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.no_grad):
+            x = self.backbone(x)
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+SILENT = r"^Transfer is in training mode, but 2 of its 3 modules with noise, such as '.*backbone\.2', are in eval\(\)"
+WRAPS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "alone": lambda model: model,
+    "in another module": lambda model: nn.Sequential(nn.Identity(), model),
+    "compiled": lambda model: cast("nn.Module", torch.compile(model, fullgraph=True, backend="eager")),
+    "compiled in place": lambda model: model.compile(fullgraph=True, backend="eager") or model,  # type: ignore[func-returns-value]
+}
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("no_grad", [False, True])
+def test_a_frozen_backbone_in_evaluation_mode_is_told_of_once(wrap: str, no_grad: bool) -> None:
+    model = robustify(Transfer(no_grad), eps=0.5)
+    run, x = WRAPS[wrap](model), torch.rand(5, 4)
+    before = skeleton(model), list(model.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.eval()(x)
+        run.train()(x)
+        model.backbone.requires_grad_(False).eval()
+    with pytest.warns(UserWarning, match=SILENT):
+        run(x).sum().backward()
+    run(x).sum().backward()
+    assert (skeleton(model), list(model.state_dict())) == before, "nothing is left behind"
+    if "compiled" not in wrap:
+        robustify(model, eps=0.25)
+        with pytest.warns(UserWarning, match=SILENT):
+            model(x)
+
+
+def test_what_the_warning_says_to_write_gives_noise_and_keeps_the_statistics() -> None:
+    model, x = robustify(Transfer(), eps=0.5), torch.rand(5, 4)
+    model.train()
+    model.backbone.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+    mean = model.backbone[1].running_mean.clone()  # type: ignore[operator]
+    assert not torch.equal(model.backbone(x), model.backbone(x))
+    assert torch.equal(model.backbone[1].running_mean, mean)  # type: ignore[arg-type]
+    unrobustify(model.backbone).eval()
+    model(x)
+
+
+def test_ordinary_evaluation_warns_of_nothing() -> None:
+    model, x = robustify(Transfer()), torch.rand(5, 4)
+    model.train()
+    robustify(nn.Sequential(gone := nn.ReLU()))  # a network that is gone leaves its module behind
+    gone.eval()(x)
+    features = nn.Sequential(*model.backbone).eval()
+    assert model.training
+    features(x)
+    copy.deepcopy(model).eval()(x)
+    for module in (model.eval(), nn.Sequential(model).eval()):
+        module(x)
+        with torch.no_grad():
+            module(x)
+    model.train()(x)

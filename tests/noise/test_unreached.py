@@ -258,4 +258,4 @@ def test_everything_is_as_it_was(training: bool, fails: bool) -> None:
     assert random.getstate() == states[1]
     assert (np.random.get_state()[1] == states[2]).all()  # type: ignore[index]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert all("_noise" in vars(m) and m._noise for m in (model.norm, model.frozen))
+    assert all(vars(m)["_resolute_noise"] for m in (model.norm, model.frozen))

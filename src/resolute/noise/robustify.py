@@ -7,25 +7,49 @@ in-place activations work, and code compiled before notices the change, as it wo
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
+import inspect
+import sys
 import types
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
 from resolute.errors import InputError, check_strength
-from resolute.noise import signs
+from resolute.noise import signs, sites
 from resolute.noise.perturb import activate, noisy
-from resolute.noise.sites import Found, Side, Where, find_sites, functional
 
-Noise = Callable[[Tensor], Tensor]
-"""What is put at a site: a picklable function of a tensor, such as ``functools.partial(noise, eps=0.1)``."""
+if TYPE_CHECKING:
+    from resolute.noise.sites import Found, Where
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+_UNTOLD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+"""Perturbed modules, and the network of each, of which it has not been told that they are silent."""
+_NAMED = 8
+"""Places that a message names."""
+_NO_INPUT = ("label", "target", "mask", "weight")
+"""In the names of arguments that are floating-point tensors and yet not what a network looks at."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Noise:
+    """The sign noise of one place; another strength is another value."""
+
+    form: ClassVar[str] = "sign"
+    eps: Tensor  # a number that torch.compile takes as an input of the graph, so that another one is no other graph
+    p: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Perturb a tensor."""
+        return noisy(x, self.eps, signs.level(self.p))
 
 
 def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "hidden") -> _Model:
@@ -41,30 +65,34 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
             eps * (2p - 1) * |x| and BatchNorm learns the shifted statistics: estimate them again after training
             (``torch.optim.swa_utils.update_bn`` with eps 0).
         where: ``"hidden"``: the output of each activation module of the rectifier family (ReLU, GELU, SiLU, ...).
-            ``"input"``: the tensor that enters the network, after its own Normalize layer if it begins with one.
-            ``"both"``. Or a module type, a glob pattern over module names such as ``"layer?.*.relu"``, the same
-            with ``":input"`` behind it for the tensor that enters those modules, a predicate
-            ``(name, module) -> bool``, or a sequence of these; None in it is left out.
+            ``"input"``: what enters the network, after its own Normalize layer if it begins with one: the argument
+            that ``forward`` names first among those that are floating-point tensors. ``"both"``. Or a module type, a
+            glob pattern over module names such as ``"layer?.*.relu"``, the same with ``":input"`` behind it for what
+            enters those modules, a predicate ``(name, module) -> bool``, or a sequence of these; None in it is left
+            out.
 
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
-            module stands for; `unreached` names places for them.
+            module stands for (`unreached` names places for them); if a pattern names blocks rather than the
+            activations in them; at the first training step, if places are in evaluation mode, so that they are silent.
 
     Returns:
         The same model.
 
     Raises:
-        InputError: If eps or p is out of range; if ``where`` (or an item of it) matches no module; the message names
+        InputError: If an argument is of no use; if ``where`` (or an item of it) matches no module; the message names
             the candidates; or if a module there is scripted or traced, so that noise at it would be ignored.
 
     Example:
-        >>> model = robustify(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), eps=0.1)
-        >>> from resolute import sites
-        >>> sites(model)
-        [Site(name='1', module_type=<class 'torch.nn.modules.activation.ReLU'>)]
+        >>> robustify(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), eps=0.1)
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): PerturbedReLU(eps=0.1)
+          (2): Linear(in_features=8, out_features=2, bias=True)
+        )
     """
     check_strength(eps, p)
-    return attach(model, functools.partial(noisy, eps=_graph_input(eps), level=signs.level(p)), where)
+    return attach(model, Noise(_graph_input(eps), float(p)), where)
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -84,16 +112,16 @@ def unrobustify(model: _Model) -> _Model:
         >>> is_robust(unrobustify(robustify(model)))
         False
     """
-    perturbed = [module for module in model.modules() if isinstance(module, _Perturbed)]
+    perturbed = carriers(model)
     for module in perturbed:
-        if type(module) is not _CLASSES[module._own]:
+        if not _is_as_made(module):
             raise InputError(
                 f"a {type(module).__name__} had its class exchanged after robustify, as parametrize and fully_shard "
                 "do. Undo that first, or silence the noise with set_eps(model, 0)."
             )
     for module in perturbed:
-        del module.__dict__["_noise"]
-        own: type[Any] = module._own
+        del module.__dict__["_resolute_noise"]
+        own: type[Any] = module._resolute_own
         module.__class__ = own
     return model
 
@@ -112,26 +140,29 @@ def is_robust(model: nn.Module) -> bool:
         >>> is_robust(nn.ReLU()), is_robust(robustify(nn.ReLU()))
         (False, True)
     """
-    return any(isinstance(module, _Perturbed) for module in model.modules())
+    return carriers(model) != []
 
 
-def carriers(model: nn.Module) -> list[nn.Module]:
+def carriers(model: nn.Module) -> list[_Perturbed]:
     """List the modules of a network that carry noise."""
+    sites.check_model(model)
     return [module for module in model.modules() if isinstance(module, _Perturbed)]
 
 
-def set_eps(model: _Model, eps: float) -> _Model:
-    """Change the strength of the noise at every place that carries it, while training goes on.
+def set_eps(model: _Model, eps: float, where: Where | None = None) -> _Model:
+    """Change the strength of the noise at every place that carries it, or at some, while training goes on.
 
     Args:
         model: A module after `robustify`.
         eps: New strength, 0 <= eps < 1; 0 silences the noise.
+        where: The places to change, as in `robustify`; None: all. What it names and carries no noise is left alone.
 
     Returns:
         The same model.
 
     Raises:
-        InputError: If eps is out of range or the model carries no noise.
+        InputError: If eps is out of range, the model carries no noise, or an item of ``where`` names no place that
+            does; the message names those that do.
 
     Example:
         >>> model = set_eps(robustify(nn.ReLU(), eps=0.1), 0.25)
@@ -139,30 +170,42 @@ def set_eps(model: _Model, eps: float) -> _Model:
         True
     """
     check_strength(eps)
-    if not is_robust(model):
+    sites.check_model(model)
+    if not (there := sites.places(model)):
         raise InputError(f"set_eps got a {type(model).__name__} that carries no noise. Call robustify(model) first.")
-    for module in model.modules():
-        if isinstance(module, _Perturbed):
-            for side, noise in module._noise.items():
-                module._noise[side] = functools.partial(noise, eps=_graph_input(eps))
+    chosen = list(there) if where is None else []
+    for item in [] if where is None else sites.items_of(where):
+        chosen += (matched := [place for place in sites.match(model, item) if place in there])
+        if not matched:
+            names = [repr(name + (":input" if side == "input" else "")) for name, side in there]
+            more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+            raise InputError(
+                f"where={item!r} names no place that carries noise. Noise is at {', '.join(names[:_NAMED])}{more}."
+            )
+    for place in chosen:
+        noises, side = vars(there[place])["_resolute_noise"], place[1]
+        set_to = dataclasses.replace if isinstance(noises[side], Noise) else functools.partial
+        noises[side] = set_to(noises[side], eps=_graph_input(eps))
     return model
 
 
-def attach(model: _Model, noise: Noise, where: Where = "hidden") -> _Model:
+def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden") -> _Model:
     """Put any noise, not only the sign noise, at the places that ``where`` names."""
-    found = find_sites(model, where)
+    found = sites.find_sites(model, where)
     for (name, _), module in found.items():
-        if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule) or "forward" in vars(module):
+        if isinstance(module, torch.jit.ScriptModule | fx.GraphModule) or "forward" in vars(module):
             raise InputError(
                 f"{name or 'the model'!r} ({type(module).__name__}) is scripted, traced or has had its forward "
                 "replaced, so noise put at it would be ignored. Call robustify before the tool that did so."
             )
-    _tell_of_functions(model, where, found)
+    for text in _advice(model, where, found):
+        warnings.warn(text, UserWarning, stacklevel=3)
     for (_, side), module in found.items():
         if not isinstance(module, _Perturbed):
             module.__class__ = _perturbed(type(module))
-            module.__dict__["_noise"] = {}
-        module.__dict__["_noise"][side] = noise
+            module.__dict__["_resolute_noise"] = {}
+        module.__dict__["_resolute_noise"][side] = noise
+    _UNTOLD.update(dict.fromkeys(carriers(model), weakref.ref(model)))
     return model
 
 
@@ -172,49 +215,98 @@ def _graph_input(eps: float) -> Tensor:
     return torch.tensor([eps], dtype=torch.float64, device="cpu")
 
 
-def _tell_of_functions(model: nn.Module, where: Where, found: Found) -> None:
-    items = where if isinstance(where, Sequence) and not isinstance(where, str) else [where]
-    if not any(item in ("hidden", "both") for item in items):
-        return
-    if calls := functional(model, found):
-        text = (
+def _advice(model: nn.Module, where: Where, found: Found) -> Iterator[str]:
+    """Say what ``where`` does not reach and yet may be meant to."""
+    if "hidden" in sites.items_of(where) and (calls := sites.functional(model, found)):
+        yield (
             f"{type(model).__name__} calls activations as functions, which where={where!r} does not reach: {calls}. "
             "resolute.unreached(model, example) tells for each what to add to where."
         )
-        warnings.warn(text, UserWarning, stacklevel=4)
+    for item, (kind, pattern, n) in sites.blocks(model, where, found).items():
+        yield (
+            f"where={item!r} names a {kind}: the noise is put at its output and not at the activations inside ({n}). "
+            f"For these, write where={pattern}. If the output is meant, name it by its type or by a function."
+        )
 
 
 class _Perturbed(nn.Module):
     """Mixed in before a module's own class; see `_perturbed`."""
 
-    _own: type[nn.Module]
-    _noise: dict[Side, Callable[..., Tensor]]
+    _resolute_own: type[nn.Module]
+    _resolute_names: tuple[list[str], list[str]]
+    _resolute_noise: dict[Any, Callable[..., Tensor]]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(proxy := next(iter((*args, *kwargs.values())), None), fx.Proxy):
+            return _trace(self, super().forward, proxy, args, kwargs)
         if not self.training:
+            _tell_of_silence(None if torch.compiler.is_compiling() else self)
             return super().forward(*args, **kwargs)
-        if "input" in self._noise:
-            args, kwargs = _perturb_first(self._noise["input"], args, kwargs)
-        noise = self._noise.get("output")
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise InputError("torch.jit.trace cannot record the noise. Call model.eval() before it.")
+        noises = self._resolute_noise
+        if "input" in noises:
+            args, kwargs = _perturb_input(self, noises["input"], args, kwargs)
+        noise = noises.get("output")
         if noise is None:
             return super().forward(*args, **kwargs)
-        if isinstance(noise, functools.partial) and noise.func is noisy and len(args) == 1 and not kwargs:
-            return activate(self, self._own, args[0], **noise.keywords)
+        if isinstance(noise, Noise) and len(args) == 1 and not kwargs:
+            return activate(self, self._resolute_own, args[0], noise.eps, signs.level(noise.p))
         return noise(super().forward(*args, **kwargs))
 
+    def extra_repr(self) -> str:
+        shown = [super().extra_repr()]
+        for side in self._resolute_noise:
+            site, prefix = sites.site_at("", side, self), "input_" if side == "input" else ""
+            shown += [f"{prefix}eps={site.eps:g}"] if site.eps is not None else []
+            shown += [f"{prefix}p={site.p:g}"] if site.p not in (None, 0.5) else []
+            shown += [f"{prefix}form={site.form}"] if site.form != "sign" else []
+        return ", ".join(part for part in shown if part)
+
+    def _get_name(self) -> str:
+        return f"Perturbed{super()._get_name()}"  # type: ignore[no-untyped-call]
+
+    def __prepare_scriptable__(self) -> Any:
+        raise InputError(
+            "torch.jit.script cannot compile the noise. Script a copy without it: "
+            "torch.jit.script(resolute.unrobustify(copy.deepcopy(model)).eval())."
+        )
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return (_restore, (self._own,), self.__getstate__())  # type: ignore[no-untyped-call]
+        return (_restore, (self._resolute_own,), self.__getstate__())  # type: ignore[no-untyped-call]
 
 
 def _perturbed(own: type[nn.Module]) -> type[nn.Module]:
     """Make the subclass of a module class that adds noise; once, so that equal modules stay of equal class."""
-    if own not in _CLASSES:
-        shared = _Perturbed.forward
-        forward = types.FunctionType(shared.__code__, shared.__globals__, closure=shared.__closure__)
-        functools.update_wrapper(forward, own.forward)  # tools read the names of the arguments from it
-        names = {"_own": own, "__module__": own.__module__, "forward": forward}
-        _CLASSES[own] = type(f"Perturbed{own.__name__}", (_Perturbed, own), names)
+    if own in _CLASSES:
+        return _CLASSES[own]
+    names: dict[str, Any] = {"_resolute_own": own, "__module__": own.__module__}
+    if _is_parametrized(own):  # beneath: for remove_parametrizations, the first base is the class that was there before
+        base = _perturbed(own.__bases__[0])
+        kept = {name: value for name, value in vars(own).items() if name not in ("__dict__", "__weakref__")}
+        _CLASSES[own] = type(own.__name__, (base,), kept | names)
+        return _CLASSES[own]
+    shared = _Perturbed.forward
+    forward = types.FunctionType(shared.__code__, shared.__globals__, closure=shared.__closure__)
+    names["forward"] = functools.update_wrapper(forward, own.forward)  # tools read the names of the arguments from it
+    names["_resolute_names"] = _names(own.forward)
+    if become := getattr(own, "cls_to_become", None):  # a lazy module, after its first call
+        names["cls_to_become"] = _perturbed(become)
+    # Other tools save the name, as save_pretrained does; the qualified one they show where they want the class itself.
+    names["__qualname__"] = f"{own.__qualname__} with noise; resolute.unrobustify(model) gives the plain class back"
+    _CLASSES[own] = type(own.__name__, (_Perturbed, own), names)
     return _CLASSES[own]
+
+
+def _is_parametrized(own: type[nn.Module]) -> bool:
+    return own.__module__ == parametrize.__name__ and own.__name__.startswith("Parametrized")
+
+
+def _is_as_made(module: _Perturbed) -> bool:
+    """Tell whether a perturbed module's class, and its parametrizations, are those of `robustify`."""
+    made, own = type(module), module._resolute_own
+    both = [{name for name, value in vars(kind).items() if isinstance(value, property)} for kind in (made, own)]
+    return made is _CLASSES[own] and (not _is_parametrized(own) or both[0] == both[1])
 
 
 def _restore(own: type[nn.Module]) -> nn.Module:
@@ -222,10 +314,89 @@ def _restore(own: type[nn.Module]) -> nn.Module:
     return object.__new__(_perturbed(own))
 
 
-def _perturb_first(noise: Noise, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    if args:
-        return (noise(args[0]), *args[1:]), kwargs
-    name = next((k for k, v in kwargs.items() if isinstance(v, Tensor)), None)
-    if name is None:
-        raise TypeError("noise at an input needs a tensor among the arguments of the module; there is none.")
+def _trace(
+    module: _Perturbed, forward: Callable[..., Any], proxy: fx.Proxy, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Put a perturbed module into a graph of torch.fx as it is, so that the graph has its noise and its two modes."""
+    tracer: Any = proxy.tracer
+    if getattr(tracer, "root", module) is not module:
+        return tracer.create_proxy("call_module", tracer.path_of_module(module), args, kwargs)
+    if module.training:
+        raise InputError(
+            "torch.fx cannot trace noise at the model itself, where='input'. Trace the model before robustify, and "
+            "name its first modules: where='conv1:input'."
+        )
+    return forward(*args, **kwargs)
+
+
+def _names(forward: Any) -> tuple[list[str], list[str]]:
+    """List the names of the arguments of a forward that may come by position, and those that may come by name."""
+    try:
+        own = list(inspect.signature(forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return [], []
+    by_position = [p.name for p in own if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return by_position, [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def _perturb_input(
+    module: _Perturbed, noise: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put noise on the argument that the signature names first among those that are floating-point tensors."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].is_floating_point():
+        return (noise(args[0]),), kwargs
+    if len(args) == 1 and not kwargs and isinstance(args[0], Mapping):  # such as a BatchEncoding
+        batch: Any = copy.copy(args[0])
+        name = _input(module, dict(batch), [])
+        batch[name] = noise(batch[name])
+        return (batch,), kwargs
+    by_position, by_name = module._resolute_names
+    names = [by_position[i] if i < len(by_position) else f"argument {i + 1}" for i in range(len(args))]
+    name = _input(module, {**dict(zip(names, args, strict=True)), **kwargs}, names + by_name)
+    if name in names:
+        return tuple(noise(x) if n == name else x for n, x in zip(names, args, strict=True)), kwargs
     return args, {**kwargs, name: noise(kwargs[name])}
+
+
+def _input(module: _Perturbed, given: dict[str, Any], ordered: list[str]) -> str:
+    """Choose the argument that gets the noise, or refuse to guess."""
+    tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
+    floating = [name for name, x in tensors.items() if x.is_floating_point()]
+    first = next((name for name in ordered if name in floating), floating[0] if len(floating) == 1 else None)
+    if first and (len(tensors) == 1 or not (first == "y" or any(word in first for word in _NO_INPUT))):
+        return first
+    came = ", ".join(f"{name} ({getattr(x, 'dtype', type(x).__name__)})" for name, x in given.items()) or "none"
+    leaves = (n for n, m in module.named_modules() if n and not isinstance(m, nn.Embedding) and not m._modules)
+    raise InputError(
+        f"noise at the input of {module._resolute_own.__name__}: which of its arguments it is for is not certain; they "
+        f"are {came}. Name an inner module that the right one enters, with ':input' behind its name, such as "
+        f"where='{next(leaves, 'NAME')}:input'."
+    )
+
+
+def _tell_of_silence(silent: nn.Module | None) -> bool:
+    """Warn once of a network in training mode that runs places in evaluation mode, as in a frozen backbone."""
+    refs = list(_UNTOLD.values()) if silent is None else [_UNTOLD.get(silent, lambda: None)]
+    for model in {model for ref in refs if (model := ref()) is not None and model.training and _is_running(model)}:
+        places = {name: module.training for name, module in model.named_modules() if _UNTOLD.pop(module, None)}
+        names = [name for name, trains in places.items() if not trains]
+        warnings.warn(
+            f"{type(model).__name__} is in training mode, but {len(names)} of its {len(places)} modules with noise, "
+            f"such as {next(iter(names), '')!r}, are in eval(), which silences it. To have noise there, call train() "
+            "on the whole model and then eval() on its normalisation layers alone; to leave it out on purpose, call "
+            "unrobustify on that part. See docs/any-network.md, Frozen parts.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return True
+
+
+def _is_running(model: nn.Module) -> bool:
+    """Tell whether a network calls, rather than another one that shares modules with it, such as its features."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_locals.get("self") is not model:
+        frame = frame.f_back
+    return frame is not None
+
+
+_tell_of_silence._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compile runs it while it compiles

@@ -224,23 +224,32 @@ class Site:
     """One place where noise is or would be put.
 
     Attributes:
-        name: The module's name in ``model.named_modules()``; empty for the input of the model itself.
+        name: The module's name in ``model.named_modules()``; empty for the model itself.
         module_type: The module's own class, also while it is perturbed.
+        side: ``"output"``: what leaves the module gets the noise. ``"input"``: what enters it.
+        eps: Strength of the noise that is there; None if there is none.
+        p: Probability of the sign +1; None if no sign noise is there.
+        form: ``"sign"``, or the name of another noise (``"gaussian"``, ...) that is there; None if there is none.
     """
 
     name: str
     module_type: type[nn.Module]
+    side: Side = "output"
+    eps: float | None = None
+    p: float | None = None
+    form: str | None = None
 
 
-def sites(model: nn.Module, where: Where = "hidden") -> list[Site]:
-    """List the places that `robustify` would touch, or has touched.
+def sites(model: nn.Module, where: Where | None = None) -> list[Site]:
+    """List the places that `robustify` has touched, or would touch.
 
     Args:
         model: Any module, perturbed or not; it is not changed.
-        where: As in `robustify`.
+        where: As in `robustify`. None: the places that carry noise; those of ``"hidden"`` if none does.
 
     Returns:
-        The sites in the order of ``model.named_modules()``; a shared module stands there once.
+        The sites in the order of ``model.named_modules()``; a shared module stands there once. `Site.eps` tells
+        which of them carry noise.
 
     Raises:
         InputError: If ``where``, or an item of it, matches no module; the message names the candidates.
@@ -249,44 +258,84 @@ def sites(model: nn.Module, where: Where = "hidden") -> list[Site]:
         >>> [site.name for site in sites(nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)))]
         ['1']
     """
-    return [Site(name, own_class(module)) for (name, _), module in find_sites(model, where).items()]
+    check_model(model)
+    found = (places(model) or find_sites(model, "hidden")) if where is None else find_sites(model, where)
+    return [site_at(*place, module) for place, module in found.items()]
+
+
+def site_at(name: str, side: Side, module: nn.Module) -> Site:
+    """Describe one place and the noise that is there."""
+    noise: Any = vars(module).get("_resolute_noise", {}).get(side)
+    function = getattr(noise, "func", noise)  # other noise is a functools.partial of a function of x and eps
+    eps = getattr(noise, "eps", getattr(noise, "keywords", {}).get("eps"))
+    form = getattr(function, "form", getattr(function, "__name__", None))
+    return Site(name, own_class(module), side, None if eps is None else float(eps), getattr(noise, "p", None), form)
+
+
+def places(model: nn.Module) -> Found:
+    """Find the places that carry noise."""
+    sides: tuple[Side, ...] = ("input", "output")
+    noisy = [(name, module, vars(module).get("_resolute_noise", ())) for name, module in model.named_modules()]
+    return {(name, side): module for name, module, noises in noisy for side in sides if side in noises}
 
 
 def own_class(module: nn.Module) -> type[nn.Module]:
     """Tell the class that a module has without noise."""
-    return getattr(module, "_own", type(module))
+    return getattr(module, "_resolute_own", type(module))
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no network, such as its name or its class."""
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"the model is {repr(model)[:80]}; it must be a torch.nn.Module that is built, such as "
+            "torchvision.models.resnet18() or resolute.models.build(name, classes=10)."
+        )
+
+
+def items_of(where: Where) -> list[Item]:
+    """List what ``where`` names, one by one."""
+    items = where if isinstance(where, Sequence) and not isinstance(where, str) else [where]
+    if where is None or not all(item is None or _is_item(item) for item in items):
+        raise InputError(
+            f"where is {repr(where)[:80]}; it must be 'hidden', 'input', 'both', a name or pattern, a module type, "
+            "a function (name, module) -> bool, or a list of these."
+        )
+    parts = [("input", "hidden") if item == "both" else (item,) for item in items if item is not None]
+    if not parts:
+        raise InputError('where is empty. Try where="hidden".')
+    return [item for part in parts for item in part]
+
+
+def _is_item(item: Any) -> bool:
+    return isinstance(item, str | type) or (
+        callable(item) and not isinstance(item, nn.Module) and item not in ACTIVATIONS
+    )
 
 
 def find_sites(model: nn.Module, where: Where) -> Found:
-    """Find the modules that ``where`` names."""
-    if isinstance(where, Sequence) and not isinstance(where, str):
-        return _find_all(model, [item for item in where if item is not None])
-    if where == "both":
-        return find_sites(model, "input") | find_sites(model, "hidden")
-    if where == "input":
-        return _input_site(model)
-    found = _matched(model, where)
-    if not found:
-        raise InputError(_nothing_matched(model, where))
-    return found
-
-
-def _find_all(model: nn.Module, items: list[Item]) -> Found:
-    """Find what several items name; "hidden" may name nothing where another one names hidden places."""
-    if not items:
-        raise InputError('where is empty. Try where="hidden".')
-    keywords = ("hidden", "input", "both")
-    spares_hidden = any(item not in keywords for item in items)
-    found = [_matched(model, item) if item == "hidden" and spares_hidden else find_sites(model, item) for item in items]
+    """Find the modules that ``where`` names; "hidden" may be none where another item names hidden places."""
+    check_model(model)
+    items = items_of(where)
+    spares_hidden = any(item not in ("hidden", "input") for item in items)
+    found: Found = {}
+    for item in items:
+        matched = match(model, item)
+        if not matched and not (item == "hidden" and spares_hidden):
+            raise InputError(_nothing_matched(model, item))
+        found |= matched
     order = {name: n for n, (name, _) in enumerate(model.named_modules())}
-    return dict(sorted((site for each in found for site in each.items()), key=lambda site: order[site[0][0]]))
+    return dict(sorted(found.items(), key=lambda place: order[place[0][0]]))
 
 
-def _matched(model: nn.Module, where: Item) -> Found:
+def match(model: nn.Module, item: Item) -> Found:
+    """Find the modules that one item of ``where`` names, which may be none."""
+    if item == "input":
+        return _input_site(model)
     side: Side = "output"
-    if isinstance(where, str) and where.endswith(_INPUT_SUFFIX):
-        where, side = where.removesuffix(_INPUT_SUFFIX), "input"
-    matches = _predicate(where)
+    if isinstance(item, str) and item.endswith(_INPUT_SUFFIX):
+        item, side = item.removesuffix(_INPUT_SUFFIX), "input"
+    matches = _predicate(item)
     return {(name, side): module for name, module in model.named_modules() if matches(name, module)}
 
 
@@ -298,6 +347,32 @@ def _predicate(where: Item) -> Predicate:
     if isinstance(where, type):
         return lambda _, module: isinstance(module, where)
     return where
+
+
+def blocks(model: nn.Module, where: Where, found: Found) -> dict[str, tuple[str, str, int]]:
+    """Tell of each pattern that names blocks and reaches no activation in them: class, better pattern, activations."""
+    told = {}
+    for item in items_of(where):
+        if not isinstance(item, str) or item in ("hidden", "input") or item.endswith(_INPUT_SUFFIX):
+            continue
+        inside: set[str] = set()
+        kinds = []
+        for (name, _), module in match(model, item).items():
+            acts = {f"{name}.{key}".lstrip(".") for key, act in module.named_modules() if key and is_rectifier(act)}
+            if acts and not any((act, "output") in found for act in acts) and not called(module, own_class(module)):
+                inside |= acts
+                kinds.append(own_class(module).__name__)
+        if inside:
+            told[item] = (kinds[0], _pattern_of(model, item, inside), len(inside))
+    return told
+
+
+def _pattern_of(model: nn.Module, block: str, names: set[str]) -> str:
+    """Write what names exactly these modules, which lie in blocks: one pattern, or else all names."""
+    last = sorted({name.rpartition(".")[2] for name in names})
+    tried = [f"{block}{infix}{last[0]}".lstrip(".") for infix in (".*.", ".", ".*")] if len(last) == 1 else []
+    exact = (repr(pattern) for pattern in tried if {name for name, _ in match(model, pattern)} == names)
+    return next(exact, repr(sorted(names)))
 
 
 def is_rectifier(module: nn.Module) -> bool:

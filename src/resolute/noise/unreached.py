@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import random
 import weakref
-from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from glob import escape
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from resolute.errors import InputError
+from resolute.noise import sites
 from resolute.noise.perturb import Perturb
-from resolute.noise.sites import ACTIVATIONS, Found, Where, find_sites, is_gate, is_rectifier, own_class
+from resolute.noise.sites import ACTIVATIONS, Found, Where, is_gate, is_rectifier, own_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +97,7 @@ def unreached(model: nn.Module, *inputs: Any, where: Where = "hidden", **kwargs:
         >>> from resolute import robustify
         >>> robust = robustify(layer, where=["hidden", *{u.where for u in unreached(layer, torch.rand(1, 3, 8))}])
     """
+    sites.check_model(model)
     found = _found(model, where)
     watch = _Watch(model)
     with _as_it_was(model), watch.hooked(), watch:
@@ -108,14 +108,7 @@ def unreached(model: nn.Module, *inputs: Any, where: Where = "hidden", **kwargs:
 
 def _found(model: nn.Module, where: Where) -> Found:
     """Find what ``where`` names, which may be nothing."""
-    items = where if isinstance(where, Sequence) and not isinstance(where, str) else [where]
-    found: Found = {}
-    for item in items:
-        try:
-            found |= find_sites(model, [item])
-        except InputError:
-            continue
-    return found
+    return {place: module for item in sites.items_of(where) for place, module in sites.match(model, item).items()}
 
 
 def _is_reached(call: _Call, found: Found, modules: dict[str, nn.Module]) -> bool:
@@ -254,9 +247,9 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
     with ExitStack() as back:
         for module in modules:
             back.callback(module._buffers.update, dict(module._buffers))
-            if "_noise" in vars(module):
-                back.callback(vars(module).__setitem__, "_noise", vars(module)["_noise"])
-                vars(module)["_noise"] = {}
+            if noises := vars(module).get("_resolute_noise"):
+                back.callback(vars(module).__setitem__, "_resolute_noise", noises)
+                vars(module)["_resolute_noise"] = {}
         for module, flag in flags:
             back.callback(setattr, module, "training", flag)
         back.callback(random.setstate, random.getstate())
