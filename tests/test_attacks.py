@@ -240,7 +240,7 @@ CALLS: dict[str, Callable[..., Tensor]] = {
 @pytest.mark.parametrize("batch", NO_BATCH)
 def test_what_is_no_batch_is_refused_before_any_work(attack: str, batch: str) -> None:
     x, y, message = NO_BATCH[batch]
-    network = tiny_network(shape=tuple(x.shape[1:])) if x.ndim == 4 else tiny_network()  # type: ignore[arg-type]
+    network = tiny_network(shape=tuple(x.shape[1:])) if x.ndim == 4 else tiny_network()
     with pytest.raises(InputError, match=message):
         CALLS[attack](network, x, y, radius=0.1)
 

@@ -156,7 +156,7 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, gradient: Literal["", "imag
 
 
 def _whole(**numbers: Any) -> None:
-    if not all(isinstance(number, Integral) and number >= 1 for number in numbers.values()):
+    if not all(isinstance(number, Integral) and int(number) >= 1 for number in numbers.values()):
         told = ", ".join(f"{name}={number!r}" for name, number in numbers.items())
         raise InputError(f"the attack got {told}; wanted are whole numbers, 1 or more.")
 

@@ -366,7 +366,7 @@ def test_the_caller_hears_of_each_step() -> None:
 def test_bf16_computes_in_bfloat16_and_keeps_float32_weights() -> None:
     model = tiny_network()
     dtypes: set[torch.dtype] = set()
-    model[2].register_forward_hook(lambda _module, _args, out: dtypes.add(out.dtype))
+    model[2].register_forward_hook(lambda _module, _args, out: dtypes.add(out.dtype) if len(out) > 2 else None)
     log = train(model, tiny_images(), method="r+fgsm", config=changed(precision="bf16-mixed", epochs=5))
     assert dtypes == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -719,7 +719,7 @@ def test_the_checkpoint_of_another_run_is_refused(
 
 
 @pytest.mark.usefixtures("checkpoint_after_each_epoch")
-@pytest.mark.parametrize("model", [tiny_network(), tiny_convolution(classes=4)])
+@pytest.mark.parametrize("model", [tiny_network(), nn.Sequential(tiny_convolution())])
 def test_the_checkpoint_of_another_network_is_refused(model: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit_until("base", FOUR_EPOCHS, tmp_path, 1.5)
@@ -794,3 +794,20 @@ def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     torch.save({"identity": "base, seed 0", "state": {}, "log": []}, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match=r"checkpoint.pt is damaged: its first line is no header. Delete it"):
         fit_until("base", FOUR_EPOCHS, tmp_path)
+
+
+def test_steps_that_are_timed_are_those_of_training_and_leave_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, rates = tiny_network(), tiny_images(), list[float]()
+    step = loop._step
+
+    def noted(*given: Any) -> Any:
+        rates.append(given[-1])
+        return step(*given)
+
+    monkeypatch.setattr(loop, "_step", noted)
+    job = loop.Job(METHODS["fgsm"], Settings(radius=0.05), CONFIG, 0, images, None, None, {})
+    before = weights(model)
+    times = loop.step_times(model, job)
+    assert all(next(times) > 0 for _ in range(3))
+    assert rates == [0.0] * 3
+    assert same(before, weights(model))

@@ -243,7 +243,9 @@ def time_steps(recipe: Recipe, splits: Splits, out: Path) -> None:
 
 
 def _in_turn(recipe: Recipe, splits: Splits, method: str) -> dict[str, Any]:
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    load = 0.0
+    with contextlib.suppress(OSError, AttributeError):  # not every system tells
+        load = os.getloadavg()[0]
 
     def steps(name: str) -> Iterator[float]:
         found = methods.find_method(name)

@@ -21,7 +21,7 @@ from resolute.stats import (
     paired_t,
     sign_flip,
     verdict,
-)
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

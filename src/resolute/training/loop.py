@@ -388,8 +388,8 @@ def _check(model: nn.Module, job: Job) -> None:
     """Refuse a network that cannot be trained on the data, before any step."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = take(job.data, torch.arange(min(2, len(job.data)))).to(device).float() / 255
-    info, gradient = job.data.info, "images" if job.method.passes > 1 else "weights"  # more passes make attacks
-    first_answer(model, x, classes=info.classes, data=info.name, gradient=gradient)
+    info, attacks = job.data.info, job.method.passes > 1
+    first_answer(model, x, classes=info.classes, data=info.name, gradient="images" if attacks else "weights")
 
 
 def _identity(
