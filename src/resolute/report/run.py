@@ -48,9 +48,10 @@ RECIPE = {
 }  # fmt: skip
 """What the report reads of recipe.json; it lists the rest as it stands."""
 COST = {"passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
+TAKEN = Within(float, 1e-9)
 STEPS = {
     "methods": {
-        str: {"ms": Within([POSITIVE], 1), "baseline_ms": Within([POSITIVE], 1), "load": float, "cores": POSITIVE}
+        str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}
     }
 }
 COUNTS_ALONE = "The answers image by image are not in this folder: tests are over seeds alone."
