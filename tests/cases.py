@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +13,8 @@ from resolute.experiment.recipe import Recipe
 from resolute.models.layers import Normalize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 BUILDS: dict[str, tuple[str, tuple[int, int, int]]] = {
@@ -122,3 +124,64 @@ def tiny_convolution(*, classes: int = 3, channels: int = 1, dropout: float = 0.
 def as_float(images: Images) -> tuple[Tensor, Tensor]:
     """Give all of a set as one batch."""
     return images.x.float() / 255, images.y
+
+
+class Answers(nn.Module):
+    """A small network whose forward is what a function makes of it and the images."""
+
+    def __init__(self, change: Callable[[nn.Module, Tensor], Any]) -> None:
+        super().__init__()
+        self.network, self.change = tiny_network(), change
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.network, x)
+
+
+class Output(NamedTuple):
+    """What some libraries' networks return."""
+
+    logits: Tensor
+
+
+def _fails(network: nn.Module, x: Tensor) -> Tensor:
+    raise ValueError("Input image size (6*6) doesn't match model (224*224).")
+
+
+NO_LOGITS: dict[str, tuple[Callable[[nn.Module, Tensor], Any], str]] = {
+    "one logit": (lambda net, x: net(x)[:, :1], r"returns one logit .* torch.cat\(\[torch.zeros_like\(z\), z\], 1\)"),
+    "a flat logit": (lambda net, x: net(x)[:, 0], "returns one logit for each"),
+    "classes": (lambda net, x: net(x).argmax(1), "returns int64 .* wanted are logits"),
+    "integers": (lambda net, x: net(x).long(), "returns int64 .* wanted are logits"),
+    "more rows": (lambda net, x: net(x).repeat(2, 1), r"returns float32 \(\d+, 3\) for \d+ images"),
+    "a map": (lambda net, x: net(x)[:, :, None, None], r"returns float32 \(\d+, 3, 1, 1\)"),
+    "NaN": (lambda net, x: net(x) * torch.nan, "NaN or infinity on clean images"),
+    "a tuple": (lambda net, x: (net(x), x), "returns a tuple of 2; wanted is one tensor of logits"),
+    "an output": (lambda net, x: Output(net(x)), "returns its .logits alone"),
+    "a dict": (lambda net, x: {"logits": net(x)}, "returns a dict; wanted is one tensor of logits"),
+    "nothing": (lambda net, x: None, "returns a NoneType"),
+    "an error": (_fails, "cannot take images of 1x6x6 pixels .*: Input image size"),
+}
+"""Networks that cannot be evaluated, attacked or trained, and what is said of them."""
+NO_GRADIENT: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "detached": lambda net, x: net(x.detach()),
+    "no_grad": lambda net, x: torch.no_grad()(net)(x),
+}
+"""Networks that no attack by gradient can move."""
+_X, _Y = as_float(tiny_images())
+NO_BATCH: dict[str, tuple[Any, Any, str]] = {
+    "bytes": ((_X * 255).to(torch.uint8), _Y, r"images are uint8 \(48, 1, 6, 6\); wanted are floats in"),
+    "bool": (_X > 0.5, _Y, "images are bool"),
+    "levels": (_X * 255, _Y, r"reach from .* wanted is \[0, 1\]: pixels divided by 255"),
+    "negative": (_X - 1, _Y, "reach from -"),
+    "NaN": (_X.where(_X < 0.9, torch.nan), _Y, r"images hold NaN; wanted is \[0, 1\]"),
+    "channels last": (torch.rand(48, 6, 6, 3), _Y, r"wanted is \[n, 1 or 3, height, width\]: move the channels with"),
+    "one image": (_X[0], _Y[:1], r"images are float32 \(1, 6, 6\)"),
+    "float labels": (_X, _Y.float(), "labels of a batch are float32"),
+    "bool labels": (_X, _Y > 0, "labels of a batch are bool"),
+    "one-hot": (_X, nn.functional.one_hot(_Y), r"labels of a batch are int64 \(48, 3\)"),
+    "few labels": (_X, _Y[:5], r"int64 \(5,\); wanted is one class number for each of its 48 images"),
+    "label 3": (_X, _Y + 1, "labels reach from 1 to 3, and there are 3 classes: wanted is 0 to 2"),
+    "label -1": (_X, _Y - 1, "labels reach from -1 to 1"),
+    "label -100": (_X, _Y * 0 - 100, "labels reach from -100 to -100"),
+}
+"""Batches that are none, and what is said of them."""

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
+from cases import (
+    NO_BATCH,
+    NO_GRADIENT,
+    NO_LOGITS,
+    Answers,
+    as_float,
+    tiny_convolution,
+    tiny_images,
+    tiny_info,
+    tiny_network,
+)
 from resolute import attacks
 from resolute.attacks import autoattack, fgsm, input_gradient, is_right, pgd, square
 from resolute.errors import InputError
@@ -170,7 +180,7 @@ def test_the_network_is_left_as_it_was(name: str) -> None:
 def test_modes_come_back_when_the_network_fails() -> None:
     model = tiny_convolution()
     with pytest.raises(RuntimeError, match="channels"):
-        fgsm(model, torch.rand(2, 9, 6, 6), torch.zeros(2, dtype=torch.long), 0.1)
+        fgsm(model, torch.rand(2, 9, 6, 6), torch.zeros(2, dtype=torch.long), 0.1, check=False)
     assert all(module.training for module in model.modules())
 
 
@@ -199,17 +209,93 @@ def test_colour_images_of_any_size_are_attacked() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps=0, restarts=1; both must be at least 1"),
-        ({"restarts": 0}, "steps=2, restarts=0; both must be at least 1"),
+        ({"steps": 0}, "steps=0, restarts=1; wanted are whole numbers, 1 or more"),
+        ({"steps": 1.5}, "steps=1.5"),
+        ({"steps": "3"}, "steps='3'"),
+        ({"restarts": 0}, "steps=2, restarts=0; wanted are whole numbers"),
         ({"norm": "l1"}, "norm='l1'; it is one of linf, l2"),
         ({"radius": 2}, "radius is 2"),
-        ({"step": "x"}, "radius is 'x'"),
+        ({"radius": -0.1}, "radius is -0.1"),
+        ({"radius": None}, "radius is None"),
+        ({"step": "x"}, "step is 'x'"),
+        ({"step": -0.1}, "step is -0.1"),
+        ({"step": 0}, "step=0 at radius=0.1: it would stay where it starts"),
     ],
 )
 def test_pgd_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None:
     x, y = as_float(tiny_images())
     with pytest.raises(InputError, match=message):
         pgd(tiny_network(), x, y, **{"radius": 0.1, "step": 0.1, "steps": 2} | change)
+
+
+CALLS: dict[str, Callable[..., Tensor]] = {
+    "fgsm": fgsm,
+    "pgd": functools.partial(pgd, step=0.05, steps=2),
+    "square": functools.partial(square, queries=2),
+    "autoattack": autoattack,
+}
+
+
+@pytest.mark.parametrize("attack", CALLS)
+@pytest.mark.parametrize("batch", NO_BATCH)
+def test_what_is_no_batch_is_refused_before_any_work(attack: str, batch: str) -> None:
+    x, y, message = NO_BATCH[batch]
+    network = tiny_network(shape=tuple(x.shape[1:])) if x.ndim == 4 else tiny_network()
+    with pytest.raises(InputError, match=message):
+        CALLS[attack](network, x, y, radius=0.1)
+
+
+@pytest.mark.parametrize("attack", CALLS)
+def test_an_empty_batch_and_arrays_are_refused(attack: str) -> None:
+    x, y = as_float(tiny_images())
+    with pytest.raises(InputError, match="the batch is empty; wanted is at least one image"):
+        CALLS[attack](tiny_network(), x[:0], y[:0], radius=0.1)
+    with pytest.raises(InputError, match="the images are a ndarray; wanted is a"):
+        CALLS[attack](tiny_network(), x.numpy(), y, radius=0.1)
+    with pytest.raises(InputError, match="the labels of a batch are ndarray; wanted is one class number"):
+        CALLS[attack](tiny_network(), x, y.numpy(), radius=0.1)
+
+
+@pytest.mark.parametrize("attack", CALLS)
+@pytest.mark.parametrize("name", NO_LOGITS)
+def test_a_network_without_logits_is_refused_before_any_work(attack: str, name: str) -> None:
+    (x, y), (change, message) = as_float(tiny_images()), NO_LOGITS[name]
+    with pytest.raises(InputError, match=message):
+        CALLS[attack](Answers(change), x, y, radius=0.1)
+
+
+@pytest.mark.parametrize("name", NO_GRADIENT)
+def test_a_network_without_a_gradient_is_refused_unless_none_is_needed(name: str) -> None:
+    x, y = as_float(tiny_images())
+    for attack in ("fgsm", "pgd", "autoattack"):
+        with pytest.raises(InputError, match="no gradient of the model's answer reaches the images"):
+            CALLS[attack](Answers(NO_GRADIENT[name]), x, y, radius=0.1)
+    pytest.importorskip("torchattacks")
+    assert square(Answers(NO_GRADIENT[name]), x, y, 0.1, 2).shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_may_be_integers_of_any_size(dtype: torch.dtype) -> None:
+    pytest.importorskip("torchattacks")
+    x, y = as_float(tiny_images(8))
+    for attack in CALLS.values():
+        torch.manual_seed(0)
+        found = attack(tiny_network(), x, y.to(dtype), radius=0.1)
+        torch.manual_seed(0)
+        assert torch.equal(found, attack(tiny_network(), x, y, radius=0.1))
+
+
+def test_the_checks_leave_network_and_generator_alone_and_can_be_left_out() -> None:
+    model, (x, y) = tiny_convolution(), as_float(tiny_images())
+    before = torch.get_rng_state(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    checked = fgsm(model, x, y, 0.1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    shown: list[int] = []
+    model.register_forward_hook(lambda _module, args, _out: shown.append(len(args[0])))
+    assert torch.equal(fgsm(model, x, y, 0.1, check=False), checked)
+    assert shown == [48]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -233,7 +319,7 @@ def test_early_stop_changes_no_answer_and_spares_passes(trained: nn.Sequential) 
     def right(early_stop: bool) -> tuple[list[bool], int]:
         torch.manual_seed(3)
         shown.clear()
-        attacked = pgd(trained, x, y, 0.1, 0.02, 20, early_stop=early_stop)
+        attacked = pgd(trained, x, y, 0.1, 0.02, 20, early_stop=early_stop, check=False)
         spent = sum(shown)
         return (trained.eval()(attacked).argmax(1) == y).tolist(), spent
 
@@ -307,7 +393,7 @@ def test_a_start_with_an_answer_that_is_no_number_has_won(hit: int) -> None:
     def starts(restart: int) -> Tensor:
         return torch.full_like(x, 0.1 if restart == hit else -0.05)
 
-    attacked = pgd(Cliff(0.5), x, y, 0.1, 0.0, 2, 2, starts=starts, early_stop=True)
+    attacked = pgd(Cliff(0.5), x, y, 0.1, 1e-9, 2, 2, starts=starts, early_stop=True)
     assert (attacked > 0.5).all()
 
 

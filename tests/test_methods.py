@@ -17,7 +17,7 @@ from resolute.methods import METHODS, Method
 from resolute.noise.robustify import robustify
 from resolute.noise.sites import sites
 
-NAMES = [*METHODS, "r+fgsm", "fgsm+dropout"]
+NAMES = [*METHODS, "r+fgsm", "dropout+fgsm"]
 NOISES = ["r", "gaussian", "additive", "dropout"]
 SETTINGS = Settings(eps=0.3, radius=0.05)
 
@@ -200,10 +200,13 @@ def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("r@strength=1", "after each @ stands one of eps, p, where and radius"),
+        ("r@strength=1", "after each @ stands one of eps, where, p, radius"),
         ("r@0.3", "after each @ stands one of"),
         ("r@eps=0.1@eps=0.2", "each once"),
-        ("fgsm@radius=8/255", "a radius is a decimal number"),
+        ("fgsm@radius=8/0", "radius is '8/0'"),
+        ("base@eps=0.1", "base has no eps. Leave @eps=0.1 out"),
+        ("r@radius=0.1", "r has no radius"),
+        ("gaussian+fgsm@p=0.3", "gaussian\\+fgsm has no p"),
         ("r@eps=much", "'much' is no number"),
         ("r@eps=1.5", "eps is 1.5; it must be at least 0 and below 1"),
         ("s@eps=0.1", "unknown method 's'"),
@@ -213,3 +216,34 @@ def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
 def test_a_variant_that_cannot_be_read_is_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         methods.find_method(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "one"),
+    [
+        (["r@eps=0.1", "r@eps=0.10", "r@eps=1e-1", "r@eps=.1"], "r@eps=0.1"),
+        (["r@eps=0.2@where=both@p=0.4", "r@p=0.40@where=both@eps=.2"], "r@eps=0.2@where=both@p=0.4"),
+        (["fgsm@radius=8/255", f"fgsm@radius={8 / 255}"], "fgsm@radius=0.03137254901960784"),
+        (["r+fgsm", "fgsm+r", "base+fgsm+r"], "r+fgsm"),
+        (["r@eps=0", "r@eps=0.0", "r@eps=0e3"], "r@eps=0"),
+        (["r@p=1", "r@p=1.0"], "r@p=1"),
+        (["r@eps=0.123456789"], "r@eps=0.123456789"),
+    ],
+)
+def test_equal_variants_have_one_name(names: list[str], one: str) -> None:
+    assert {methods.canonical(name) for name in names} == {one}
+    assert {methods.find_method(name).name for name in names} == {one}
+    assert len({methods.settings_of(name, SETTINGS) for name in names}) == 1
+
+
+def test_a_meaning_is_the_settings_that_matter() -> None:
+    def same(one: str, two: str) -> bool:
+        return methods.meaning(one, SETTINGS) == methods.meaning(two, SETTINGS)
+
+    assert same("r", "r@eps=0.3")
+    assert same("r@where=hidden", "r@p=0.5")
+    assert same("fgsm", "fgsm@radius=0.05")
+    assert not same("r", "r@eps=0.1")
+    assert not same("r", "gaussian")
+    assert not same("fgsm", "pgd")
+    assert methods.meaning("base", SETTINGS) == ("base",)

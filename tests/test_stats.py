@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -435,3 +435,12 @@ def test_a_clear_difference_is_seen() -> None:
     p, both = claims(draw, 400)
     assert p > 0.9
     assert both > 0.9
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 7, 10, 41, 200])
+def test_the_interval_of_a_median_is_scipy_s(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=n)
+    found = stats.median_interval(values)
+    theirs: Any = scipy.stats.quantile_test(values, q=0, p=0.5).confidence_interval(0.95)
+    assert found.mean == np.median(values)
+    np.testing.assert_equal((found.low, found.high), (theirs.low, theirs.high))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.errors import InputError, parse_radius
+from resolute.errors import InputError, out_of_memory, parse_radius
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,117 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
+def check_images(x: Any) -> None:
+    """Refuse what is no batch of images [n, C, H, W] in [0, 1]."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"the images are a {type(x).__name__}; wanted is a torch.Tensor: torch.as_tensor(x).")
+    what = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+    if x.ndim != 4 or (x.shape[1] not in {1, 3} and x.shape[-1] in {1, 3}):
+        hint = ": move the channels with x.movedim(-1, 1)" if x.ndim == 4 else ""
+        raise InputError(f"the images are {what}; wanted is [n, 1 or 3, height, width]{hint}.")
+    if not x.is_floating_point():
+        raise InputError(f"the images are {what}; wanted are floats in [0, 1]: x.float() / 255.")
+    low, high = (value.item() for value in x.aminmax()) if x.numel() else (0.0, 0.0)
+    if not 0 <= low <= high <= 1:
+        found = "hold NaN" if low != low else f"reach from {low:.4g} to {high:.4g}"
+        raise InputError(
+            f"the images {found}; wanted is [0, 1]: pixels divided by 255, before any normalisation, which belongs "
+            "into the network."
+        )
+
+
+def check_labels(x: Tensor, y: Any) -> None:
+    """Refuse labels that are not one class number for each image."""
+    if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
+        what = f"{y.dtype} {tuple(y.shape)}".removeprefix("torch.") if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(
+            f"the labels of a batch are {what}; wanted is one class number for each of its {len(x)} images, integers."
+        )
+
+
+def check_classes(y: Tensor, classes: int) -> None:
+    """Refuse labels that a network has no logit for."""
+    low, high = (int(value) for value in y.aminmax())
+    if not 0 <= low <= high < classes:
+        raise InputError(
+            f"the labels reach from {low} to {high}, and there are {classes} classes: wanted is 0 to {classes - 1}."
+        )
+
+
+def check_logits(outputs: Any, n: int) -> Tensor:
+    """Refuse what is not one tensor of logits [n, classes]; its numbers are not looked at."""
+    if not isinstance(outputs, Tensor):
+        many = f" of {len(outputs)}" if isinstance(outputs, (tuple, list)) else ""
+        part = "its .logits" if hasattr(outputs, "logits") else "the logits"
+        raise InputError(
+            f"the model returns a {type(outputs).__name__}{many}; wanted is one tensor of logits [n, classes]. Wrap it "
+            f"in a module that returns {part} alone."
+        )
+    if outputs.shape in {(n,), (n, 1)} and outputs.is_floating_point():
+        raise InputError(
+            f"the model returns one logit for each of {n} images; wanted are logits [n, classes]. Of a binary head z "
+            "they are torch.cat([torch.zeros_like(z), z], 1), z [n, 1]: the same probabilities, and the same loss."
+        )
+    if outputs.ndim != 2 or len(outputs) != n or not outputs.is_floating_point():
+        what = f"{outputs.dtype} {tuple(outputs.shape)}".removeprefix("torch.")
+        raise InputError(f"the model returns {what} for {n} images; wanted are logits [n, classes], floats.")
+    return outputs
+
+
+def first_answer(
+    model: nn.Module, x: Tensor, *, classes: int = 0, data: str = "", gradient: Literal["", "images", "weights"] = ""
+) -> Tensor:
+    """Ask a network about a few images, and refuse one without usable logits or a gradient where one must reach."""
+    try:
+        with evaluating(model), torch.set_grad_enabled(bool(gradient)):
+            x = x.detach().float().clone().requires_grad_(gradient == "images")
+            logits = check_logits(answer(model, x), len(x))
+            reached = logits.requires_grad
+            if reached and gradient == "images":
+                reached = torch.autograd.grad(logits.sum(), x, allow_unused=True)[0] is not None
+    except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        if isinstance(error, InputError) or out_of_memory(error):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"the model cannot take images of {'x'.join(map(str, x.shape[1:]))} pixels (channels first): {reason}"
+        ) from error
+    if classes and logits.shape[1] != classes:
+        raise InputError(
+            f"the model tells {logits.shape[1]} classes apart, and {data} has {classes}: wanted is a network with one "
+            "logit for each of these classes."
+        )
+    if not logits.isfinite().all(1).any():
+        raise InputError("the model answers with NaN or infinity on clean images: its weights are broken.")
+    if gradient and not reached:
+        raise InputError(
+            f"no gradient of the model's answer reaches the {gradient}. Take torch.no_grad, detach, numpy and the like "
+            "out of its forward."
+        )
+    return logits.detach()
+
+
+PROBE = 4
+"""Images that a network is shown before it is attacked."""
+
+
+def _checked(model: nn.Module, x: Tensor, y: Tensor, gradient: Literal["", "images"] = "images") -> Tensor:
+    """Refuse what cannot be attacked; give the labels as the loss takes them."""
+    check_images(x)
+    check_labels(x, y)
+    if not len(x):
+        raise InputError("the batch is empty; wanted is at least one image.")
+    check_classes(y, first_answer(model, x[:PROBE], gradient=gradient).shape[1])
+    return y.to(x.device, torch.int64)
+
+
+def _whole(**numbers: Any) -> None:
+    if not all(isinstance(number, Integral) and int(number) >= 1 for number in numbers.values()):
+        told = ", ".join(f"{name}={number!r}" for name, number in numbers.items())
+        raise InputError(f"the attack got {told}; wanted are whole numbers, 1 or more.")
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, check: bool = True) -> Tensor:
     """Take one step of the fast gradient sign method (Goodfellow et al. 2014).
 
     x' = clip(x + radius * sgn(dL/dx), 0, 1) with the cross-entropy loss L. The network is in evaluation mode while
@@ -60,14 +171,16 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
     Args:
         model: Images in [0, 1] in, logits out; any normalisation is inside it.
         x: Images, float [n, C, H, W] in [0, 1].
-        y: Labels, int64 [n].
+        y: Labels, integers [n].
         radius: Largest change of a pixel, in pixel units: 0.1 or ``"8/255"``.
+        check: Look at images, labels and a first answer of the network before any work. A training step leaves it out.
 
     Returns:
         The attacked images, detached, in [0, 1], within ``radius`` of ``x``.
 
     Raises:
-        InputError: If the radius is not a number in [0, 1].
+        InputError: If the images are not floats [n, C, H, W] in [0, 1] or the labels not one class for each, if the
+            network returns no logits or no gradient reaches its input, or if a number is out of range.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -75,7 +188,9 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, radius: float | str) -> Tensor:
         >>> bool(((fgsm(model, x, y, 0.1) - x).abs() <= 0.1 + 1e-6).all())
         True
     """
-    size, at = parse_radius(radius), x.float()
+    size = parse_radius(radius)
+    y = _checked(model, x, y) if check else y
+    at = x.float()
     return (at + size * input_gradient(model, at, y).sign()).clamp(0, 1).to(x.dtype)
 
 
@@ -91,6 +206,7 @@ def pgd(
     *,
     starts: Callable[[int], Tensor] | None = None,
     early_stop: bool = False,
+    check: bool = True,
 ) -> Tensor:
     """Ascend the loss by projected gradient steps from random starts (Madry et al. 2018).
 
@@ -101,9 +217,9 @@ def pgd(
     Args:
         model: As in `fgsm`, and treated the same way.
         x: Images, float [n, C, H, W] in [0, 1].
-        y: Labels, int64 [n].
+        y: Labels, integers [n].
         radius: Size of the ball around each image, in pixel units.
-        step: Length of a step, in pixel units.
+        step: Length of a step, in pixel units; above 0 unless the radius is 0.
         steps: Number of steps, at least 1.
         restarts: Random starts; for each image the result with the highest loss is kept.
         norm: ``"linf"`` bounds every pixel, ``"l2"`` the Euclidean norm of an image's change; its radius and step may
@@ -112,12 +228,13 @@ def pgd(
             in the ball, from torch's generator.
         early_stop: Leave an image alone as soon as the network is wrong about it: right answers are the same, at a
             fraction of the cost, the loss is not the highest.
+        check: As in `fgsm`.
 
     Returns:
         The attacked images, detached, in [0, 1], within ``radius`` of ``x``.
 
     Raises:
-        InputError: If a number is out of range or the norm unknown.
+        InputError: As `fgsm`; and if the norm is unknown.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -125,12 +242,14 @@ def pgd(
         >>> bool(((pgd(model, x, y, "8/255", "2/255", steps=7) - x).abs() <= 8 / 255 + 1e-6).all())
         True
     """
-    largest = 1.0 if norm == "linf" else max(1.0, x[0].numel() ** 0.5)
-    size, length = parse_radius(radius, largest), parse_radius(step, largest)
-    if steps < 1 or restarts < 1:
-        raise InputError(f"pgd got steps={steps}, restarts={restarts}; both must be at least 1.")
+    _whole(steps=steps, restarts=restarts)
     if norm not in _BALLS:
         raise InputError(f"pgd got norm={norm!r}; it is one of {', '.join(_BALLS)}.")
+    y = _checked(model, x, y) if check else y
+    largest = 1.0 if norm == "linf" else max(1.0, x[0].numel() ** 0.5)
+    size, length = parse_radius(radius, largest), parse_radius(step, largest, "step")
+    if size > 0 and length == 0:
+        raise InputError(f"pgd got step={step!r} at radius={radius!r}: it would stay where it starts.")
     ball, at = _BALLS[norm], x.float()
     best, highest = at.clone(), torch.full((len(x),), -torch.inf, device=x.device)
     todo = torch.arange(len(x), device=x.device)
@@ -236,24 +355,32 @@ DLR_CLASSES = 4
 
 
 def square(
-    model: nn.Module, x: Tensor, y: Tensor, radius: float | str, queries: int = 5000, *, seed: int = 0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    radius: float | str,
+    queries: int = 5000,
+    *,
+    seed: int = 0,
+    check: bool = True,
 ) -> Tensor:
     """Search at random for squares that fool a network, without its gradient (linf).
 
     Args:
         model: Images in [0, 1] in, logits out.
         x: Images, float [n, C, H, W] in [0, 1].
-        y: Labels, int64 [n].
+        y: Labels, integers [n].
         radius: Largest change of a pixel, in pixel units.
         queries: Forward passes for an image at most; the authors' number.
         seed: Seed of the search. The squares of an image depend on the other images of its batch too; the suite
             ``attacks`` gives it the same images together whatever the batch size.
+        check: As in `fgsm`.
 
     Returns:
         The attacked images, detached, in [0, 1]; those that were wrong already are left as they are.
 
     Raises:
-        InputError: If torchattacks is not installed, or the radius is not a number in [0, 1].
+        InputError: As `fgsm`; and if torchattacks is not installed.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -262,6 +389,8 @@ def square(
         True
     """
     size = parse_radius(radius)
+    _whole(queries=queries)
+    y = _checked(model, x, y, "") if check else y
 
     def make(library: Any, network: nn.Module) -> Any:
         return library.Square(network, norm="Linf", eps=size, n_queries=queries, seed=seed)
@@ -269,7 +398,9 @@ def square(
     return _run(model, x, y, size, make)
 
 
-def autoattack(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, seed: int = 0) -> Tensor:
+def autoattack(
+    model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, seed: int = 0, check: bool = True
+) -> Tensor:
     """Attack by the standard ensemble: APGD on cross-entropy, targeted APGD on DLR, targeted FAB, Square (linf).
 
     With fewer than four classes the targeted DLR loss is not defined: that member is left out.
@@ -277,15 +408,16 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, s
     Args:
         model: Images in [0, 1] in, logits out.
         x: Images, float [n, C, H, W] in [0, 1].
-        y: Labels, int64 [n].
+        y: Labels, integers [n].
         radius: Largest change of a pixel, in pixel units.
         seed: Seed of the random starts, which depend on the other images of the batch too, as with `square`.
+        check: As in `fgsm`.
 
     Returns:
         The attacked images, detached, in [0, 1].
 
     Raises:
-        InputError: If torchattacks is not installed, or the radius is not a number in [0, 1].
+        InputError: As `fgsm`; and if torchattacks is not installed.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -294,6 +426,7 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, radius: float | str, *, s
         True
     """
     size = parse_radius(radius)
+    y = _checked(model, x, y) if check else y
     with evaluating(model), torch.no_grad():
         classes = answer(model, x[:1]).shape[1]
 

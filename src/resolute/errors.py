@@ -50,12 +50,13 @@ def check_strength(eps: float, p: float = 0.5) -> None:
         raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
 
 
-def parse_radius(radius: float | str, largest: float = 1.0) -> float:
+def parse_radius(radius: float | str, largest: float = 1.0, name: str = "radius") -> float:
     """Read a radius given as a number or as a fraction in text.
 
     Args:
         radius: 0.03 or ``"0.03"`` or ``"8/255"``, in pixel units.
         largest: The largest that makes sense: 1 for the change of a pixel.
+        name: What it is called in the message.
 
     Returns:
         The radius as a float in [0, largest].
@@ -74,7 +75,7 @@ def parse_radius(radius: float | str, largest: float = 1.0) -> float:
         value = float("nan")
     if not 0 <= value <= largest:
         raise InputError(
-            f"radius is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
+            f"{name} is {radius!r}; it is a number of pixel units from 0 to {largest:g}, such as 0.1 or 8/255."
         )
     return value
 

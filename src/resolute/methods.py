@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from resolute import attacks
 from resolute.config import Settings
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError, parse_radius, unknown
 from resolute.noise.baselines import additive, dropout, gaussian
 from resolute.noise.robustify import attach, robustify
 
@@ -73,16 +73,19 @@ def _with(noise: Callable[..., Tensor]) -> Callable[[nn.Module, Settings], nn.Mo
 def _half_adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     # Goodfellow's loss, J(x)/2 + J(x')/2, is the mean over the clean batch and its attacked copy. The copy is crafted
     # in evaluation mode (see attacks.fgsm) and learned in training mode: one gradient pass crafts, two learn.
-    if settings.radius is None:
-        raise InputError("fgsm training needs a radius in pixel units: Settings(radius=0.1).")
-    return torch.cat([x, attacks.fgsm(model, x, y, settings.radius)]), torch.cat([y, y])
+    return torch.cat([x, attacks.fgsm(model, x, y, _radius(settings), check=False)]), torch.cat([y, y])
 
 
 def _adversarial(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     # Madry's saddle point: the network learns attacked images alone, crafted in evaluation mode.
+    radius = _radius(settings)
+    return attacks.pgd(model, x, y, radius, radius / 4, PGD_STEPS, check=False), y
+
+
+def _radius(settings: Settings) -> float:
     if settings.radius is None:
-        raise InputError("pgd training needs a radius in pixel units: Settings(radius=8 / 255).")
-    return attacks.pgd(model, x, y, settings.radius, settings.radius / 4, PGD_STEPS), y
+        raise InputError("adversarial training needs a radius in pixel units: Settings(radius=8 / 255).")
+    return parse_radius(settings.radius)
 
 
 METHODS: dict[str, Method] = {
@@ -105,29 +108,69 @@ def find_method(name: str) -> Method:
     """Look a method up, or combine several: ``"r+fgsm"`` prepares as ``r`` does and perturbs batches as ``fgsm``."""
     # Settings may follow, each after an ``@``: ``"r@eps=0.3@where=both"`` is ``r`` with these and not the comparison's.
     if "@" in name:
-        return _variant(name)
+        return _variant(canonical(name))
+    return functools.reduce(_combined, _parts(name))
+
+
+def _parts(name: str) -> list[Method]:
+    """The methods that a name joins; noise first, as the order of noise and attack makes no difference."""
     parts = name.split("+")
     for part in parts:
         if part not in METHODS:
             raise InputError(unknown("method", part, METHODS))
-    noisy = [part for part in parts if METHODS[part].prepare is not _plain_model]
+    found = sorted((METHODS[part] for part in parts), key=lambda method: method.prepare is _plain_model)
+    noisy = [method for method in found if method.prepare is not _plain_model]
     if len(noisy) > 1 or len(set(parts)) < len(parts):
         raise InputError(f"method {name!r}: each may stand there once, and one of them may put noise into the network.")
-    return functools.reduce(_combined, [METHODS[part] for part in parts])
+    return [method for method in found if method.name != "base"] or found
+
+
+def canonical(name: str) -> str:
+    """Write a method or a variant in its one way: ``r@eps=.10@where=both`` and the like as ``r@eps=0.1@where=both``."""
+    changes = _changes(name)
+    plain = "+".join(method.name for method in _parts(name.partition("@")[0]))
+    return "".join([plain, *(f"@{key}={_shortest(changes[key])}" for key in SETTINGS if key in changes)])
+
+
+def _shortest(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+SETTINGS = ("eps", "where", "p", "radius")
+"""What may follow a method's name, in this order."""
 
 
 def settings_of(name: str, settings: Settings) -> Settings:
     """Tell what a method, or a variant of one, is trained with in a comparison."""
+    return dataclasses.replace(settings, **_changes(name))  # type: ignore[arg-type]
+
+
+def meaning(name: str, settings: Settings) -> tuple[object, ...]:
+    """Give what tells two methods of a comparison apart: what is trained, and the settings that matter to it."""
+    own, parts = settings_of(name, settings), _parts(name.partition("@")[0])
+    return *(method.name for method in parts), *(getattr(own, key) for key in SETTINGS if _matters(key, parts))
+
+
+def _matters(key: str, parts: Sequence[Method]) -> bool:
+    if key == "p":
+        return any(method.name == "r" for method in parts)
+    return any((method.prepare is _plain_model) == (key == "radius") and method.name != "base" for method in parts)
+
+
+def _changes(name: str) -> dict[str, float | str]:
+    plain, *given = name.split("@")
     changes: dict[str, float | str] = {}
-    for part in name.split("@")[1:]:
+    for part in given:
         key, _, text = part.partition("=")
-        if key not in ("eps", "p", "where", "radius") or not re.fullmatch(r"[\w.*?:\[\]-]+", text) or key in changes:
+        if key not in SETTINGS or not re.fullmatch(r"[\w./*?:\[\]-]+", text) or key in changes:
             raise InputError(
-                f"method {name!r}: after each @ stands one of eps, p, where and radius, each once, with a value: "
-                "r@eps=0.3@where=both. It becomes the name of a folder, so a radius is a decimal number."
+                f"method {name!r}: after each @ stands one of {', '.join(SETTINGS)}, each once, with a value: "
+                "r@eps=0.3@where=both."
             )
-        changes[key] = text if key == "where" else _number(name, text)
-    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+        if not _matters(key, _parts(plain)):
+            raise InputError(f"method {name!r}: {plain} has no {key}. Leave @{part} out.")
+        changes[key] = text if key == "where" else parse_radius(text) if key == "radius" else _number(name, text)
+    return changes
 
 
 def _number(name: str, text: str) -> float:

@@ -98,6 +98,31 @@ def mean_t(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def median_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Bound a median by two of the values in their order, whatever their distribution (the inverted sign test).
+
+    The bounds are the j-th value from either end, with the largest j for which ``P(Binomial(n, 1/2) < j)`` is at most
+    ``(1 - level) / 2``.
+
+    Args:
+        values: Numbers, shape [n].
+        level: Confidence.
+
+    Returns:
+        The median and its bounds; NaN bounds where there are too few values, five at 95 % say.
+
+    Example:
+        >>> median_interval([1.0, 1.1, 0.9, 1.2, 1.0, 5.0])
+        Interval(mean=1.05, low=0.9, high=5.0)
+    """
+    from scipy.special import bdtr
+
+    row = np.sort(_finite(values))
+    j = int(np.count_nonzero(bdtr(np.arange(row.size), row.size, 0.5) <= 1 - _upper(level)))
+    low, high = (float(row[j - 1]), float(row[-j])) if j else (math.nan, math.nan)
+    return Interval(float(np.median(row)), low, high)
+
+
 def error_interval(over_seeds: ArrayLike, n: int, level: float = 0.95) -> Interval:
     """Bound an error: over seeds by `mean_t` cut to [0, 1], with one seed over its images by `wilson`.
 

@@ -14,7 +14,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
+from cases import (
+    NO_BATCH,
+    NO_GRADIENT,
+    NO_LOGITS,
+    Answers,
+    as_float,
+    tiny_convolution,
+    tiny_images,
+    tiny_info,
+    tiny_network,
+)
 from resolute import attacks
 from resolute.attacks import fgsm
 from resolute.data.dataset import Images, take
@@ -128,7 +138,7 @@ def test_what_draws_for_a_batch_always_meets_the_same_batch(
     seen: dict[int, list[tuple[int, int]]] = {}
     images = tiny_images(250)
 
-    def draw(model: nn.Module, x: Tensor, y: Tensor, radius: float, *, seed: int) -> Tensor:
+    def draw(model: nn.Module, x: Tensor, y: Tensor, radius: float, *, seed: int, check: bool) -> Tensor:
         seen.setdefault(batch_size, []).append((len(x), seed))
         return x
 
@@ -462,16 +472,9 @@ def test_without_a_description_a_loader_has_the_classes_of_the_network() -> None
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        ([(X * 255, Y)], "the images reach from .* to .*; wanted is \\[0, 1\\]: pixels divided by 255"),
-        ([(X - 0.5, Y)], "the images reach from -"),
-        ([((X * 255).to(torch.uint8), Y)], "uint8 \\(60, 1, 6, 6\\); wanted are floats"),
-        ([(torch.where(X > 0.9, torch.nan, X), Y)], "the images reach from nan"),
-        ([(X.movedim(1, -1), Y)], "wanted is \\[n, 1 or 3, height, width\\]: move the channels"),
+        *([([(x, y)], message) for x, y, message in NO_BATCH.values()]),
         ([X], "the loader gives Tensor; wanted are batches \\(x, y\\)"),
         ([(X, Y, Y)], "the loader gives 3 things"),
-        ([(X, Y[:5])], "the labels of a batch are int64 \\(5,\\); wanted is one class number for each of its 60"),
-        ([(X, Y.float())], "the labels of a batch are float32"),
-        ([(X, Y + 1)], "the labels reach from 1 to 3, and there are 3 classes"),
         ([(X, Y), (X[..., :5], Y)], "the images have several shapes"),
         ([], "the loader gave no batch"),
     ],
@@ -481,29 +484,28 @@ def test_what_is_no_batch_of_labelled_images_is_refused(batches: list[Any], mess
         evaluate(tiny_network(), batches)
 
 
-class Answers(nn.Module):
-    def __init__(self, change: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.network, self.change = tiny_network(), change
-
-    def forward(self, x: Tensor) -> Any:
-        return self.change(self.network(x))
+PROBABILITIES = {
+    "probabilities": (lambda net, x: net(x).softmax(1), "the model returns probabilities; wanted are logits")
+}
+MANY = {"more classes": (lambda net, x: net(x).repeat(1, 2), "tells 6 classes apart, and tiny has 3")}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda logits: (logits, logits), "the model returns a tuple of 2; wanted is one tensor of logits"),
-        (lambda logits: {"logits": logits}, "the model returns a dict"),
-        (lambda logits: logits.softmax(1), "the model returns probabilities; wanted are logits"),
-        (lambda logits: logits[:, 0], "the model returns \\(16,\\) for 16 images"),
-        (lambda logits: torch.cat([logits, logits], 1), "tells 6 classes apart, and tiny has 3"),
-        (lambda logits: logits / 0, "NaN or infinity"),
-    ],
-)
-def test_what_are_no_logits_is_refused(change: Callable[[Tensor], Any], message: str) -> None:
+@pytest.mark.parametrize(("change", "message"), (NO_LOGITS | PROBABILITIES | MANY).values())
+def test_what_are_no_logits_is_refused(change: Callable[[nn.Module, Tensor], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         measure(Answers(change), tiny_images(), ["clean"])
+    with pytest.raises(InputError, match=message):
+        evaluate(Answers(change), [as_float(tiny_images())], info=tiny_info())
+
+
+@pytest.mark.parametrize("change", NO_GRADIENT.values())
+def test_a_network_without_a_gradient_is_refused_where_it_is_attacked(change: Callable[..., Any]) -> None:
+    plain = measure(tiny_network(), tiny_images(), ["clean"])
+    found = measure(Answers(change), tiny_images(), ["clean"])
+    assert np.array_equal(found["clean", "clean", 0.0], plain["clean", "clean", 0.0])
+    for suite in ("fgsm", "pgd"):
+        with pytest.raises(InputError, match="no gradient of the model's answer reaches the images"):
+            measure(Answers(change), tiny_images(), ["clean", suite])
 
 
 def test_a_network_for_other_images_is_refused() -> None:

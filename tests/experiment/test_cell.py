@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,13 +11,18 @@ from filelock import FileLock
 
 from cases import TINY
 from resolute.evaluation import measure as engine
-from resolute.experiment.cell import load_splits, run_cell, run_identity
+from resolute.experiment import cell as one_cell
+from resolute.experiment.cell import load_splits, run_cell, run_identity, time_steps
 from resolute.experiment.grid import compare
+from resolute.run_folder import read_sealed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor, nn
+
+    from resolute.training.loop import Job
 
 RECIPE = replace(TINY, methods=("base",), seeds=(0,), suites=("clean", "noise", "fgsm"))
 
@@ -80,3 +87,52 @@ def test_released_arrays_that_were_changed_make_another_comparison(
     np.save(tmp_path / "CIFAR-10-C/fog.npy", array + 1)
     assert run_identity(released, splits) != before
     assert run_identity(RECIPE, splits) == without, "where no released suite is asked for, its files do not matter"
+
+
+def test_steps_are_timed_in_turn_without_the_first_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first steps take seconds, as those do that build a kernel; then one of r takes 1.5 times as long."""
+    order: list[str] = []
+
+    def steps(_model: nn.Module, job: Job) -> Iterator[float]:
+        for at in itertools.count():
+            order.append(job.method.name)
+            yield 5000.0 if at < 3 else {"base": 2.0, "r": 3.0, "fgsm": 5.0}[job.method.name]
+
+    monkeypatch.setattr(one_cell, "step_times", steps)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.0, 1.0, 1.0))
+    summary = compare(replace(TINY, seeds=(0,)), tmp_path)
+    assert order.count("base") == order.count("r") == 43
+    assert all({*order[at : at + 2]} == {"base", "r"} for at in range(0, 86, 2))
+    assert order[0::2].count("base") in (21, 22), "each begins as often"
+    assert summary.costs["r"].ratio.mean == summary.costs["r"].ratio.low == 1.5
+    assert summary.costs["base"].step_ms == 2
+    order.clear()
+    compare(replace(TINY, seeds=(0,)), tmp_path)
+    assert order == [], "what was timed is kept"
+    grown = compare(replace(TINY, methods=("base", "r", "fgsm"), seeds=(0,)), tmp_path)
+    assert set(order) == {"base", "fgsm"}
+    assert (grown.costs["r"].ratio.mean, grown.costs["fgsm"].ratio.mean) == (1.5, 2.5)
+
+
+def test_slow_steps_are_timed_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_cell, "SECONDS", 0.0)
+    splits = load_splits(RECIPE)
+    recipe = replace(RECIPE, methods=("base", "r")).resolved(splits.test.info.augment, splits.test.info.radius)
+    time_steps(recipe, splits, tmp_path)
+    found = read_sealed(tmp_path / "timing.json")["methods"]["r"]
+    assert len(found["ms"]) == len(found["baseline_ms"]) == 6
+    assert min(*found["ms"], *found["baseline_ms"]) > 0
+    several = replace(recipe, train=replace(recipe.train, devices=2))
+    time_steps(several, splits, tmp_path / "several")
+    assert not (tmp_path / "several").exists()
+
+
+def test_two_networks_that_do_not_fit_have_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_model: nn.Module, _job: Job) -> Iterator[float]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(one_cell, "step_times", full)
+    summary = compare(replace(TINY, seeds=(0,)), tmp_path)
+    assert "No cost is given: no steps were timed side by side." in summary.limits

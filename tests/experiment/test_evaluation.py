@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import json
 import shutil
 import time
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from cases import as_float, tiny_images, tiny_info, tiny_network
 from resolute.errors import InputError
 from resolute.evaluation import measure as engine
+from resolute.evaluation import sanity
 from resolute.evaluation.measure import measure, sample
 from resolute.evaluation.networks import Network, named
 from resolute.experiment.evaluation import Plan, device, evaluate, evaluate_networks, evaluation_folder
@@ -142,6 +144,28 @@ def test_a_limit_shows_images_as_the_whole_set_does(tmp_path: Path) -> None:
         assert row.errors["net"].mean == pytest.approx(float(np.mean(~right)))
     for group in found.examples:
         assert {image["index"] for image in group["images"]} <= set(chosen.tolist())
+
+
+@pytest.mark.parametrize("limit", [None, 25])
+def test_the_attacks_are_checked_on_images_of_each_class(
+    tmp_path: Path, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder the classes lie one after the other: the first images would all be of one."""
+    order = IMAGES.y.argsort()
+    sorted_ = dataclasses.replace(IMAGES, x=IMAGES.x[order], y=IMAGES.y[order])
+    checked: list[Tensor] = []
+
+    def check(model: nn.Module, x: Tensor, y: Tensor, *_: Any, **__: Any) -> list[Any]:
+        checked.append(y)
+        assert len({tuple(image.flatten().tolist()) for image in x}) == len(x)
+        return []
+
+    monkeypatch.setattr(sanity, "check_attacks", check)
+    evaluate_networks([network()], Plan(sorted_, ("fgsm",), limit=limit, batch_size=15), tmp_path)
+    [found] = checked
+    share = sorted_.y.bincount() / len(sorted_) * 15
+    assert len(found) == 15
+    assert bool(((found.bincount() - share).abs() <= 1).all())
 
 
 def test_the_function_and_the_folder_have_the_same_records(tmp_path: Path) -> None:

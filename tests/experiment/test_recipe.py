@@ -86,6 +86,12 @@ def test_radius_and_augmentation_follow_the_data() -> None:
         ({"methods": ("base", "fsgm")}, "unknown method 'fsgm': did you mean 'fgsm'"),
         ({"methods": ("r", "fgsm")}, "methods are r, fgsm; .* the baseline \\(base\\) among them"),
         ({"methods": ("base", "r", "r")}, "methods are base, r, r; each must stand there once"),
+        ({"methods": ("base", "r@eps=0.3", "r@eps=0.30")}, "r@eps=0.3, r@eps=0.30; each must stand there once"),
+        (
+            {"methods": ("base", "r@eps=0.3", "r"), "settings": Settings(0.3)},
+            "r@eps=0.3 and r are one and the same with these",
+        ),
+        ({"methods": ("base", "r+fgsm", "fgsm+r")}, "each must stand there once"),
         ({"methods": ()}, "each must stand there once, and the baseline"),
         ({"baseline": "r"}, "the baseline \\(r\\) among them"),
         ({"seeds": ()}, "seeds are \\(\\); there must be at least one"),
@@ -119,3 +125,12 @@ def test_an_older_recipe_is_completed_at_every_depth() -> None:
     del older["hold_out"], older["settings"]["p"], older["train"]["ema"], older["train"]["augment"]["rotation"]
     assert completed(older) == whole
     assert completed({"train": None, "other": 1})["other"] == 1
+
+
+def test_a_variant_has_one_name_however_it_is_written() -> None:
+    written = Recipe("x", "digits", "lenet", TrainConfig(), methods=("fgsm+r@eps=.30", "base"))
+    assert written.methods == ("r+fgsm@eps=0.3", "base")
+    assert dataclasses.replace(written, methods=("r+fgsm@eps=0.30", "base")) == written
+    radii = dataclasses.replace(written, methods=("base", "fgsm", "fgsm@radius=0.2"))
+    with pytest.raises(InputError, match=r"methods fgsm and fgsm@radius=0\.2 are one and the same"):
+        radii.resolved(Augment(), 0.2)

@@ -376,8 +376,11 @@ def test_the_test_set_is_out_of_reach() -> None:
     assert (TuneConfig(leaky).held_out.split, TuneConfig(leaky).held_out.hold_out) == ("validation", True)
 
 
-@pytest.mark.parametrize("method", TUNABLE)
-@pytest.mark.parametrize("settings", [Settings(), Settings(0.25, 0.7, "input"), Settings(1e-05, 0.5, "relu*")])
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [(method, own) for method in TUNABLE for own in (Settings(), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))]
+    + [("r", Settings(0.25, 0.7, "input"))],
+)
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
     name = variant(method, settings)
     assert methods.settings_of(name, Settings()) == settings

@@ -99,15 +99,27 @@ def _write_cell(folder: Path, plan: Plan, method: str, seed: int) -> list[Record
         for key, right in bits.items()
     ]
     cell = folder / "cells" / cell_name(method, seed)
-    ratio, passes = {"fgsm": (2.58, 3.0), "r": (1.01, 1.0)}.get(method, (1.0, 1.0))
-    step = (3.0 + 0.05 * seed) * (ratio + 0.01 * (seed % 3) * (method != plan.baseline))
+    passes = 3.0 if method == "fgsm" else 1.0
     write_atomic(cell / "train.csv", _curves(plan, method, seed))
     write_bits(cell / "bits.npz", bits)
-    write_json(cell / "cost.json", {"step_ms": step, "passes": passes, "parameters": 431080, "sites": 4})
+    write_json(cell / "cost.json", {"passes": passes, "parameters": 431080, "sites": 4})
     if (method, seed) not in plan.unfinished:
         write_records(cell / "records.jsonl", records)
         return records
     return []
+
+
+def _times(plan: Plan) -> dict[str, Any]:
+    """Ten pairs of steps, with a ratio between 0.99 and 1.01 times its middle."""
+    base, spread = [3.1 + 0.05 * at for at in range(-5, 5)], [1 + 0.01 * (at % 3 - 1) for at in range(10)]
+    ratios = {method: {"fgsm": 2.58, "r": 1.01}.get(method, 1.0) for method in plan.methods if method != plan.baseline}
+    return {
+        method: {
+            "ms": [ms * ratio * own for ms, own in zip(base, spread, strict=True)],
+            "baseline_ms": base, "load": 1.5, "cores": 2,
+        }
+        for method, ratio in ratios.items()
+    }  # fmt: skip
 
 
 def build_run(folder: Path, plan: Plan) -> Path:
@@ -119,6 +131,7 @@ def build_run(folder: Path, plan: Plan) -> Path:
         folder / "environment.json",
         {"resolute": "0.1.0", "python": "3.11.9", "torch": "2.8.0", "cpu": "A processor", "cores": 2, "gpu": None},
     )
+    write_json(folder / "timing.json", {"methods": _times(plan)})
     write_records(folder / "records.jsonl", records)
     return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from resolute.report.comparison import summarise
 from resolute.report.run import load_run
-from resolute.run_folder import read_bits, read_records
+from resolute.run_folder import read_bits, read_records, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,21 +133,40 @@ def test_best_differs_from_every_other_method(folder: Path) -> None:
     assert {place for place, entry in table.items() if entry.best} == expected
 
 
-def test_costs_are_ratios_within_a_seed(folder: Path) -> None:
-    steps = {
-        (m, s): json.loads((folder / f"cells/{m}-seed{s}/cost.json").read_text())["step_ms"]
-        for m in METHODS
-        for s in SEEDS
-    }
-    ratios = [steps["fgsm", seed] / steps["base", seed] for seed in SEEDS]
+def test_costs_are_medians_of_steps_side_by_side(folder: Path) -> None:
+    times = json.loads((folder / "timing.json").read_text())["methods"]
+    ratios = np.sort(np.array(times["fgsm"]["ms"]) / np.array(times["fgsm"]["baseline_ms"]))
     costs = summarise(load_run(folder)).costs
     fgsm = costs["fgsm"].ratio
-    assert (fgsm.low, fgsm.mean, fgsm.high) == pytest.approx((min(ratios), sorted(ratios)[2], max(ratios)))
+    test: Any = reference.quantile_test(ratios, q=0, p=0.5).confidence_interval(0.95)
+    assert (fgsm.low, fgsm.mean, fgsm.high) == pytest.approx((test.low, np.median(ratios), test.high))
     assert fgsm.low < fgsm.high
     assert (costs["fgsm"].steady, costs["base"].steady) == (False, True)
     assert costs["base"].ratio.mean == 1
-    assert costs["base"].step_ms == pytest.approx(np.median([steps["base", seed] for seed in SEEDS]))
+    assert costs["base"].step_ms == pytest.approx(np.median(times["r"]["baseline_ms"]))
     assert (costs["base"].passes, costs["fgsm"].passes) == (1, 3)
+    assert {cost.doubt for cost in costs.values()} == {""}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"ms": [1.0, 2.0] * 5, "baseline_ms": [1.0] * 10}, "the 95 % interval of its step time over that of base is"),
+        ({"ms": [1.0] * 3, "baseline_ms": [1.0] * 3}, "over that of base is unknown"),
+        ({"load": 3.5}, "3.50 processes wanted 2 cores while its steps were timed"),
+    ],
+)
+def test_no_cost_is_given_where_it_was_not_measured_well(make_run: MakeRun, change: dict[str, Any], told: str) -> None:
+    folder = make_run()
+    times = json.loads((folder / "timing.json").read_text())
+    times["methods"]["r"] |= change
+    write_json(folder / "timing.json", times)
+    summary = summarise(load_run(folder))
+    assert summary.sentence.endswith("Holm-corrected).")
+    assert np.isnan(summary.costs["r"].ratio.mean)
+    assert told in summary.costs["r"].doubt
+    assert f"No cost is given for r: {summary.costs['r'].doubt}." in " ".join(summary.limits)
+    assert summary.costs["fgsm"].ratio.mean == pytest.approx(2.58, rel=0.02)
 
 
 def test_one_seed_gives_intervals_over_images_and_claims_nothing(make_run: MakeRun) -> None:
@@ -198,6 +217,7 @@ NOISE = tuple(("noise", "gaussian-noise", severity) for severity in (0.1, 0.2, 0
 SIGNED = r"[+-]\d+\.\d\d"
 NUMBERS = rf"\({SIGNED} points, 95 % interval {SIGNED} to {SIGNED}, 5 paired seeds; "
 COST = r"Holm-corrected\); a training step takes \d\.\d\d times as long as with"
+SPREAD = r", 95 % interval \d\.\d\d to \d\.\d\d\."
 
 
 def sentence(folder: Path) -> str:
@@ -214,7 +234,7 @@ def test_no_difference_is_said_with_its_interval(make_run: MakeRun) -> None:
     folder = make_run()
     error = errors(folder, "clean")
     start = f"No significant difference between r and base in the clean error: {error['r']:.2f} against "
-    said = rf"{start}{error['base']:.2f} % {NUMBERS}not significant at 5 %: p = [\d.]+, {COST} base\."
+    said = rf"{start}{error['base']:.2f} % {NUMBERS}not significant at 5 %: p = [\d.]+, {COST} base{SPREAD}"
     assert re.fullmatch(said, sentence(folder))
 
 
@@ -224,9 +244,10 @@ def test_better_and_worse(make_run: MakeRun) -> None:
     worse = sentence(make_run("worse", keys=NOISE, methods=("r", "base"), baseline="r"))
     error = errors(folder, "noise")
     r, base, change = f"{error['r']:.2f}", f"{error['base']:.2f}", f"{error['base'] - error['r']:.2f}"
-    said = rf"R lowers the noise error from {base} to {r} % {NUMBERS}significant at 5 %: p [=<] [\d.]+, {COST} base\."
+    end = rf"{NUMBERS}significant at 5 %: p [=<] [\d.]+, {COST}"
+    said = rf"R lowers the noise error from {base} to {r} % {end} base{SPREAD}"
     assert re.fullmatch(said, better)
-    said = rf"Base raises the noise error from {r} to {base} % {NUMBERS}significant at 5 %: p [=<] [\d.]+, {COST} r\."
+    said = rf"Base raises the noise error from {r} to {base} % {end} r{SPREAD}"
     assert re.fullmatch(said, worse)
     assert f"(-{change} points" in better
     assert f"(+{change} points" in worse
@@ -234,9 +255,9 @@ def test_better_and_worse(make_run: MakeRun) -> None:
 
 def test_without_step_times_no_cost_is_claimed(make_run: MakeRun) -> None:
     folder = make_run()
-    for path in folder.glob("cells/*/cost.json"):
-        path.unlink()
+    (folder / "timing.json").unlink()
     assert sentence(folder).endswith("Holm-corrected).")
+    assert "No cost is given: no steps were timed side by side." in limits(folder)
 
 
 def test_one_seed_and_no_pair(make_run: MakeRun) -> None:

@@ -50,7 +50,7 @@ def test_no_gradient_is_kept() -> None:
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "wanted are floats in [0, 1]: x.float() / 255."),
         (torch.full((2, 3, 8, 8), 128.0), "the images reach from 128 to 128; wanted is [0, 1]"),
         (torch.full((2, 3, 8, 8), -0.1), "the images reach from -0.1 to -0.1; wanted is [0, 1]"),
-        (torch.full((2, 3, 8, 8), torch.nan), "the images reach from nan to nan; wanted is [0, 1]"),
+        (torch.full((2, 3, 8, 8), torch.nan), "the images hold NaN; wanted is [0, 1]"),
     ],
 )
 def test_what_is_no_image_is_refused(x: torch.Tensor, message: str) -> None:

@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from cases import as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
+from cases import NO_GRADIENT, NO_LOGITS, Answers, as_float, tiny_convolution, tiny_images, tiny_info, tiny_network
 from resolute.attacks import evaluating
 from resolute.config import Augment, Settings, TrainConfig
 from resolute.data.augment import augment
@@ -68,7 +68,7 @@ def test_the_seed_decides_everything(name: str) -> None:
 
 
 def test_methods_of_one_seed_are_paired() -> None:
-    """The same images in the same order for each; and at eps 0 the same training."""
+    """The same images in the same order for each."""
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {"base": [], "r": []}
     config, images = changed(augment=Augment(shift=1)), tiny_images()
     for name, watched in seen.items():
@@ -77,11 +77,34 @@ def test_methods_of_one_seed_are_paired() -> None:
     for (x, y), (other_x, other_y) in zip(*seen.values(), strict=True):
         assert torch.equal(x, other_x)
         assert torch.equal(y, other_y)
-    trained = {name: tiny_network() for name in ("base", "r", "gaussian")}
-    for name, model in trained.items():
-        train(model, images, method=name, settings=Settings(eps=0.0), config=config)
-    assert same(weights(trained["base"]), weights(trained["r"]))
-    assert same(weights(trained["base"]), weights(trained["gaussian"]))
+
+
+@pytest.mark.parametrize("name", ["r", "gaussian", "additive", "dropout"])
+def test_noise_of_eps_0_is_base_bit_for_bit(name: str) -> None:
+    """A network with Dropout would draw other numbers, had the noise drawn any."""
+    trained = {method: tiny_network(dropout=0.5) for method in ("base", f"{name}@eps=0")}
+    for method, model in trained.items():
+        train(model, tiny_images(), method=method, config=changed(augment=Augment(shift=1)))
+    assert same(*map(weights, trained.values()))
+
+
+@pytest.mark.parametrize(("change", "message"), NO_LOGITS.values())
+def test_a_network_without_logits_is_refused_before_any_step(
+    change: Callable[..., Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "launch", pytest.fail)
+    with pytest.raises(InputError, match=message):
+        train(Answers(change), tiny_images(), config=CONFIG)
+
+
+def test_a_network_for_other_classes_or_without_a_gradient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "launch", pytest.fail)
+    with pytest.raises(InputError, match="tells 7 classes apart, and tiny has 3: wanted is a network with one logit"):
+        train(tiny_network(classes=7), tiny_images(), config=CONFIG)
+    with pytest.raises(InputError, match="no gradient of the model's answer reaches the weights"):
+        train(Answers(NO_GRADIENT["no_grad"]), tiny_images(), config=CONFIG)
+    with pytest.raises(InputError, match="no gradient of the model's answer reaches the images"):
+        train(Answers(NO_GRADIENT["detached"]), tiny_images(), method="fgsm", config=CONFIG)
 
 
 def test_the_radius_is_that_of_the_data_unless_it_is_given() -> None:
@@ -343,7 +366,7 @@ def test_the_caller_hears_of_each_step() -> None:
 def test_bf16_computes_in_bfloat16_and_keeps_float32_weights() -> None:
     model = tiny_network()
     dtypes: set[torch.dtype] = set()
-    model[2].register_forward_hook(lambda _module, _args, out: dtypes.add(out.dtype))
+    model[2].register_forward_hook(lambda _module, _args, out: dtypes.add(out.dtype) if len(out) > 2 else None)
     log = train(model, tiny_images(), method="r+fgsm", config=changed(precision="bf16-mixed", epochs=5))
     assert dtypes == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -696,7 +719,7 @@ def test_the_checkpoint_of_another_run_is_refused(
 
 
 @pytest.mark.usefixtures("checkpoint_after_each_epoch")
-@pytest.mark.parametrize("model", [tiny_network(), tiny_convolution(classes=4)])
+@pytest.mark.parametrize("model", [tiny_network(), nn.Sequential(tiny_convolution())])
 def test_the_checkpoint_of_another_network_is_refused(model: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit_until("base", FOUR_EPOCHS, tmp_path, 1.5)
@@ -771,3 +794,20 @@ def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     torch.save({"identity": "base, seed 0", "state": {}, "log": []}, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match=r"checkpoint.pt is damaged: its first line is no header. Delete it"):
         fit_until("base", FOUR_EPOCHS, tmp_path)
+
+
+def test_steps_that_are_timed_are_those_of_training_and_leave_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, rates = tiny_network(), tiny_images(), list[float]()
+    step = loop._step
+
+    def noted(*given: Any) -> Any:
+        rates.append(given[-1])
+        return step(*given)
+
+    monkeypatch.setattr(loop, "_step", noted)
+    job = loop.Job(METHODS["fgsm"], Settings(radius=0.05), CONFIG, 0, images, None, None, {})
+    before = weights(model)
+    times = loop.step_times(model, job)
+    assert all(next(times) > 0 for _ in range(3))
+    assert rates == [0.0] * 3
+    assert same(before, weights(model))

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resolute.attacks import answer, evaluating
+from resolute.attacks import answer, check_classes, check_labels, check_logits, evaluating, first_answer
 from resolute.data.dataset import Images, batches, photographs, take
 from resolute.errors import InputError
 from resolute.noise import signs
@@ -83,15 +83,11 @@ def collect(loader: Iterable[Any], model: nn.Module, info: DataInfo | None = Non
         raise InputError(f"the images have several shapes, {sorted(shapes)}; bring them to one size in the loader.")
     x, y = torch.cat(xs), torch.cat(ys)
     if info is None:
-        classes = predict(model, x[:2].to(device_of(model))).shape[1]
+        classes = first_answer(model, x[:2].to(device_of(model))).shape[1]
         shape = (x.shape[1], x.shape[2], x.shape[3])
         grey = (0.5,) * shape[0]
         info = photographs("loader", shape, grey, grey, tuple(map(str, range(classes))))
-    if not 0 <= int(y.min()) <= int(y.max()) < info.classes:
-        raise InputError(
-            f"the labels reach from {int(y.min())} to {int(y.max())}, and there are {info.classes} classes: wanted is "
-            f"0 to {info.classes - 1}."
-        )
+    check_classes(y, info.classes)
     return Floats(info, x, y)
 
 
@@ -100,11 +96,7 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
         what = f"{len(batch)} things" if isinstance(batch, (tuple, list)) else type(batch).__name__
         raise InputError(f"the loader gives {what}; wanted are batches (x, y): images and their labels.")
     x, y = (torch.as_tensor(part) for part in batch)
-    if y.shape != x.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
-        raise InputError(
-            f"the labels of a batch are {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)}; wanted is one class "
-            f"number for each of its {len(x)} images, integers."
-        )
+    check_labels(x, y)
     return x, y
 
 
@@ -125,42 +117,13 @@ def weights_sha256(model: nn.Module) -> str:
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Ask a network in evaluation mode, without gradients."""
     with evaluating(model), torch.no_grad():
-        outputs: Any = answer(model, x)
-    if not isinstance(outputs, Tensor):
-        raise InputError(
-            f"the model returns {_named(outputs)}; wanted is one tensor of logits [n, classes]. Wrap it in a module "
-            "that returns the logits alone."
-        )
-    if outputs.ndim != 2 or len(outputs) != len(x):
-        raise InputError(
-            f"the model returns {tuple(outputs.shape)} for {len(x)} images; wanted are logits [n, classes]."
-        )
-    return outputs
+        return check_logits(answer(model, x), len(x))
 
 
-def _named(outputs: Any) -> str:
-    if isinstance(outputs, (tuple, list)):
-        return f"a {type(outputs).__name__} of {len(outputs)}"
-    return f"a {type(outputs).__name__}"
-
-
-def check_network(model: nn.Module, x: Tensor, info: DataInfo) -> None:
-    """Refuse a network that cannot be evaluated on some images."""
-    try:
-        outputs = predict(model, x)
-    except (RuntimeError, AssertionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"the model cannot take images of {'x'.join(map(str, info.shape))} pixels (channels first): {reason}"
-        ) from error
-    if outputs.shape[1] != info.classes:
-        raise InputError(
-            f"the model tells {outputs.shape[1]} classes apart, and {info.name} has {info.classes}: wanted is a "
-            "network that was trained on these classes."
-        )
-    outputs = outputs[outputs.isfinite().all(1)]
-    if not len(outputs):
-        raise InputError("the model answers with NaN or infinity on clean images: its weights are broken.")
+def check_network(model: nn.Module, x: Tensor, info: DataInfo, *, attacked: bool = False) -> None:
+    """Refuse a network that cannot be evaluated, or attacked by its gradient, on some images."""
+    found = first_answer(model, x, classes=info.classes, data=info.name, gradient="images" if attacked else "")
+    outputs = found[found.isfinite().all(1)]
     if outputs.min() >= 0 and bool(((outputs.sum(1) - 1).abs() < CLOSE).all()):
         raise InputError(
             "the model returns probabilities; wanted are logits. Take the last softmax away: its gradient vanishes "
@@ -168,6 +131,8 @@ def check_network(model: nn.Module, x: Tensor, info: DataInfo) -> None:
         )
 
 
+BY_GRADIENT = ("fgsm", "pgd", "autoattack")
+"""Shifts that need a gradient of the images."""
 PROBE = 16
 """Images that a network is shown before anything is counted."""
 WRONG, RIGHT, NOT_FINITE = 0, 1, 2
@@ -203,7 +168,7 @@ def measure(
 ) -> dict[Key, NDArray[np.bool_]]:
     """Tell image by image whether a network is right under each shift; warn of answers that are no numbers."""
     shifts, order = find_shifts(suites, images.info, root), torch.arange(len(images))
-    probe(model, images, order)
+    probe(model, images, order, shifts)
     answers = measure_shifts(
         model, images, shifts, seed, order=order, batch_size=batch_size, store=store, sharded=sharded,
         on_batch=on_batch and (lambda _, n: on_batch(n)),
@@ -213,11 +178,11 @@ def measure(
     return {key: own == RIGHT for key, own in answers.items()}
 
 
-def probe(model: nn.Module, images: Images | Floats, order: Tensor) -> None:
-    """Refuse a network that cannot be evaluated, by its answers about the first of some images."""
+def probe(model: nn.Module, images: Images | Floats, order: Tensor, shifts: Sequence[Shift]) -> None:
+    """Refuse a network that cannot be evaluated under some shifts, by its answers about the first of some images."""
     [clean] = find_shifts(["clean"], images.info)
     x, _ = shown_to(model, images, clean, 0, order[:PROBE])
-    check_network(model, x, images.info)
+    check_network(model, x, images.info, attacked=any(shift.name in BY_GRADIENT for shift in shifts))
 
 
 def measure_shifts(

@@ -6,7 +6,8 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import statistics
+import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from filelock import Timeout
 from resolute import methods, models
 from resolute.data import load
 from resolute.data.dataset import Images, balanced_part, fingerprint
-from resolute.errors import DivergedError, InputError
+from resolute.errors import DivergedError, InputError, out_of_memory
 from resolute.evaluation.measure import ANSWERS, cell_file, measure, records
 from resolute.experiment.recipe import identity
 from resolute.models.checkpoint import SPEC, WEIGHTS_FILE, save_network
@@ -26,7 +27,9 @@ from resolute.noise.sites import sites
 from resolute.run_folder import (
     CHECKSUMS,
     DIVERGED,
+    GROWS,
     LOCKS,
+    TIMES,
     cell_identity,
     cell_name,
     identity_of,
@@ -44,14 +47,13 @@ from resolute.shifts import find_shifts
 from resolute.shifts.released import RELEASES, released_sha256
 from resolute.training.checkpoint import CHECKPOINT
 from resolute.training.distributed import rank
-from resolute.training.loop import train
+from resolute.training.loop import Job, step_times, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from resolute.experiment.recipe import Recipe
-    from resolute.training.checkpoint import Epoch
 
 
 FILES = (WEIGHTS_FILE, SPEC, "train.csv", "bits.npz", "cost.json", "records.jsonl")
@@ -160,7 +162,7 @@ def _run(
     model, images = _build(recipe, splits.train, seed), splits.train
     if recipe.train_fraction < 1:
         images = images.part(balanced_part(images.y, recipe.train_fraction, seed))
-    log = train(
+    train(
         model,
         images,
         method=method,
@@ -177,7 +179,7 @@ def _run(
         return
     save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
     write_bits(cell / "bits.npz", bits)
-    write_sealed(cell / "cost.json", _cost(recipe, method, model, log))
+    write_sealed(cell / "cost.json", _cost(recipe, method, model))
     rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
     write_records(cell / "records.jsonl", rows)
     for file in cell.glob(f"{ANSWERS}-*"):
@@ -206,11 +208,55 @@ def _spec(recipe: Recipe, images: Images) -> dict[str, Any]:
     }
 
 
-def _cost(recipe: Recipe, method: str, model: torch.nn.Module, log: list[Epoch]) -> dict[str, float]:
-    settled = log[1:] or log
+def _cost(recipe: Recipe, method: str, model: torch.nn.Module) -> dict[str, float]:
     return {
-        "step_ms": statistics.median(row.step_ms for row in settled),
         "passes": methods.find_method(method).passes,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sites": len(sites(model, methods.settings_of(method, recipe.settings).where)) if is_robust(model) else 0,
     }
+
+
+WARM_UP = 3
+"""Steps of each network that are left out: the first allocates and loads kernels."""
+ROUNDS = 6, 40
+"""Pairs of steps that are kept, at least and at most."""
+SECONDS = 2.0
+"""How long a method is timed, unless the least number of rounds takes longer."""
+
+
+def time_steps(recipe: Recipe, splits: Splits, out: Path) -> None:
+    """Time steps of each method and of the baseline in turn, so that a slow moment slows both; each method once."""
+    if recipe.train.devices * recipe.train.nodes > 1:
+        return
+    own = {key: value for key, value in run_identity(recipe, splits).items() if key not in GROWS}
+    with locked(out / LOCKS, TIMES, wait=True), torch.random.fork_rng(range(torch.cuda.device_count())):
+        stored = read_sealed(out / TIMES) if (out / TIMES).exists() else {}
+        known = stored["methods"] if stored.get("identity") == own else {}
+        for method in recipe.methods:
+            if method not in known and method != recipe.baseline:
+                try:
+                    known[method] = _in_turn(recipe, splits, method)
+                except (RuntimeError, MemoryError) as error:  # two networks at once may be too many
+                    if out_of_memory(error) is None:
+                        raise
+                write_sealed(out / TIMES, {"identity": own, "methods": known})
+
+
+def _in_turn(recipe: Recipe, splits: Splits, method: str) -> dict[str, Any]:
+    load = 0.0
+    with contextlib.suppress(OSError, AttributeError):  # not every system tells
+        load = os.getloadavg()[0]
+
+    def steps(name: str) -> Iterator[float]:
+        found = methods.find_method(name)
+        job = Job(found, recipe.settings, recipe.train, 0, splits.train, None, None, {})
+        return step_times(_build(recipe, splits.train, recipe.seeds[0]), job)
+
+    networks, rounds, begun = (steps(method), steps(recipe.baseline)), list[tuple[float, float]](), time.monotonic()
+    least, most = (WARM_UP + n for n in ROUNDS)
+    while len(rounds) < least or (len(rounds) < most and time.monotonic() - begun < SECONDS):
+        order = networks if len(rounds) % 2 else networks[::-1]
+        took = {network: next(network) for network in order}
+        rounds.append((took[networks[0]], took[networks[1]]))
+    own_ms, base_ms = zip(*rounds[WARM_UP:], strict=True)
+    return {"ms": own_ms, "baseline_ms": base_ms, "load": load, "cores": os.cpu_count() or 1}

@@ -174,7 +174,7 @@ def evaluate(
     plan, network = Plan(images, tuple(suites), seed, limit, batch_size, root), named(name, model, type(model).__name__)
     shifts = plan.shifts
     if out is None:
-        probe(model, images, plan.order)
+        probe(model, images, plan.order, shifts)
         answers: Answers = measure_shifts(model, images, shifts, seed, order=plan.order, batch_size=batch_size)
     else:
         whole = evaluate_networks([network], plan, Path(out)).answers[name]
@@ -197,7 +197,7 @@ def evaluate_networks(
     plan = dataclasses.replace(plan, suites=tuple(dict.fromkeys(("clean", *plan.suites))))
     networks, shifts, order = _told_apart(networks), plan.shifts, plan.order
     for network in networks:
-        probe(network.model, plan.images, order)
+        probe(network.model, plan.images, order, shifts)
     identity = _identity(networks, plan)
     folder = RunFolder(out, "evaluation.json", "evaluation")
     folder.claim(identity, {"command": plan.command, "info": dataclasses.asdict(plan.images.info)})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolute.errors import InputError
-from resolute.experiment.cell import Splits, check_recipe, is_finished, load_splits, run_alone, run_identity
+from resolute.experiment.cell import Splits, check_recipe, is_finished, load_splits, run_alone, run_identity, time_steps
 from resolute.experiment.recipe import to_json
 from resolute.experiment.workers import check_place, run_cells, run_in_processes, run_on_ray
 from resolute.methods import find_method
@@ -103,6 +103,8 @@ def run_comparison(
     out = Path(out) if out is not None else comparison_folder(recipe, splits)
     _folder(out).claim(run_identity(recipe, splits), _beside(recipe, splits, command))
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
+    if on == "local":
+        time_steps(recipe, splits, out)
     return out, write_report(out).built
 
 

@@ -55,14 +55,20 @@ class Recipe:
     train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        from resolute.methods import find_methods
+        from resolute.methods import canonical, meaning
 
-        find_methods(self.methods)
+        given = self.methods
+        object.__setattr__(self, "methods", tuple(canonical(name) for name in given))
+        object.__setattr__(self, "baseline", canonical(self.baseline))
         if len(set(self.methods)) < len(self.methods) or self.baseline not in self.methods:
             raise InputError(
-                f"methods are {', '.join(self.methods)}; each must stand there once, and the baseline "
+                f"methods are {', '.join(given)}; each must stand there once, and the baseline "
                 f"({self.baseline}) among them."
             )
+        same: dict[tuple[object, ...], str] = {}
+        for name in self.methods:
+            if (first := same.setdefault(meaning(name, self.settings), name)) != name:
+                raise InputError(f"methods {first} and {name} are one and the same with these settings: name it once.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise InputError(f"seeds are {self.seeds}; there must be at least one, each once and 0 or more.")
         if self.split not in ("test", "validation"):

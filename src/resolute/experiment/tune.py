@@ -15,6 +15,7 @@ from resolute.config import Settings
 from resolute.errors import InputError
 from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
+from resolute.methods import canonical
 from resolute.progress import clock
 from resolute.report.page import write_report
 from resolute.report.tuning import sum_up, write_tuning
@@ -40,8 +41,8 @@ SCREEN = 3
 
 def variant(method: str, settings: Settings) -> str:
     """Name a setting as `resolute.methods.find_method` reads it."""
-    p = "" if settings.p == 0.5 else f"@p={settings.p:g}"
-    return f"{method}@eps={settings.eps:g}@where={settings.where}{p}"
+    p = "" if settings.p == 0.5 else f"@p={settings.p}"
+    return canonical(f"{method}@eps={settings.eps}@where={settings.where}{p}")
 
 
 def search_folder(plan: TuneConfig, splits: Splits) -> Path:

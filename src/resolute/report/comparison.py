@@ -11,7 +11,17 @@ import numpy as np
 
 from resolute.report.numbers import bounds, count, listing, number, p_value, percent, points
 from resolute.report.run import COUNTS_ALONE
-from resolute.stats import Interval, Paired, compare_paired, error_interval, holm, paired_t, sign_flip, verdict
+from resolute.stats import (
+    Interval,
+    Paired,
+    compare_paired,
+    error_interval,
+    holm,
+    median_interval,
+    paired_t,
+    sign_flip,
+    verdict,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,9 +66,10 @@ class Entry:
 class Cost:
     """What a method's training costs."""
 
-    step_ms: float  # median over seeds of the time of a step, in milliseconds; NaN if not measured
-    ratio: Interval  # median over paired seeds of the step time relative to the baseline's of the same seed
+    step_ms: float  # median time of a step of the baseline, in milliseconds; NaN for others and if not measured
+    ratio: Interval  # median of its step time over the baseline's beside it; NaN if not measured, or in doubt
     passes: float  # forward and backward passes of a batch in a step
+    doubt: str = ""  # why no ratio is given although steps were timed
 
     @property
     def steady(self) -> bool:
@@ -100,7 +111,7 @@ def summarise(run: Run) -> Summary:
     table = {(entry.method, entry.suite): entry for entry in entries}
     costs = {method: _cost(run, method) for method in run.methods}
     details = _entries(run, [(key,) for key in run.keys])
-    return Summary(run, comparison_sentence(run, table, costs), table, details, costs, limits(run, table))
+    return Summary(run, comparison_sentence(run, table, costs), table, details, costs, limits(run, table, costs))
 
 
 def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
@@ -162,11 +173,29 @@ def _best(run: Run, suites: Mapping[str, tuple[Key, ...]]) -> set[tuple[str, str
 
 
 def _cost(run: Run, method: str) -> Cost:
-    cells = [run.cells[method, seed] for seed in run.finished(method)]
-    shared = _shared(run, method, run.baseline)
-    ratios = [run.cells[method, seed].step_ms / run.cells[run.baseline, seed].step_ms for seed in shared]
-    spread = Interval(_median(ratios), min(ratios, default=np.nan), max(ratios, default=np.nan))
-    return Cost(_median([cell.step_ms for cell in cells]), spread, _median([cell.passes for cell in cells]))
+    passes = _median([run.cells[method, seed].passes for seed in run.finished(method)])
+    if not run.finished(method):
+        return Cost(np.nan, UNKNOWN, passes)
+    if method == run.baseline:
+        ms = _median([each for steps in run.steps.values() for each in steps.ms])
+        return Cost(ms, UNKNOWN if math.isnan(ms) else Interval(1, 1, 1), passes)
+    if (steps := run.steps.get(method)) is None:
+        return Cost(np.nan, UNKNOWN, passes)
+    ratio, doubt = median_interval(steps.ratios, LEVEL), ""
+    if steps.load > BUSY * steps.cores:
+        doubt = f"{number(steps.load)} processes wanted {steps.cores:g} cores while its steps were timed"
+    elif not ratio.high <= WIDE * ratio.low:
+        doubt = (
+            f"the 95 % interval of its step time over that of {run.baseline} is {bounds(ratio, number) or 'unknown'}"
+        )
+    return Cost(np.nan, UNKNOWN if doubt else ratio, passes, doubt)
+
+
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
+WIDE = 1.2
+"""Upper over lower bound of a ratio of step times above which it is no figure to give."""
+BUSY = 1.5
+"""Load average for each core above which other work must have been running."""
 
 
 def _median(values: list[float]) -> float:
@@ -200,7 +229,7 @@ def comparison_sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> st
     entry = table[method, suite]
     if entry.comparison is None:
         return _alone(run, entry)
-    found, ratio = entry.comparison, costs[method].ratio.mean
+    found, ratio = entry.comparison, costs[method].ratio
     before, after = percent(found.baseline), percent(found.error)
     if found.verdict == "no difference seen":
         pair = f"{method} and {run.baseline} in the {suite} error: {after} against {before} %"
@@ -208,8 +237,10 @@ def comparison_sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> st
     else:
         verb = "lowers" if found.verdict == "better" else "raises"
         text = f"{method} {verb} the {suite} error from {before} to {after} % ({_evidence(found)})"
-    cost = "" if math.isnan(ratio) else f"; a training step takes {number(ratio)} times as long as with {run.baseline}"
-    return f"{text[0].upper()}{text[1:]}{cost}."
+    if not math.isnan(ratio.mean):
+        text += f"; a training step takes {number(ratio.mean)} times as long as with {run.baseline}"
+        text += f", 95 % interval {bounds(ratio, number)}"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _evidence(comparison: Comparison) -> str:
@@ -234,7 +265,7 @@ def _alone(run: Run, entry: Entry) -> str:
     return f"{entry.method} has a {entry.suite} error of {percent(entry.error.mean)} %; {reason}."
 
 
-def limits(run: Run, table: Table) -> tuple[str, ...]:
+def limits(run: Run, table: Table, costs: Mapping[str, Cost]) -> tuple[str, ...]:
     """List what the run does not show, from what was and was not run."""
     data, model = run.recipe.get("data", "one data set"), run.recipe.get("model", "one network")
     found = [
@@ -248,10 +279,7 @@ def limits(run: Run, table: Table) -> tuple[str, ...]:
         _benchmarks(run),
         _controls(run),
         "All methods were trained with the same hyper-parameters. A method with its own might do better.",
-        "Step times were measured on this machine during training. Other networks, batch sizes and devices give other "
-        "ratios."
-        if any(cell.step_ms > 0 for cell in run.cells.values())
-        else "",
+        _step_times(run, costs),
     ]
     return tuple(text for text in found if text)
 
@@ -324,6 +352,16 @@ def _attacks(run: Run) -> str:
 def _benchmarks(run: Run) -> str:
     absent = [title for key, title in BENCHMARKS.items() if key not in run.suites]
     return f"Not run: {listing(absent)}." if absent else ""
+
+
+def _step_times(run: Run, costs: Mapping[str, Cost]) -> str:
+    if not run.steps:
+        return "No cost is given: no steps were timed side by side."
+    doubts = "".join(f" No cost is given for {name}: {cost.doubt}." for name, cost in costs.items() if cost.doubt)
+    return (
+        f"A step of each method was timed beside one of {run.baseline}, in turn, on one batch of this machine, without "
+        f"reading and augmentation.{doubts} Other networks, batch sizes and devices give other ratios."
+    )
 
 
 def _controls(run: Run) -> str:

@@ -157,6 +157,7 @@ def console_summary(summary: Summary) -> Iterator[RenderableType]:
     """Lay a comparison out for a terminal: the table, then the sentence, then what the table lacks."""
     yield console_table(summary)
     yield summary.sentence
+    yield from (f"No cost is given for {name}: {cost.doubt}." for name, cost in summary.costs.items() if cost.doubt)
     if summary.run.missing:
         yield summary.limits[0]
     if not summary.run.has_answers:
@@ -177,7 +178,7 @@ def console_table(summary: Summary) -> Table:
         for method in run.methods:
             entry, own = summary.table[method, suite], suite if method == run.methods[0] else ""
             table.add_row(Text(own, "bold"), *_console_row(entry), end_section=method == run.methods[-1])
-    for method in run.methods if any(cell.step_ms > 0 for cell in run.cells.values()) else ():
+    for method in run.methods if run.steps else ():
         cost = summary.costs[method]
         name = Text("step time" if method == run.methods[0] else "", "bold")
         span = Text("" if cost.steady else f"({bounds(cost.ratio, number)})", "dim")

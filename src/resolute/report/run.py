@@ -16,6 +16,7 @@ from resolute.report.numbers import flat
 from resolute.run_folder import (
     CHECKSUMS,
     DIVERGED,
+    TIMES,
     cell_identity,
     cell_name,
     is_sealed,
@@ -46,7 +47,13 @@ RECIPE = {
     "split?": str, "command?": Maybe(str), "identity?": dict,
 }  # fmt: skip
 """What the report reads of recipe.json; it lists the rest as it stands."""
-COST = {"step_ms?": POSITIVE, "passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
+COST = {"passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
+TAKEN = Within(float, 1e-9)
+STEPS = {
+    "methods": {
+        str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}
+    }
+}
 COUNTS_ALONE = "The answers image by image are not in this folder: tests are over seeds alone."
 
 
@@ -60,10 +67,19 @@ class Cell:
     n: int  # number of test images
     wrong: Mapping[Key, NDArray[np.bool_]]  # bool [n], True where wrong; empty if not kept
     curves: Mapping[str, NDArray[np.float64]]  # for each name in `CURVE_COLUMNS` a float array of shape [epochs]
-    step_ms: float = math.nan  # median time of a training step in milliseconds; NaN if it was not measured
     passes: float = math.nan  # forward and backward passes of a batch in a step; NaN if they were not counted
     parameters: int = 0  # trainable numbers of the network; 0 if they were not counted
     sites: int = 0  # places where the method disturbs the network
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Training steps of a method and of the baseline, timed in turn."""
+
+    ratios: tuple[float, ...]  # of each pair of steps
+    ms: tuple[float, ...]  # of the baseline's steps
+    load: float  # the machine's load average when it began: processes that wanted a core
+    cores: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,7 @@ class Run:
     diverged: tuple[Place, ...]  # those of them whose training diverged
     keys: tuple[Key, ...]  # every `(suite, shift, severity)`, in the order of the records
     n: int  # number of test images
+    steps: Mapping[str, Steps]  # by method; of those that were timed
     sha256: str  # hash of `records.jsonl`, or "" if the run has not written it yet
 
     @property
@@ -134,8 +151,20 @@ def load_run(folder: Path) -> Run:
         diverged=tuple(place for place in grid if (folder / "cells" / cell_name(*place) / DIVERGED).is_file()),
         keys=keys,
         n=n,
+        steps=_read_steps(folder / TIMES),
         sha256=hashlib.sha256(records.read_bytes()).hexdigest() if records.is_file() else "",
     )
+
+
+def _read_steps(path: Path) -> dict[str, Steps]:
+    found = read_json(path, STEPS)["methods"] if path.is_file() else {}
+    return {
+        method: Steps(
+            tuple(own / base for own, base in zip(each["ms"], each["baseline_ms"], strict=False)),
+            tuple(each["baseline_ms"]), each["load"], each["cores"],
+        )
+        for method, each in found.items()
+    }  # fmt: skip
 
 
 def _read_cells(folder: Path, grid: list[Place], identity: Mapping[str, Any] | None) -> dict[Place, Cell]:
@@ -172,7 +201,6 @@ def _read_cell(folder: Path, method: str, seed: int, identity: Mapping[str, Any]
         n=n,
         wrong={key: ~bits[key] for key in errors},
         curves=_curves(log, read_csv(log) if log.is_file() else []),
-        step_ms=cost.get("step_ms", 0) or math.nan,
         passes=cost.get("passes", math.nan),
         parameters=cost.get("parameters", 0),
         sites=cost.get("sites", 0),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from resolute.attacks import check_images
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,17 +86,8 @@ def _apply(
 
 def check_batch(x: Tensor, seeds: Tensor) -> None:
     """Refuse what is no batch of images."""
-    what = f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
-    if x.ndim != 4 or x.shape[1] not in {1, 3}:
-        hint = ": move the channels with x.movedim(-1, 1)" if x.ndim == 4 and x.shape[-1] in {1, 3} else ""
-        raise InputError(f"the images are {what}; wanted is [n, 1 or 3, height, width]{hint}.")
-    if not x.is_floating_point():
-        raise InputError(f"the images are {what}; wanted are floats in [0, 1]: x.float() / 255.")
-    low, high = (value.item() for value in x.aminmax()) if x.numel() else (0.0, 0.0)
-    if not 0 <= low <= high <= 1:
-        raise InputError(
-            f"the images reach from {low:.4g} to {high:.4g}; wanted is [0, 1]: pixels divided by 255, before any "
-            "normalisation, which belongs into the network."
-        )
+    check_images(x)
+    if x.shape[1] not in {1, 3}:
+        raise InputError(f"the images have {x.shape[1]} channels; wanted is [n, 1 or 3, height, width].")
     if seeds.dtype != torch.int64 or seeds.shape != x.shape[:1]:
         raise InputError(f"the seeds are {seeds.dtype} {tuple(seeds.shape)}; wanted is torch.int64 of ({len(x)},).")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from resolute import methods
-from resolute.attacks import evaluating
+from resolute.attacks import evaluating, first_answer
 from resolute.config import Settings, TrainConfig
-from resolute.data.dataset import Images, batches, epoch_order, fingerprint, training_batches
+from resolute.data.dataset import Images, batches, epoch_order, fingerprint, take, training_batches
 from resolute.errors import DivergedError, InputError
 from resolute.models import loss as losses
 from resolute.noise import signs
@@ -25,11 +25,11 @@ from resolute.noise.robustify import unrobustify
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
 from resolute.training.checkpoint import Epoch
-from resolute.training.distributed import WholeModel, WholeOptimizer, joins, launch, shard
+from resolute.training.distributed import WholeModel, WholeOptimizer, joins, launch, make_fabric, shard
 from resolute.training.preemption import Stopped, held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lightning_fabric import Fabric
@@ -272,6 +272,22 @@ def _step(trainee: Trainee, job: Job, x: Tensor, y: Tensor, rate: float) -> tupl
     return loss.detach(), (losses.logits(outputs).argmax(1) != y).float().mean()
 
 
+def step_times(model: nn.Module, job: Job) -> Iterator[float]:
+    """Take steps of length 0 on the first batch for as long as is asked; give the milliseconds that each took."""
+    trainee = _set_up(make_fabric(job.config), job.method.prepare(model, job.settings), job.config)
+    device = trainee.fabric.device
+    size, policy = min(job.config.batch_size, len(job.data)), job.config.augment or job.data.info.augment
+    walk = training_batches(job.data, size, policy, seed=0, epoch=0, order=torch.arange(size), device=device)
+    x, y = next(walk)
+    trainee.wrapped.train()
+    while True:
+        begun = time.perf_counter()
+        _step(trainee, job, x, y, 0.0)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        yield 1000 * (time.perf_counter() - begun)
+
+
 def _validation_error(trainee: Trainee, images: Images) -> float:
     trainee.gather()
     fabric, model = trainee.fabric, trainee.kept
@@ -342,7 +358,8 @@ def train(
 
     Raises:
         DivergedError: If the loss is no longer finite; an `InputError` too.
-        InputError: If the checkpoint is of another run, a setting is out of range, or a process that trains is killed.
+        InputError: If the network does not give one logit for each class of the data, the checkpoint is of another run,
+            a setting is out of range, or a process that trains is killed.
 
     Example:
         >>> import resolute
@@ -359,11 +376,20 @@ def train(
     job = Job(method, settings, config, seed, data, validation, out, identity)
     told = on_step if config.devices == 1 else None
     with torch.random.fork_rng(range(torch.cuda.device_count())):
+        _check(model, job)
         trained = launch(config, functools.partial(_fit, job=job, on_step=told), method.prepare(model, job.settings))
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
     return [Epoch(**row) for row in trained["log"]]
+
+
+def _check(model: nn.Module, job: Job) -> None:
+    """Refuse a network that cannot be trained on the data, before any step."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x = take(job.data, torch.arange(min(2, len(job.data)))).to(device).float() / 255
+    info, attacks = job.data.info, job.method.passes > 1
+    first_answer(model, x, classes=info.classes, data=info.name, gradient="images" if attacks else "weights")
 
 
 def _identity(
