@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resolute.errors import InputError, out_of_memory, parse_radius, unknown
+from resolute.errors import InputError, in_words, parse_radius, unknown
 
 METHODS = ["base", "fgsm", "r", "gaussian", "additive", "dropout"]
 
@@ -38,10 +38,10 @@ def test_all_names_are_listed_in_order_where_none_is_near() -> None:
 def test_a_tensor_that_has_no_room_is_told_in_a_sentence() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    told = out_of_memory(caught.value)
+    told = in_words(caught.value)
     assert isinstance(told, InputError)
     assert "can't allocate memory: you tried to allocate 1152921504606846976 bytes" in str(told)
-    assert out_of_memory(RuntimeError("something else")) is None
+    assert in_words(RuntimeError("something else")) is None
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's categories of what acts on a terminal or a page, or cannot be encoded, and has no shape of its own."""
+_JOINERS = "\u200c\u200d"
+"""But these, which shape Persian words and emoji."""
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 """How Python and NumPy, torch for a GPU, and torch for the CPU begin to say it."""
 
@@ -17,7 +23,9 @@ _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 _NAMED = 3
 """Fields that a message names, and..."""
 _LENGTH = 100
-"""...letters of a value that it shows."""
+"""...letters of a value that it shows, and..."""
+_MOST = 60
+"""...names of a table that it lists."""
 _HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32,}\b")
 """Of a hash, its first eight digits tell it from another."""
 
@@ -74,17 +82,89 @@ def parse_radius(radius: float | str, largest: float = 1.0) -> float:
     return value
 
 
-def out_of_memory(error: BaseException) -> InputError | None:
-    """Say that memory was not enough, and what to do, where an error means that."""
-    text = f"{type(error).__name__}: {error}"
-    lines = [line for line in text.splitlines() if any(sign in line for sign in _OUT_OF_MEMORY)]
-    if not lines:
-        return None
-    said = lines[-1].partition(": ")[2]
-    return InputError(
-        f"out of memory ({said}). A smaller --batch-size needs less, and so do fewer --jobs. What is finished is kept; "
-        "the same command continues."
+def visible(text: str) -> str:
+    r"""Write what would act on a terminal or a page as its code.
+
+    Every text that holds a name leaves through this: to a terminal, a report, a picture or a table.
+
+    Args:
+        text: Any text, of one line.
+
+    Returns:
+        The text with escape sequences, line ends, marks of direction and halves of surrogate pairs as ``\x1b``, ``\n``,
+        ``\u202e`` and ``\udcff``.
+
+    Example:
+        >>> print(visible("a\x1b[31mb"))
+        a\x1b[31mb
+    """
+    if text.isprintable():
+        return text
+    hidden = (unicodedata.category(each) in _HIDDEN and each not in _JOINERS for each in text)
+    return "".join(
+        each.encode("unicode_escape").decode() if hides else each for each, hides in zip(text, hidden, strict=True)
     )
+
+
+def shown(value: Any) -> str:
+    """Write a value of any length into a message."""
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
+
+
+def located(path: str | Path) -> Path:
+    """Give the path that a text means; refuse one that can be no path.
+
+    Args:
+        path: As it was typed: ``~`` and ``~user`` are home folders.
+
+    Returns:
+        The path, whether anything is there or not.
+
+    Raises:
+        InputError: If it is empty, has a name that no file system takes or an unknown user, or is a link to nothing.
+
+    Example:
+        >>> located("there").name
+        'there'
+    """
+    text = str(path)
+    if not text or "\0" in text or any(len(part.encode(errors="replace")) > 255 for part in text.split("/")):
+        raise InputError(
+            f"{shown(text)} is no path: it is empty, or a part of it is longer than the 255 bytes of a name."
+        )
+    try:
+        found = Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{shown(text)} is no path: there is no such user here.") from error
+    if found.is_symlink() and not found.exists():
+        raise InputError(f"{found} is a link to {found.readlink()}, and nothing is there. Mend the link, or delete it.")
+    return found
+
+
+def in_words(error: BaseException) -> InputError | None:
+    """Say what is wrong, and what to do, where an error of Python or torch means something that a user can mend."""
+    if isinstance(error, InputError):
+        return error
+    text = f"{type(error).__name__}: {error}"
+    if lines := [line for line in text.splitlines() if any(sign in line for sign in _OUT_OF_MEMORY)]:
+        said = lines[-1].partition(": ")[2]
+        return InputError(
+            f"out of memory ({said}). A smaller --batch-size needs less, and so do fewer --jobs. What is finished is "
+            "kept; the same command continues."
+        )
+    if "Expected more than 1 value per channel when training" in text:
+        return InputError(
+            "this network's BatchNorm got one value for each channel, of which it takes no variance: one image, of one "
+            "pixel there. Give a larger --batch-size (on several devices, for each), larger images or another network."
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else "cannot write what is to be shown: "
+        return InputError(f"{place}{error.strerror}. What is finished is kept; the same command continues.")
+    return None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -92,8 +172,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     near = near and difflib.get_close_matches(name.lower(), near, cutoff=_likeness(name, near[0]) - 0.05)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"there are: {', '.join(names)}."
-    return f"unknown {kind} {name!r}: {hint}"
+    more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
+    there_are = f"there are: {', '.join(names[:_MOST])}{more}."
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else there_are
+    return f"unknown {kind} {shown(name)}: {hint}"
 
 
 def differences(theirs: Any, ours: Any) -> str:
@@ -112,8 +194,7 @@ def _differing(theirs: Any, ours: Any, name: str) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = _HASH.sub(r"\1...", repr(value))
-    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
+    return _cut(_HASH.sub(r"\1...", repr(value)))
 
 
 def _likeness(a: str, b: str) -> float:

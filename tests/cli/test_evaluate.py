@@ -83,7 +83,7 @@ def test_fifteen_corruptions_have_their_mean(cells: list[Path], resolute: Call) 
         (["--model", "lenet"], "--model NAME and --weights FILE belong together"),
         (["CELL", "--suites", "clean,atacks"], "unknown suite 'atacks': did you mean 'attacks'"),
         (["CELL", "--device", "gpu"], "unknown device 'gpu'"),
-        (["CELL", "--limit", "0"], "limit is 0; it is a number of images, 1 or more."),
+        (["CELL", "--limit", "0"], "limit is 0; it must be from 1 to 1,000,000,000 images."),
         (["CELL", "--data", "nowhere"], "unknown data set 'nowhere'"),
         (["--factory", "nothing"], "it is package.module:function"),
         (["/nowhere"], "holds no model.json"),

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from resolute.errors import visible
+from resolute.progress import say
 from resolute.report import figures, numbers
 from resolute.report.comparison import headline, summarise
 from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, mark
@@ -21,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
 
     from resolute.report.comparison import Entry, Summary
     from resolute.report.figures import Picture
@@ -52,6 +56,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is whole already
     )
     names = ("bounds", "brief", "count", "number", "p_value", "percent", "severity", "significant")
     environment.filters |= {name: getattr(numbers, name) for name in names}
@@ -86,7 +91,8 @@ def console_results(path: Path) -> Iterator[RenderableType]:
         for row in shown:
             table.add_row(*(row.get(str(column.header), "") for column in table.columns))
         more = f", the first {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else ""
-        yield f"\n{name}{more}:"
+        yield ""
+        yield f"{name}{more}:"
         yield table
 
 
@@ -103,7 +109,7 @@ def escape(text: str) -> str:
     r"""Keep text from the run from being read as Markdown or HTML."""
     for character, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, shown)
-    return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in " ".join(text.split()))
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in visible(text))
 
 
 def markdown_rows(rows: Iterable[Sequence[str]], words: Sequence[str]) -> str:
@@ -115,29 +121,38 @@ def markdown_rows(rows: Iterable[Sequence[str]], words: Sequence[str]) -> str:
 
 def terminal_table(columns: Mapping[str, str], caption: str = "") -> Table:
     """Start a table for a terminal, from the columns' names and where they stand: left or right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=Text(caption, "dim") if caption else None,
+    said = "\n".join(map(visible, caption.split("\n")))
+    table = _Rows(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=Text(said, "dim") if caption else None,
         caption_justify="left", show_header=any(name.strip() for name in columns),
     )  # fmt: skip
     for name, side in columns.items():
         justify: Any = side
-        table.add_column(Text(name.strip()), justify=justify, overflow="fold")
+        table.add_column(Text(visible(name.strip())), justify=justify, overflow="fold")
     return table
+
+
+class _Rows(Table):
+    """A table whose cells say what they say, and do nothing to the terminal."""
+
+    def add_row(self, *cells: Any, style: Any = None, end_section: bool = False) -> None:
+        texts = (cell if isinstance(cell, Text) else Text(cell) for cell in cells)
+        super().add_row(
+            *(Text(visible(text.plain), text.style) for text in texts), style=style, end_section=end_section
+        )
 
 
 def show(parts: Iterable[RenderableType], path: Path | None = None, name: str = "report") -> None:
     """Print what a report says, and where it is; text is printed as it stands, on lines of any length."""
-    from rich.console import Console
-
-    console = Console()
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str), highlight=False, markup=False)
+        if isinstance(part, str):
+            say(part)
+            continue
+        if isinstance(part, Text):
+            part.plain = visible(part.plain)
+        Console().print(part)
     if path is not None:
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+        say(f"{name}: {path}")
 
 
 VERDICT_COLOURS = {"better": "green", "worse": "red", "no difference seen": "dim"}
@@ -147,8 +162,6 @@ SHORT_VERDICTS = {"no difference seen": "none seen"}
 
 def verdict_text(word: str, p: float = math.nan) -> Text:
     """Write a verdict for a terminal."""
-    from rich.text import Text
-
     after = "" if math.isnan(p) else f", p {p_value(p)}"
     return Text(f"{SHORT_VERDICTS.get(word, word)}{after}", VERDICT_COLOURS[word])
 
@@ -165,8 +178,6 @@ def console_summary(summary: Summary) -> Iterator[RenderableType]:
 
 def console_table(summary: Summary) -> Table:
     """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below."""
-    from rich.text import Text
-
     run = summary.run
     caption = f"95 % intervals, of {run.baseline} that of its error; p values are paired by seed and Holm-corrected"
     if any(entry.best for entry in summary.table.values()):
@@ -187,8 +198,6 @@ def console_table(summary: Summary) -> Table:
 
 
 def _console_row(entry: Entry) -> list[Text]:
-    from rich.text import Text
-
     error = Text(f"{'* ' if entry.best else ''}{percent(entry.error.mean)}", "bold" if entry.best else "")
     name, found = Text(brief(entry.method)), entry.comparison
     if found is None:
@@ -277,7 +286,7 @@ def render_markdown(summary: Summary) -> str:
         for title, pairs in run_facts(summary.run).items()
         if pairs
     )
-    command = " ".join(str(summary.run.recipe.get("command") or "").split())
+    command = visible(str(summary.run.recipe.get("command") or ""))
     started = f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
     return (
         f"# {escape(summary.sentence)}\n\n{markdown_table(summary)}\n"
