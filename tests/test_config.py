@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,6 +93,55 @@ def test_training_out_of_range_is_refused(field: str, value: Any, message: str) 
     with pytest.raises(InputError) as caught:
         TrainConfig(**{field: value})
     assert str(caught.value) == message
+
+
+CONFIGS = (Settings, Augment, TrainConfig, EvaluateConfig, CurvatureConfig)
+NUMBERS = [
+    (config, each.name)
+    for config in CONFIGS
+    for each in dataclasses.fields(config)
+    if isinstance(each.default, (int, float)) or each.name in ("limit", "radius")
+]
+"""Every field that takes a number, or yes and no."""
+USELESS = (math.nan, math.inf, -math.inf, 1e300, -1e300, 10**400, "x", "\u00b2", b"1", [1], 1j, (), object())
+
+
+@pytest.mark.parametrize(("config", "field"), NUMBERS, ids=[f"{config.__name__}-{name}" for config, name in NUMBERS])
+def test_every_setting_refuses_what_no_setting_takes(config: type, field: str) -> None:
+    for value in USELESS:
+        with pytest.raises(InputError, match=rf"^{field} is "):
+            config(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch_size", "devices", "shift"])
+def test_a_count_is_a_whole_number(field: str) -> None:
+    config = Augment if field == "shift" else TrainConfig
+    for value in (1.5, True, "3", None):
+        with pytest.raises(InputError, match=rf"^{field} is .*; it must be a whole number, from "):
+            config(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"gamma": -1.0}, "gamma is -1.0; it must be above 0 and at most 1."),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"milestones": (1, -3)}, r"milestones is \(1, -3\); it must be from 0 to 1,000,000."),
+        ({"milestones": 3}, "milestones is 3; it must be a tuple."),
+        ({"flip": 1}, "flip is 1; it must be True or False."),
+    ],
+)
+def test_what_looks_like_a_setting_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        (Augment if "flip" in values else TrainConfig)(**values)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert TrainConfig(epochs=np.int64(3), lr=np.float32(0.5), milestones=[1, 2]).epochs == 3  # type: ignore[arg-type]
+
+
+def test_a_radius_in_text_is_the_number() -> None:
+    assert Settings(radius="51/255").radius == 0.2  # type: ignore[arg-type]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

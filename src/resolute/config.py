@@ -119,10 +119,10 @@ class Settings:
     radius: float | None = None
 
     def __post_init__(self) -> None:
+        if self.radius is not None:
+            object.__setattr__(self, "radius", parse_radius(self.radius))
         check_fields(self)
         check_strength(self.eps, self.p)
-        if self.radius is not None:
-            parse_radius(self.radius)
 
     def resolved(self, radius: float) -> Settings:
         """Fill in what follows the data set.

@@ -133,9 +133,7 @@ def located(path: str | Path) -> Path:
     """
     text = str(path)
     if not text or "\0" in text or any(len(part.encode(errors="replace")) > 255 for part in text.split("/")):
-        raise InputError(
-            f"{shown(text)} is no path: it is empty, or a part of it is longer than the 255 bytes of a name."
-        )
+        raise InputError(f"{shown(text)} is no path: it is empty, or a name in it is longer than 255 bytes.")
     try:
         found = Path(text).expanduser()
     except RuntimeError as error:

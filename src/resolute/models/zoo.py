@@ -28,11 +28,9 @@ def suggestions(name: str) -> list[str]:
     import torchvision
 
     libraries = {"timm": timm.list_models(), "torchvision": torchvision.models.list_models(module=torchvision.models)}
-    plain = re.sub(r"^(timm|torchvision)\W", "", name)
-    near = [each for names in libraries.values() for each in names if _letters(each) == _letters(plain)]
-    near = near or difflib.get_close_matches(
-        plain.lower(), {each for names in libraries.values() for each in names}, cutoff=0.8
-    )
+    plain, names = re.sub(r"^(timm|torchvision)\W", "", name), {*libraries["timm"], *libraries["torchvision"]}
+    near = [each for each in sorted(names) if _letters(each) == _letters(plain)]
+    near = near or difflib.get_close_matches(plain.lower(), sorted(names), cutoff=0.8)
     return [f"{library}/{each}" for each in near for library in libraries if each in libraries[library]]
 
 

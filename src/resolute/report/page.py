@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from resolute.errors import visible
 from resolute.progress import say
@@ -27,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
     from resolute.report.comparison import Entry, Summary
     from resolute.report.figures import Picture
@@ -121,8 +119,20 @@ def markdown_rows(rows: Iterable[Sequence[str]], words: Sequence[str]) -> str:
 
 def terminal_table(columns: Mapping[str, str], caption: str = "") -> Table:
     """Start a table for a terminal, from the columns' names and where they stand: left or right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    class Shown(Table):
+        """Its cells say what they say, and do nothing to the terminal."""
+
+        def add_row(self, *cells: Any, style: Any = None, end_section: bool = False) -> None:
+            texts = [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
+            shown = [Text(visible(text.plain), text.style) for text in texts]
+            super().add_row(*shown, style=style, end_section=end_section)
+
     said = "\n".join(map(visible, caption.split("\n")))
-    table = _Rows(
+    table = Shown(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=Text(said, "dim") if caption else None,
         caption_justify="left", show_header=any(name.strip() for name in columns),
     )  # fmt: skip
@@ -132,18 +142,11 @@ def terminal_table(columns: Mapping[str, str], caption: str = "") -> Table:
     return table
 
 
-class _Rows(Table):
-    """A table whose cells say what they say, and do nothing to the terminal."""
-
-    def add_row(self, *cells: Any, style: Any = None, end_section: bool = False) -> None:
-        texts = (cell if isinstance(cell, Text) else Text(cell) for cell in cells)
-        super().add_row(
-            *(Text(visible(text.plain), text.style) for text in texts), style=style, end_section=end_section
-        )
-
-
 def show(parts: Iterable[RenderableType], path: Path | None = None, name: str = "report") -> None:
     """Print what a report says, and where it is; text is printed as it stands, on lines of any length."""
+    from rich.console import Console
+    from rich.text import Text
+
     for part in parts:
         if isinstance(part, str):
             say(part)
@@ -162,6 +165,8 @@ SHORT_VERDICTS = {"no difference seen": "none seen"}
 
 def verdict_text(word: str, p: float = math.nan) -> Text:
     """Write a verdict for a terminal."""
+    from rich.text import Text
+
     after = "" if math.isnan(p) else f", p {p_value(p)}"
     return Text(f"{SHORT_VERDICTS.get(word, word)}{after}", VERDICT_COLOURS[word])
 
@@ -178,6 +183,8 @@ def console_summary(summary: Summary) -> Iterator[RenderableType]:
 
 def console_table(summary: Summary) -> Table:
     """Lay the run out for a terminal of 80 columns: a block for each suite, a line for each method, costs below."""
+    from rich.text import Text
+
     run = summary.run
     caption = f"95 % intervals, of {run.baseline} that of its error; p values are paired by seed and Holm-corrected"
     if any(entry.best for entry in summary.table.values()):
@@ -198,6 +205,8 @@ def console_table(summary: Summary) -> Table:
 
 
 def _console_row(entry: Entry) -> list[Text]:
+    from rich.text import Text
+
     error = Text(f"{'* ' if entry.best else ''}{percent(entry.error.mean)}", "bold" if entry.best else "")
     name, found = Text(brief(entry.method)), entry.comparison
     if found is None:
