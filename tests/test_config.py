@@ -115,7 +115,7 @@ def test_every_setting_refuses_what_no_setting_takes(config: type, field: str) -
 
 @pytest.mark.parametrize("field", ["epochs", "batch_size", "devices", "shift"])
 def test_a_count_is_a_whole_number(field: str) -> None:
-    config = Augment if field == "shift" else TrainConfig
+    config: Any = Augment if field == "shift" else TrainConfig
     for value in (1.5, True, "3", None):
         with pytest.raises(InputError, match=rf"^{field} is .*; it must be a whole number, from "):
             config(**{field: value})

@@ -30,7 +30,7 @@ class Range(NamedTuple):
 
     def __contains__(self, value: Any) -> bool:
         above = self.low < value if self.open in ("low", "both") else self.low <= value
-        return above and (value < self.high if self.open in ("high", "both") else value <= self.high)
+        return bool(above and (value < self.high if self.open in ("high", "both") else value <= self.high))
 
     def __str__(self) -> str:
         low, high = (f"{end:,.0f}" if 1e3 <= end < 1e16 else f"{end:g}" for end in (self.low, self.high))
@@ -64,18 +64,11 @@ RANGES = {
 _WORDS: dict[Any, tuple[Any, str]] = {
     int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False"), str: (str, "text"),
 }  # fmt: skip
-_types = functools.cache(get_type_hints)
+_types: Any = functools.cache(get_type_hints)
 
 
 def check_fields(config: Any) -> None:
-    """Refuse a value that is not of its field's type, or is outside its range.
-
-    Args:
-        config: A dataclass of settings.
-
-    Raises:
-        InputError: Names the field, what came and what is wanted.
-    """
+    """Refuse a value that is not of its field's type, or is outside its range, whoever gives it."""
     for name, kind in _types(type(config)).items():
         value = getattr(config, name)
         kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode's categories of what acts on a terminal or a page, or cannot be encoded, and has no shape of its own."""
-_JOINERS = "\u200c\u200d"
-"""But these, which shape Persian words and emoji."""
+_JOINERS = "\u200c\u200d"  # but these shape Persian words and emoji
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 """How Python and NumPy, torch for a GPU, and torch for the CPU begin to say it."""
 
@@ -83,27 +82,11 @@ def parse_radius(radius: float | str, largest: float = 1.0) -> float:
 
 
 def visible(text: str) -> str:
-    r"""Write what would act on a terminal or a page as its code.
-
-    Every text that holds a name leaves through this: to a terminal, a report, a picture or a table.
-
-    Args:
-        text: Any text, of one line.
-
-    Returns:
-        The text with escape sequences, line ends, marks of direction and halves of surrogate pairs as ``\x1b``, ``\n``,
-        ``\u202e`` and ``\udcff``.
-
-    Example:
-        >>> print(visible("a\x1b[31mb"))
-        a\x1b[31mb
-    """
+    r"""Write what would act on a terminal or a page as its code, ``\x1b``, ``\n``, ``\u202e``: every name leaves so."""
     if text.isprintable():
         return text
-    hidden = (unicodedata.category(each) in _HIDDEN and each not in _JOINERS for each in text)
-    return "".join(
-        each.encode("unicode_escape").decode() if hides else each for each, hides in zip(text, hidden, strict=True)
-    )
+    hide = {each for each in text if unicodedata.category(each) in _HIDDEN} - {*_JOINERS}
+    return "".join(each.encode("unicode_escape").decode() if each in hide else each for each in text)
 
 
 def shown(value: Any) -> str:
@@ -116,21 +99,7 @@ def _cut(text: str) -> str:
 
 
 def located(path: str | Path) -> Path:
-    """Give the path that a text means; refuse one that can be no path.
-
-    Args:
-        path: As it was typed: ``~`` and ``~user`` are home folders.
-
-    Returns:
-        The path, whether anything is there or not.
-
-    Raises:
-        InputError: If it is empty, has a name that no file system takes or an unknown user, or is a link to nothing.
-
-    Example:
-        >>> located("there").name
-        'there'
-    """
+    """Give the path that a text means, ``~`` a home; refuse one that can be no path, or is a link to nothing."""
     text = str(path)
     if not text or "\0" in text or any(len(part.encode(errors="replace")) > 255 for part in text.split("/")):
         raise InputError(f"{shown(text)} is no path: it is empty, or a name in it is longer than 255 bytes.")

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -106,6 +107,7 @@ def run() -> None:
         SystemExit: If it ends with anything else than 0.
     """
     signal.signal(signal.SIGTERM, _stop)
+    warnings.showwarning = _warn
     try:
         main()
     except SystemExit as end:
@@ -116,6 +118,10 @@ def run() -> None:
                 stream.flush()
         # at once: a scheduler does not wait for Python, nor Python for a worker that hangs
         os._exit(int(end.code or 0))
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    say(" ".join(str(message).split()), Console(stderr=True), "warning:")
 
 
 def _stop(number: int, _frame: object) -> None:
