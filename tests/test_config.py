@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,7 @@ def test_the_radius_follows_the_data_unless_it_is_given() -> None:
     ("values", "message"),
     [
         ({"shift": -1}, "shift is -1"),
-        ({"padding": "mirror"}, "padding is 'mirror': it is 'zeros' or 'reflect'"),
+        ({"padding": "mirror"}, "padding is 'mirror'; it must be one of zeros, reflect."),
         ({"erase": 1.5}, "erase is 1.5"),
         ({"erase": float("nan")}, "erase is nan"),
     ],
@@ -52,46 +53,95 @@ def test_augmentation_out_of_range_is_refused(values: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("epochs", 0, "epochs is 0; it must be at least 1."),
-        ("batch_size", 0, "batch_size is 0; it must be at least 1."),
-        ("lr", 0.0, "lr is 0.0; it must be a positive number."),
-        ("lr", -0.1, "lr is -0.1; it must be a positive number."),
-        ("lr", math.nan, "lr is nan; it must be a positive number."),
-        ("lr", math.inf, "lr is inf; it must be a positive number."),
+        ("epochs", 0, "epochs is 0; it must be from 1 to 1,000,000."),
+        ("batch_size", 0, "batch_size is 0; it must be from 1 to 1,000,000,000 images."),
+        ("lr", 0.0, "lr is 0.0; it must be above 0 and at most 1e+30."),
+        ("lr", -0.1, "lr is -0.1; it must be above 0 and at most 1e+30."),
+        ("lr", math.nan, "lr is nan; it must be above 0 and at most 1e+30."),
+        ("lr", math.inf, "lr is inf; it must be above 0 and at most 1e+30."),
         ("momentum", 0.0, "momentum is 0.0; it must be above 0 and below 1."),
         ("momentum", 1.0, "momentum is 1.0; it must be above 0 and below 1."),
-        ("weight_decay", -1e-4, "weight_decay is -0.0001; it must be at least 0."),
-        ("weight_decay", math.nan, "weight_decay is nan; it must be at least 0."),
+        ("weight_decay", -1e-4, "weight_decay is -0.0001; it must be from 0 to 1e+30."),
+        ("weight_decay", math.nan, "weight_decay is nan; it must be from 0 to 1e+30."),
         ("optimizer", "adamw", "optimizer is 'adamw'; it must be one of sgd, adam, rmsprop."),
-        ("damping", 0.0, "damping is 0.0; it must be a positive number."),
-        ("clip_norm", -1.0, "clip_norm is -1.0; it must be at least 0."),
-        ("clip_norm", math.nan, "clip_norm is nan; it must be at least 0."),
+        ("damping", 0.0, "damping is 0.0; it must be above 0 and at most 1e+30."),
+        ("clip_norm", -1.0, "clip_norm is -1.0; it must be from 0 to 1e+30."),
+        ("clip_norm", math.nan, "clip_norm is nan; it must be from 0 to 1e+30."),
         ("schedule", "poly", "schedule is 'poly'; it must be one of cosine, linear, step, exponential, staircase."),
-        ("decay_epochs", 0.0, "decay_epochs is 0.0; it must be a positive number."),
+        ("decay_epochs", 0.0, "decay_epochs is 0.0; it must be above 0 and at most 1e+30."),
         ("lr_floor", 0.06, "lr_floor is 0.06; it must be from 0 to lr."),
-        ("warmup_epochs", -1.0, "warmup_epochs is -1.0; it must be from 0 to epochs."),
+        ("warmup_epochs", -1.0, "warmup_epochs is -1.0; it must be from 0 to 1e+30."),
         ("warmup_epochs", 20.5, "warmup_epochs is 20.5; it must be from 0 to epochs."),
         ("label_smoothing", 1.0, "label_smoothing is 1.0; it must be at least 0 and below 1."),
         ("label_smoothing", math.nan, "label_smoothing is nan; it must be at least 0 and below 1."),
         ("ema", 1.0, "ema is 1.0; it must be at least 0 and below 1."),
         ("ema", -0.5, "ema is -0.5; it must be at least 0 and below 1."),
-        ("device", "tpu", "device is 'tpu'; it must be auto, cpu or cuda."),
-        ("devices", 0, "devices is 0; it must be at least 1, and batch_size a multiple of devices times nodes."),
-        ("devices", 3, "devices is 3; it must be at least 1, and batch_size a multiple of devices times nodes."),
-        ("nodes", 0, "nodes is 0; it must be at least 1."),
+        ("device", "tpu", "device is 'tpu'; it must be one of auto, cpu, cuda."),
+        ("devices", 0, "devices is 0; it must be from 1 to 4,096."),
+        ("devices", 3, "devices is 3; it must be such that batch_size is a multiple of devices times nodes."),
+        ("nodes", 0, "nodes is 0; it must be from 1 to 4,096."),
         (
             "strategy",
-            "dp",
-            "strategy is 'dp'; it must be ddp, or fsdp over several devices and without a moving "
+            "fsdp",
+            "strategy is 'fsdp'; it must be ddp, or fsdp over several devices and without a moving "
             "average of the weights.",
         ),
-        ("precision", "16-true", "precision is '16-true'; it must be 32-true or bf16-mixed."),
+        ("precision", "16-true", "precision is '16-true'; it must be one of 32-true, bf16-mixed."),
     ],
 )
 def test_training_out_of_range_is_refused(field: str, value: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         TrainConfig(**{field: value})
     assert str(caught.value) == message
+
+
+CONFIGS = (Settings, Augment, TrainConfig, EvaluateConfig, CurvatureConfig)
+NUMBERS = [
+    (config, each.name)
+    for config in CONFIGS
+    for each in dataclasses.fields(config)
+    if isinstance(each.default, (int, float)) or each.name in ("limit", "radius")
+]
+"""Every field that takes a number, or yes and no."""
+USELESS = (math.nan, math.inf, -math.inf, 1e300, -1e300, 10**400, "x", "\u00b2", b"1", [1], 1j, (), object())
+
+
+@pytest.mark.parametrize(("config", "field"), NUMBERS, ids=[f"{config.__name__}-{name}" for config, name in NUMBERS])
+def test_every_setting_refuses_what_no_setting_takes(config: type, field: str) -> None:
+    for value in USELESS:
+        with pytest.raises(InputError, match=rf"^{field} is "):
+            config(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch_size", "devices", "shift"])
+def test_a_count_is_a_whole_number(field: str) -> None:
+    config: Any = Augment if field == "shift" else TrainConfig
+    for value in (1.5, True, "3", None):
+        with pytest.raises(InputError, match=rf"^{field} is .*; it must be a whole number, from "):
+            config(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"gamma": -1.0}, "gamma is -1.0; it must be above 0 and at most 1."),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"milestones": (1, -3)}, r"milestones is \(1, -3\); it must be from 0 to 1,000,000."),
+        ({"milestones": 3}, "milestones is 3; it must be a tuple."),
+        ({"flip": 1}, "flip is 1; it must be True or False."),
+    ],
+)
+def test_what_looks_like_a_setting_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        (Augment if "flip" in values else TrainConfig)(**values)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert TrainConfig(epochs=np.int64(3), lr=np.float32(0.5), milestones=[1, 2]).epochs == 3  # type: ignore[arg-type]
+
+
+def test_a_radius_in_text_is_the_number() -> None:
+    assert Settings(radius="51/255").radius == 0.2  # type: ignore[arg-type]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +160,9 @@ def test_the_limits_themselves_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("images", 0, "images is 0; it must be 1 or more."),
-        ("probes", -1, "probes is -1; it must be 1 or more."),
-        ("surface", 102, "surface is 102; it is a number of points from 0 (none) to 101."),
+        ("images", 0, "images is 0; it must be from 1 to 1,000,000,000 images."),
+        ("probes", -1, "probes is -1; it must be from 1 to 1,000,000,000."),
+        ("surface", 102, "surface is 102; it must be from 0 to 101 points (0: no surface)."),
     ],
 )
 def test_curvature_out_of_range_is_refused(field: str, value: Any, message: str) -> None:
@@ -124,6 +174,6 @@ def test_curvature_out_of_range_is_refused(field: str, value: Any, message: str)
 @pytest.mark.parametrize("field", ["limit", "batch_size"])
 def test_an_evaluation_of_no_images_is_refused(field: str) -> None:
     for value in (0, -1):
-        with pytest.raises(InputError, match=rf"^{field} is {value}; it is a number of images, 1 or more\.$"):
+        with pytest.raises(InputError, match=rf"^{field} is {value}; it must be from 1 to 1,000,000,000 images\.$"):
             EvaluateConfig(**{field: value})  # type: ignore[arg-type]
     assert EvaluateConfig(**{field: 1}) != EvaluateConfig()  # type: ignore[arg-type]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import unicodedata
+from pathlib import Path
+
 import pytest
 import torch
 
-from resolute.errors import InputError, out_of_memory, parse_radius, unknown
+from resolute.errors import InputError, in_words, located, parse_radius, unknown, visible
 
 METHODS = ["base", "fgsm", "r", "gaussian", "additive", "dropout"]
 
@@ -35,13 +39,66 @@ def test_all_names_are_listed_in_order_where_none_is_near() -> None:
     assert message == "unknown method 'zzz': there are: additive, base, dropout, fgsm, gaussian, r."
 
 
+def test_of_very_many_names_sixty_are_listed() -> None:
+    message = unknown("model", "\x1b" + 300 * "q", [f"net{number:04}" for number in range(1000)])
+    assert "net0059 and 940 more." in message
+    assert "net0060" not in message
+    assert len(message) < 800
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize("first", range(0, 0x110000, 0x8000))
+def test_what_acts_is_shown_as_python_writes_it(first: int) -> None:
+    for number in range(first, first + 0x8000):
+        each = chr(number)
+        acts = unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") and number not in (0x200C, 0x200D)
+        assert visible(f"a{each}") == (repr(f"a{each}")[1:-1] if acts else f"a{each}")
+
+
+@pytest.mark.parametrize("path", ["", "a/" + 256 * "x", 128 * "\u00e9", "~nosuchuser/x", "a\0b"])
+def test_what_can_be_no_path_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match=" is no path: "):
+        located(path)
+
+
+def test_a_link_to_nothing_is_called_that() -> None:
+    Path("link").symlink_to("nowhere")
+    with pytest.raises(InputError, match="link is a link to nowhere, and nothing is there"):
+        located("link")
+    Path("nowhere").mkdir()
+    assert located("link") == Path("link")
+    assert located("~/x") == Path.home() / "x"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "cannot write what is to be shown: No space left on device.",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "there"), "there: Permission denied."),
+        (InputError("as it is"), "as it is"),
+    ],
+)
+def test_a_fault_of_the_system_is_told_in_a_sentence(error: Exception, message: str) -> None:
+    assert str(in_words(error)).startswith(message)
+
+
+def test_batch_norm_over_one_value_is_told_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match="Expected more than 1 value") as caught:
+        torch.nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+    assert "larger --batch-size" in str(in_words(caught.value))
+    assert in_words(ValueError("something else")) is None
+
+
 def test_a_tensor_that_has_no_room_is_told_in_a_sentence() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    told = out_of_memory(caught.value)
+    told = in_words(caught.value)
     assert isinstance(told, InputError)
     assert "can't allocate memory: you tried to allocate 1152921504606846976 bytes" in str(told)
-    assert out_of_memory(RuntimeError("something else")) is None
+    assert in_words(RuntimeError("something else")) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ The method (`resolute.noise`) needs torch and numpy alone. Everything else is th
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for, so that `resolute --help` need not wait for torch."""
+    if name == "__version__":
+        return importlib.metadata.version("resolute")
     home = _MODULES.get(name) or _HOME.get(name) or (name if name in __all__ else None)
     if home is None:
         raise AttributeError(f"module 'resolute' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resolute.errors import InputError, out_of_memory, parse_radius
+from resolute.errors import InputError, in_words, parse_radius
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ def first_answer(
             if reached and gradient == "images":
                 reached = torch.autograd.grad(logits.sum(), x, allow_unused=True)[0] is not None
     except (RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError) as error:
-        if isinstance(error, InputError) or out_of_memory(error):
+        if in_words(error):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(

@@ -3,16 +3,95 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from resolute.errors import InputError, check_strength, parse_radius
+from resolute.errors import InputError, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
+
+LARGEST = 1e30
+"""Of a setting without an upper end of its own; float32, in which networks compute, ends at 3.4e38."""
+
+
+class Range(NamedTuple):
+    """Numbers that a setting may be: from low to high, an end that is open left out."""
+
+    low: float = 0
+    high: float = LARGEST
+    open: Literal["", "low", "high", "both"] = ""
+    unit: str = ""
+
+    def __contains__(self, value: Any) -> bool:
+        above = self.low < value if self.open in ("low", "both") else self.low <= value
+        return bool(above and (value < self.high if self.open in ("high", "both") else value <= self.high))
+
+    def __str__(self) -> str:
+        low, high = (f"{end:,.0f}" if 1e3 <= end < 1e16 else f"{end:g}" for end in (self.low, self.high))
+        above = f"at least {low} and" if self.open == "high" else f"above {low} and"
+        upto = f"{above} {'at most' if self.open == 'low' else 'below'}" if self.open else f"from {low} to"
+        return f"{upto} {high} {self.unit}".rstrip()
+
+
+POSITIVE = Range(open="low")
+RANGES = {
+    **dict.fromkeys(("lr", "damping", "decay_epochs"), POSITIVE),
+    **dict.fromkeys(("weight_decay", "clip_norm", "lr_floor", "warmup_epochs"), Range()),
+    **dict.fromkeys(("label_smoothing", "ema"), Range(0, 1, "high")),
+    **dict.fromkeys(("gamma", "crop", "train_fraction"), Range(0, 1, "low")),
+    **dict.fromkeys(("batch_size", "limit", "images", "surface_images"), Range(1, 1e9, unit="images")),
+    **dict.fromkeys(("top", "steps", "probes", "draws"), Range(1, 1e9)),
+    **dict.fromkeys(("epochs", "trials"), Range(1, 1e6)),
+    **dict.fromkeys(("seed", "seeds"), Range(0, 1e15)),
+    **dict.fromkeys(("devices", "nodes", "jobs"), Range(1, 4096)),
+    "milestones": Range(0, 1e6),
+    "timeout": Range(0, LARGEST, "low", "seconds"),
+    "size": Range(1, 4096, unit="pixels"),
+    "shift": Range(0, 4096, unit="pixels"),
+    "momentum": Range(0, 1, "both"),
+    "margin": Range(0, 100, "both", "percentage points"),
+    "erase": Range(0, 1),
+    "rotation": Range(0, 180, unit="degrees"),
+    "surface": Range(0, 101, unit="points (0: no surface)"),
+}
+"""What each number may be, by the name of its field, in every class of settings."""
+_WORDS: dict[Any, tuple[Any, str]] = {
+    int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False"), str: (str, "text"),
+}  # fmt: skip
+_types: Any = functools.cache(get_type_hints)
+
+
+def check_fields(config: Any) -> None:
+    """Refuse a value that is not of its field's type, or is outside its range, whoever gives it."""
+    for name, kind in _types(type(config)).items():
+        value = getattr(config, name)
+        kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
+        if value is None and NoneType in kinds:
+            continue
+        if wanted := _wanted(value, kinds[0], RANGES.get(name)):
+            raise InputError(f"{name} is {shown(value)}; it must be {wanted}.")
+
+
+def _wanted(value: Any, kind: Any, within: Range | None) -> str:
+    """Say what is wanted in place of a value, or nothing."""
+    if get_origin(kind) is Literal:
+        return "" if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        told = [_wanted(each, inner, within) for each in value] if isinstance(value, (tuple, list)) else [""]
+        return next(filter(None, told), "" if isinstance(value, (tuple, list)) else "a tuple")
+    if kind not in _WORDS:
+        return ""
+    wanted, word = _WORDS[kind]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+        return f"{word}, {within}" if within else word
+    return str(within) if within and value not in within else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +112,10 @@ class Settings:
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        check_strength(self.eps, self.p)
         if self.radius is not None:
-            parse_radius(self.radius)
+            object.__setattr__(self, "radius", parse_radius(self.radius))
+        check_fields(self)
+        check_strength(self.eps, self.p)
 
     def resolved(self, radius: float) -> Settings:
         """Fill in what follows the data set.
@@ -79,16 +159,7 @@ class Augment:
     rotation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.shift < 0:
-            raise InputError(f"shift is {self.shift}: it is a number of pixels, 0 or more")
-        if self.padding not in {"zeros", "reflect"}:
-            raise InputError(f"padding is {self.padding!r}: it is 'zeros' or 'reflect'")
-        if not 0 <= self.erase <= 1:
-            raise InputError(f"erase is {self.erase}: it is a probability, from 0 to 1")
-        if not 0 < self.crop <= 1:
-            raise InputError(f"crop is {self.crop}: it is a share of the image's area, above 0 and at most 1")
-        if not 0 <= self.rotation <= 180:
-            raise InputError(f"rotation is {self.rotation}: it is an angle in degrees, from 0 to 180")
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +242,18 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name, (good, want) in self._wanted().items():
+        check_fields(self)
+        together = self.devices * self.nodes
+        fits = {
+            "lr_floor": (self.lr_floor <= self.lr, "from 0 to lr"),
+            "warmup_epochs": (self.warmup_epochs <= self.epochs, "from 0 to epochs"),
+            "devices": (self.batch_size % together == 0, "such that batch_size is a multiple of devices times nodes"),
+            "strategy": (
+                self.strategy == "ddp" or (together > 1 and not self.ema),
+                "ddp, or fsdp over several devices and without a moving average of the weights",
+            ),
+        }
+        for name, (good, want) in fits.items():
             if not good:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be {want}.")
         if self.device == "cuda":
@@ -181,37 +263,6 @@ class TrainConfig:
                 raise InputError(
                     "device is 'cuda', and torch sees no GPU here. Use device 'cpu', or leave it at 'auto'."
                 )
-
-    def _wanted(self) -> dict[str, tuple[bool, str]]:
-        """Whether each setting is good, and what it must be."""
-        together = self.devices * self.nodes
-        return {
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "lr": (0 < self.lr < math.inf, "a positive number"),
-            "optimizer": (self.optimizer in get_args(Optimizer), f"one of {', '.join(get_args(Optimizer))}"),
-            "damping": (0 < self.damping < math.inf, "a positive number"),
-            "momentum": (0 < self.momentum < 1, "above 0 and below 1"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "clip_norm": (0 <= self.clip_norm < math.inf, "at least 0"),
-            "schedule": (self.schedule in get_args(Schedule), f"one of {', '.join(get_args(Schedule))}"),
-            "decay_epochs": (0 < self.decay_epochs < math.inf, "a positive number"),
-            "lr_floor": (0 <= self.lr_floor <= self.lr, "from 0 to lr"),
-            "warmup_epochs": (0 <= self.warmup_epochs <= self.epochs, "from 0 to epochs"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and below 1"),
-            "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
-            "device": (self.device in get_args(Device), "auto, cpu or cuda"),
-            "nodes": (self.nodes >= 1, "at least 1"),
-            "devices": (
-                self.devices >= 1 and self.batch_size % max(1, together) == 0,
-                "at least 1, and batch_size a multiple of devices times nodes",
-            ),
-            "strategy": (
-                self.strategy == "ddp" or (self.strategy == "fsdp" and together > 1 and not self.ema),
-                "ddp, or fsdp over several devices and without a moving average of the weights",
-            ),
-            "precision": (self.precision in get_args(Precision), "32-true or bf16-mixed"),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +283,7 @@ class EvaluateConfig:
     batch_size: int = 500
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit is {self.limit}; it is a number of images, 1 or more.")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size}; it is a number of images, 1 or more.")
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +321,5 @@ class CurvatureConfig:
     command: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("images", "top", "steps", "draws", "batch_size", "probes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
-        if not 0 <= self.surface <= 101:
-            raise InputError(f"surface is {self.surface}; it is a number of points from 0 (none) to 101.")
+        check_fields(self)
+        check_strength(self.eps)

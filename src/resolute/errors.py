@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's categories of what acts on a terminal or a page, or cannot be encoded, and has no shape of its own."""
+_JOINERS = "\u200c\u200d"  # but these shape Persian words and emoji
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 """How Python and NumPy, torch for a GPU, and torch for the CPU begin to say it."""
 
@@ -18,7 +23,9 @@ _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory")
 _NAMED = 3
 """Fields that a message names, and..."""
 _LENGTH = 100
-"""...letters of a value that it shows."""
+"""...letters of a value that it shows, and..."""
+_MOST = 60
+"""...names of a table that it lists."""
 _HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32,}\b")
 """Of a hash, its first eight digits tell it from another."""
 
@@ -80,17 +87,57 @@ def parse_radius(radius: float | str, largest: float = 1.0, name: str = "radius"
     return value
 
 
-def out_of_memory(error: BaseException) -> InputError | None:
-    """Say that memory was not enough, and what to do, where an error means that."""
+def visible(text: str) -> str:
+    r"""Write what would act on a terminal or a page as its code, ``\x1b``, ``\n``, ``\u202e``: every name leaves so."""
+    if text.isprintable():
+        return text
+    hide = {each for each in text if unicodedata.category(each) in _HIDDEN} - {*_JOINERS}
+    return "".join(each.encode("unicode_escape").decode() if each in hide else each for each in text)
+
+
+def shown(value: Any) -> str:
+    """Write a value of any length into a message."""
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
+
+
+def located(path: str | Path) -> Path:
+    """Give the path that a text means, ``~`` a home; refuse one that can be no path, or is a link to nothing."""
+    text = str(path)
+    if not text or "\0" in text or any(len(part.encode(errors="replace")) > 255 for part in text.split("/")):
+        raise InputError(f"{shown(text)} is no path: it is empty, or a name in it is longer than 255 bytes.")
+    try:
+        found = Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{shown(text)} is no path: there is no such user here.") from error
+    if found.is_symlink() and not found.exists():
+        raise InputError(f"{found} is a link to {found.readlink()}, and nothing is there. Mend the link, or delete it.")
+    return found
+
+
+def in_words(error: BaseException) -> InputError | None:
+    """Say what is wrong, and what to do, where an error of Python or torch means something that a user can mend."""
+    if isinstance(error, InputError):
+        return error
     text = f"{type(error).__name__}: {error}"
-    lines = [line for line in text.splitlines() if any(sign in line for sign in _OUT_OF_MEMORY)]
-    if not lines:
-        return None
-    said = lines[-1].partition(": ")[2]
-    return InputError(
-        f"out of memory ({said}). A smaller --batch-size needs less, and so do fewer --jobs. What is finished is kept; "
-        "the same command continues."
-    )
+    if lines := [line for line in text.splitlines() if any(sign in line for sign in _OUT_OF_MEMORY)]:
+        said = lines[-1].partition(": ")[2]
+        return InputError(
+            f"out of memory ({said}). A smaller --batch-size needs less, and so do fewer --jobs. What is finished is "
+            "kept; the same command continues."
+        )
+    if "Expected more than 1 value per channel when training" in text:
+        return InputError(
+            "this network's BatchNorm got one value for each channel, of which it takes no variance: one image, of one "
+            "pixel there. Give a larger --batch-size (on several devices, for each), larger images or another network."
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else "cannot write what is to be shown: "
+        return InputError(f"{place}{error.strerror}. What is finished is kept; the same command continues.")
+    return None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -98,8 +145,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     near = near and difflib.get_close_matches(name.lower(), near, cutoff=_likeness(name, near[0]) - 0.05)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"there are: {', '.join(names)}."
-    return f"unknown {kind} {name!r}: {hint}"
+    more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
+    there_are = f"there are: {', '.join(names[:_MOST])}{more}."
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else there_are
+    return f"unknown {kind} {shown(name)}: {hint}"
 
 
 def differences(theirs: Any, ours: Any) -> str:
@@ -118,8 +167,7 @@ def _differing(theirs: Any, ours: Any, name: str) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = _HASH.sub(r"\1...", repr(value))
-    return text if len(text) <= _LENGTH else f"{text[:_LENGTH]}..."
+    return _cut(_HASH.sub(r"\1...", repr(value)))
 
 
 def _likeness(a: str, b: str) -> float:

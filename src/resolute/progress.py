@@ -1,4 +1,4 @@
-"""How far long work is, shown while it runs: a bar on a terminal, elsewhere a line now and then."""
+"""What is said while work runs: sentences, and how far it is: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from resolute.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,12 +41,10 @@ class Meter:
         now = time.monotonic()
         here = done - self.found
         left = clock((now - self._start) * (self.total - done) / here) if here > 0 else "-:--:--"
-        self._bar.update(self._bar.task_ids[0], completed=done, description=what, left=left)
+        self._bar.update(self._bar.task_ids[0], completed=done, description=visible(what), left=left)
         if not self._console.is_terminal and here > 0 and (part or now - self._said >= SECONDS_BETWEEN_LINES):
             self._said = now
-            self._console.print(
-                f"{what}, {clock(now - self._start)}, {left} left", highlight=False, soft_wrap=True, markup=False
-            )
+            say(f"{what}, {clock(now - self._start)}, {left} left", self._console)
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def progress(total: float, console: Console | None = None, *, found: float = 0.0
 
     console, start = console or Console(stderr=True), time.monotonic()
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]} left"),
@@ -63,6 +63,15 @@ def progress(total: float, console: Console | None = None, *, found: float = 0.0
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         bar.add_task("", total=total, completed=int(found), left="-:--:--")
         yield Meter(total, found, console, bar, start, start)
+
+
+def say(text: str, console: Console | None = None, title: str = "") -> None:
+    """Print a sentence on one line as it stands, on standard output unless told otherwise, behind a red title."""
+    from rich.console import Console
+    from rich.text import Text
+
+    sentence = Text.assemble((title, "bold red"), " " if title else "", visible(text))
+    (console or Console()).print(sentence, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -195,7 +195,7 @@ def test_a_run_of_another_recipe_is_left_alone(resolute: Call, finished: Path) -
 def test_a_report_needs_a_run(resolute: Call) -> None:
     answer = resolute("report", "nowhere")
     assert answer.code == 2
-    assert answer.message.startswith("error: cannot read nowhere/recipe.json: No such file or directory.")
+    assert answer.message.startswith("error: there is no folder nowhere.")
 
 
 def test_only_cells_that_were_run_are_told_of(finished: Path, tmp_path: Path, resolute: Call) -> None:

@@ -29,6 +29,14 @@ def test_a_picture_is_written_the_same_each_time(resolute: Call, kind: str) -> N
     assert one.startswith(MAGIC[kind])
 
 
+def test_a_folder_gets_a_picture_named_after_what_it_shows(resolute: Call) -> None:
+    Path("there.d").mkdir()
+    for out, name in (("new", "new"), ("new.d/", "new.d"), ("there.d", "there.d"), ("there.d/", "there.d")):
+        path = f"{name}/digits-noise-disturbances.png"
+        assert resolute("disturb", "--suites", "noise,disturbances", f"--out={out}") == (0, f"picture: {path}\n", "")
+        assert Path(path).read_bytes().startswith(MAGIC["png"])
+
+
 def test_labels_are_text_in_svg(resolute: Call) -> None:
     resolute("disturb", "--out", "figure.svg")
     text = Path("figure.svg").read_text()
@@ -82,11 +90,13 @@ def test_a_drawing_shows_the_pixels() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "figure.gif"], "--out is 'figure.gif'; it must end in .png, .svg, .pdf."),
+        (["--out", "figure.gif"], "--out is 'figure.gif'; it must end in .png, .svg, .pdf, or name a folder."),
         (["--suites", "fgsm"], "unknown suite 'fgsm': there are: corruptions"),
         (["--suites", "corruption"], "did you mean 'corruptions'"),
         (["--images", "898"], "--images got '898'; it takes whole numbers from 0 to 897, separated by commas."),
         (["--images", "a"], "--images got 'a'"),
+        (["--images", "\u00b2"], "--images got '\u00b2'"),
+        (["--levels", 5000 * "9"], "it takes whole numbers from 1 to 5"),
         (["--levels", "0"], "--levels got '0'; it takes whole numbers from 1 to 5"),
         (["--data", "minst"], "unknown data set 'minst': did you mean 'mnist'?"),
         (["--out", "file/figure.png"], "cannot write file/figure.png"),

@@ -9,17 +9,20 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
+import typer
 
 from cli.test_compare import QUICK
 from cli.test_flags import FLAGS
 from experiment.made_up import made_up
 from resolute import cli
+from resolute.config import RANGES
 from resolute.experiment import cell, grid
 
 if TYPE_CHECKING:
@@ -99,14 +102,14 @@ MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
     "seeds-many": (["--seeds", "100-1190000000"], "which are 1,189,999,901 seeds; wanted are 1 to 10,000."),
     "spaces": (["--methods", "base, rr"], "unknown method 'rr'"),
     "seeds-text": (["--seeds", "1,2"], "--seeds got '1,2'; it takes how many, 5, or from which to which, 100-119."),
-    "epochs": (["--epochs", "0"], "epochs is 0; it must be at least 1."),
-    "lr": (["--lr", "nan"], "lr is nan; it must be a positive number."),
+    "epochs": (["--epochs", "0"], "epochs is 0; it must be from 1 to 1,000,000."),
+    "lr": (["--lr", "nan"], "lr is nan; it must be above 0 and at most 1e+30."),
     "sched": (["--sched", "wave"], "schedule is 'wave'; it must be "),
     "milestones": (["--milestones", "3,x"], "--milestones got 'x'; it takes whole numbers, separated by commas."),
     "milestones-negative": (["--milestones=-3"], "--milestones got '-3'; it takes whole numbers, separated by commas."),
-    "split": (["--split", "train"], "split is 'train'; it is 'test' or 'validation'."),
+    "split": (["--split", "train"], "split is 'train'; it must be one of test, validation."),
     "leak": (["--split", "validation", "--train-on-all"], "networks evaluated on the validation images must not"),
-    "erase": (["--erase", "2"], "erase is 2.0: it is a probability, from 0 to 1"),
+    "erase": (["--erase", "2"], "erase is 2.0; it must be from 0 to 1."),
     "size": (["--size", "16"], "size 16 came with 'digits', whose images have one size: leave it out"),
     "images": (["images"], "unknown data set 'images': did you mean 'imagenet'? There is no folder images either"),
     "nan-loss": (["--lr", "1e30"], "the loss became nan in epoch 1 (base, lr "),
@@ -152,6 +155,110 @@ def test_mnist_without_a_network(resolute: Call, monkeypatch: pytest.MonkeyPatch
     assert "Put there packed or not: train-images-idx3-ubyte" in answer.message
     assert "--data-dir, or the variable RESOLUTE_DATA" in answer.message
     assert not [path for path in Path("data").rglob("*") if path.is_file()]
+
+
+def dangling(flag: str) -> list[object]:
+    Path("link").symlink_to("nowhere")
+    return [flag, "link"]
+
+
+MORE_MISTAKES: dict[str, tuple[list[object] | Callable[[], list[object]], str]] = {
+    "lr-1e300": (["--lr", "1e300"], "lr is 1e+300; it must be above 0 and at most 1e+30."),
+    "weight-decay": (["--weight-decay", "inf"], "weight_decay is inf; it must be from 0 to 1e+30."),
+    "decay-rate-nan": (["--decay-rate", "nan"], "gamma is nan; it must be above 0 and at most 1."),
+    "decay-rate": (["--decay-rate=-1"], "gamma is -1.0; it must be above 0 and at most 1."),
+    "epochs": (["--epochs", 30 * "9"], "it must be from 1 to 1,000,000."),
+    "milestones": (["--milestones", "\u00b2"], "--milestones got '\u00b2'; it takes whole numbers"),
+    "seeds": (["--seeds", 5000 * "9"], "it takes how many, 5, or from which to which"),
+    "long-data": (["--data", 300 * "x"], "is no path: it is empty, or a name in it is longer than 255 bytes."),
+    "long-out": (["--out", f"a/{300 * 'x'}"], "is no path: it is empty, or a name in it is longer than 255 bytes."),
+    "nobody": (["--data", "~nosuchuser/x"], "'~nosuchuser/x' is no path: there is no such user here."),
+    "nobody-dir": (["--data-dir", "~nosuchuser/x"], "'~nosuchuser/x' is no path"),
+    "no-folder": (["--data", "no/where"], "there is no folder no/where. Give one that is there, or one of cifar10,"),
+    "no-data": (["--data", ""], "nothing came after '--data' but an empty text. Is a variable of the shell not set?"),
+    "no-data-dir": (["--data-dir="], "nothing came after '--data-dir' but an empty text."),
+    "no-recipe": ([""], "but an empty text."),
+    "dangling-data": (lambda: dangling("--data"), "link is a link to nowhere, and nothing is there."),
+    "dangling-out": (lambda: dangling("--out"), "link is a link to nowhere, and nothing is there."),
+    "escape": (["--model", "\x1b[31mred\n"], r"unknown model '\x1b[31mred\n'"),
+    "library": (
+        ["--model", "resnet18"], "unknown model 'resnet18': did you mean 'timm/resnet18' or 'torchvision/resnet18'?"
+    ),
+    "one-value": (
+        ["--data", "photographs", "--model", "timm/resnet18", "-b", "1", "--methods", "base"], "larger --batch-size"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MORE_MISTAKES)
+def test_a_hostile_flag_ends_with_one_message(name: str, resolute: Call) -> None:
+    given, message = MORE_MISTAKES[name]
+    photographs("photographs", 2)
+    answer = resolute("compare", "--epochs", "1", "--device", "cpu", *(given() if callable(given) else given))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: ")
+    assert message in answer.message
+    assert answer.err.count("\n") == 1
+
+
+class Reached(Exception):
+    """A command has accepted all that it was given."""
+
+
+HOSTILE = (
+    "nan", "inf", "-inf", "-1", "0", "1e300", " ", "\u00b2", "\u0663", "0x10", "1_000", 30 * "9", 5000 * "9", "None",
+    300 * "x", "\x1b[31m", "a\nb", "a\tb", "~nosuchuser/x", "[red]", "../..",
+)  # fmt: skip
+NEVER = ("nan", "inf", "-inf", "1e300", "\u00b2", "0x10", 5000 * "9", "None")
+"""What no number may be."""
+
+
+@pytest.mark.parametrize("command", [name for name in FLAGS if name not in ("report", "list", "reproduce", "disturb")])
+def test_no_value_of_any_flag_gives_a_traceback(command: str, resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(*arguments: object, **more: object) -> NoReturn:
+        raise Reached
+
+    for place in ("experiment.grid.run_comparison", "experiment.grid.train_one", "experiment.tune.run_tuning",
+                  "experiment.evaluation.evaluate_networks", "curvature.survey.survey"):  # fmt: skip
+        monkeypatch.setattr(f"resolute.{place}", reach)
+    group: Any = typer.main.get_command(cli.app)
+    for option in group.commands[command].params:
+        numeric = option.name in {*RANGES, "eps", "p", "radius"}
+        for value in HOSTILE if not getattr(option, "is_flag", False) else ():
+            try:
+                answer = resolute(command, f"{option.opts[0]}={value}" if option.opts[0].startswith("-") else value)
+            except Reached:
+                assert not (numeric and value in NEVER), f"{option.name} took {value}"
+            else:
+                assert answer.code == 2, f"{option.name} {value}"
+                assert answer.err.count("\n") in (1, 4)
+                assert "\x1b" not in answer.err
+
+
+SAID = [("list data > /dev/full", 2, "cannot write what is to be shown: No space left on device"),
+        ("--help > /dev/full", 2, "No space left on device"), ("list recipes | head -1", 0, ""),
+        ("list data >&-", 0, ""), ("compare nosuch 2> /dev/full", 2, ""), ("compare nosuch 2>&-", 2, ""),
+        ("--version", 0, "")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "code", "message"), SAID)
+def test_a_stream_that_takes_nothing_is_no_traceback(words: str, code: int, message: str) -> None:
+    line = f"{sys.executable} -m resolute {words}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stderr.count("\n") == bool(message)
+    assert words != "--version" or done.stdout == f"resolute {version('resolute')}\n"
+
+
+def test_an_interrupt_is_one_line(resolute: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resolute.report.page.write_report", interrupt)
+    monkeypatch.setattr("resolute.cli.list._entries", interrupt)
+    for words in (("report", "."), ("list", "data")):
+        assert resolute(*words) == (130, "", "Stopped. Run the same command again to continue.\n")
 
 
 def test_a_mistake_in_a_process_of_its_own_is_no_traceback() -> None:

@@ -115,10 +115,13 @@ def test_a_damaged_folder_is_refused(
 
 
 def test_what_is_no_run_folder_is_refused(resolute: Call, tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
+    for folder, message in (
+        (tmp_path, "Is this a run folder of `resolute`?"),
+        (tmp_path / "none", "there is no folder"),
+    ):
         answer = resolute("report", folder)
         assert answer.code == 2
-        assert "Is this a run folder of `resolute`?" in answer.message
+        assert message in answer.message
 
 
 def test_a_damaged_folder_is_refused_by_its_report(resolute: Call, finished: Path) -> None:

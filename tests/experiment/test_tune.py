@@ -420,12 +420,12 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         ({"method": "gausian"}, "unknown method 'gausian': did you mean 'gaussian'"),
         ({"method": "fgsm"}, "Those have an eps and a site to be tuned"),
         ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
-        ({"eps": ()}, "at least one strength"),
-        ({"where": ()}, "at least one site"),
-        ({"trials": 0}, "trials is 0; it must be at least 1"),
+        ({"eps": ()}, "eps is empty; there must be at least one"),
+        ({"where": ()}, "where is empty; there must be at least one"),
+        ({"trials": 0}, "trials is 0; it must be from 1 to 1,000,000"),
         ({"margin": 0}, "margin is 0; it must be above 0 and below 100"),
-        ({"timeout": 0}, "timeout is 0; it must be a number of seconds above 0"),
-        ({"jobs": 0}, "jobs is 0; it must be at least 1"),
+        ({"timeout": 0}, "timeout is 0; it must be above 0 and at most 1e\\+30 seconds"),
+        ({"jobs": 0}, "jobs is 0; it must be from 1 to 4,096"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(change: dict[str, Any], message: str) -> None:

@@ -71,3 +71,19 @@ def test_a_nested_object_is_a_list_of_pairs() -> None:
     seeds = ", ".join(map(str, range(20))) + " and 2 more"
     pairs = [("train.lr", "0.1"), ("train.ema", "none"), ("train.flip", "yes"), ("seeds", seeds), ("methods", "none")]
     assert list(numbers.flat(nested)) == pairs
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1+1", "-x", "@SUM(A1)", "'=1", "\uff1d1", '=HYPERLINK("x")'])
+def test_a_name_is_no_formula_in_a_spreadsheet_and_comes_back(name: str) -> None:
+    assert numbers.spreadsheet(name) == f"'{name}"
+    assert numbers.from_spreadsheet(numbers.spreadsheet(name)) == name
+
+
+@pytest.mark.parametrize("text", ["-0.31", "+2", "-1e-05", "resnet", "a=b", "r@eps=0.3", ""])
+def test_numbers_and_other_names_stay(text: str) -> None:
+    assert numbers.spreadsheet(text) == numbers.from_spreadsheet(text) == text
+
+
+@pytest.mark.parametrize("name", ["\t=1", "\r=1", "\n=1", "\x1b[31m=1"])
+def test_what_hides_before_a_formula_is_shown(name: str) -> None:
+    assert numbers.spreadsheet(name).lstrip("'").startswith("\\")

@@ -19,7 +19,7 @@ from rich.console import Console
 from resolute.errors import InputError
 from resolute.report import figures, page
 from resolute.report.comparison import summarise
-from resolute.report.page import console_table, escape, markdown_table, write_report
+from resolute.report.page import console_summary, console_table, escape, markdown_table, show, write_report
 from resolute.report.run import load_run
 from resolute.run_folder import read_bits
 
@@ -307,4 +307,19 @@ def test_the_markdown_table(make_run: MakeRun) -> None:
 def test_markdown_escapes_names(make_run: MakeRun) -> None:
     table = markdown_table(summarise(load_run(make_run(methods=("base", "<b>|*x*", "r")))))
     assert r"| &lt;b&gt;\|\*x\* |" in table
-    assert escape("a\nb `c` [d](e) \\") == r"a b \`c\` \[d\](e) \\"
+    assert escape("a\nb `c` [d](e) \\") == r"a\\nb \`c\` \[d\](e) \\"
+
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\r\n\x9b2J\u202egnp.\t|`<b>"
+HIDDEN = [each for each in EVIL if not each.isprintable()]
+
+
+def test_no_name_reaches_a_reader_raw(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences, line ends and marks of direction in names of data, classes, methods and shifts."""
+    folder = make_run(methods=("base", EVIL, "r"), data=EVIL, class_names=(EVIL, "b"), keys=(("clean", EVIL, 0.5),))
+    page, summary = write_report(folder)
+    show(console_summary(summary), folder / EVIL)
+    for text in (page.read_text(), (folder / "report.md").read_text(), *capsys.readouterr()):
+        assert not {*text} & {*HIDDEN} - {"\n"}
+        assert "owned" not in text or r"\x1b]0;owned" in text.replace("\\\\", "\\").replace("\\]", "]")
+    assert not [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("\\x9b")]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
 from resolute.cli.evaluate import TEST_DATA
-from resolute.cli.flags import of, takes
+from resolute.cli.flags import of, takes, whole
 from resolute.config import EvaluateConfig
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError, located, shown, unknown
+from resolute.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +44,7 @@ def disturb(
     levels: Annotated[
         str | None, typer.Option(help="Severities of each, separated by commas, 1 for the lowest; else the highest.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("disturbances.png"),
+    out: Annotated[str, typer.Option(help="The picture: .png, .svg or .pdf; or a folder for it.")] = "disturbances.png",
     **given: Any,
 ) -> None:
     """Draw test images and each disturbance of them, side by side (Figure 1 of the paper).
@@ -53,10 +52,14 @@ def disturb(
     An image is disturbed exactly as an evaluation with the same seed disturbs it.
     """  # noqa: DOC501 the docstring is the command's help
     from resolute.data import load
-    from resolute.run_folder import write_atomic
+    from resolute.experiment.recipe import set_name
+    from resolute.run_folder import file_name, write_atomic
 
-    if out.suffix.lower() not in _FORMATS:
-        raise InputError(f"--out is {str(out)!r}; it must end in {', '.join(_FORMATS)}.")
+    path = located(out)
+    if out.endswith("/") or path.is_dir() or not path.suffix:
+        path /= file_name(f"{set_name(given['data'])}-{'-'.join(given['suites'])}") + ".png"
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"--out is {shown(out)}; it must end in {', '.join(_FORMATS)}, or name a folder.")
     for name in given["suites"]:
         if name not in DRAWABLE:
             raise InputError(f"{unknown('suite', name, DRAWABLE)} Only suites that need no network can be drawn.")
@@ -64,8 +67,8 @@ def disturb(
     chosen = _numbers(images, "--images", 0, len(loaded) - 1)
     severities = _numbers(levels, "--levels", 1, 5) if levels else None
     rows = picture_rows(loaded, chosen, given["suites"], severities, given["seed"])
-    write_atomic(out, draw_picture(rows, out.suffix.lower()[1:]))
-    Console().print(f"picture: {out}", soft_wrap=True, highlight=False, markup=False)
+    write_atomic(path, draw_picture(rows, path.suffix.lower()[1:]))
+    say(f"picture: {path}")
 
 
 def picture_rows(
@@ -162,7 +165,10 @@ def _show(place: Axes, tile: Tile | None) -> None:
 
 
 def _numbers(text: str, flag: str, low: int, high: int) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and low <= int(part) <= high for part in parts):
-        raise InputError(f"{flag} got {text!r}; it takes whole numbers from {low} to {high}, separated by commas.")
-    return [int(part) for part in parts]
+    try:
+        found = [whole(part.strip()) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(low <= each <= high for each in found):
+        raise InputError(f"{flag} got {shown(text)}; it takes whole numbers from {low} to {high}, separated by commas.")
+    return found

@@ -8,13 +8,15 @@ import inspect
 import re
 import shlex
 import sys
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
 
-from resolute.errors import InputError, parse_radius
+from resolute.errors import InputError, located, parse_radius, shown
+from resolute.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +94,7 @@ def _text(value: Any) -> Any:
 def _split(flag: str, kind: type, text: str) -> tuple[Any, ...]:
     """Read values separated by commas."""
     kinds: dict[type, tuple[Callable[[str], Any], str]] = {
-        int: (_whole, "whole numbers"), float: (float, "numbers"), str: (str, "names"),
+        int: (whole, "whole numbers"), float: (float, "numbers"), str: (str, "names"),
     }  # fmt: skip
     read, wanted = kinds[kind]
     found = []
@@ -100,18 +102,21 @@ def _split(flag: str, kind: type, text: str) -> tuple[Any, ...]:
         try:
             found.append(read(part))
         except ValueError:
-            raise InputError(f"{flag} got {part!r}; it takes {wanted}, separated by commas.") from None
+            raise InputError(f"{flag} got {shown(part)}; it takes {wanted}, separated by commas.") from None
     return tuple(found)
 
 
-def _whole(text: str) -> int:
-    return int(text if text.isdigit() else "")
+def whole(text: str) -> int:
+    """Read a whole number of few digits, 0 or more."""
+    if not re.fullmatch(r"\d{1,15}", text, re.ASCII):
+        raise ValueError(text)
+    return int(text)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    numbers = re.fullmatch(r"(?:(\d+)-)?(\d+)", text.strip(), re.ASCII)
+    numbers = re.fullmatch(r"(?:(\d{1,15})-)?(\d{1,15})", text.strip(), re.ASCII)
     if not numbers:
-        raise InputError(f"--seeds got {text!r}; it takes how many, 5, or from which to which, 100-119.")
+        raise InputError(f"--seeds got {shown(text)}; it takes how many, 5, or from which to which, 100-119.")
     first, last = numbers.groups()
     seeds = range(int(first), int(last) + 1) if first else range(int(last))
     if not 1 <= len(seeds) <= MOST_SEEDS:
@@ -119,7 +124,9 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-READERS: dict[str, Callable[[Any], Any]] = {"radius": parse_radius, "seeds": _seeds}
+READERS: dict[str, Callable[[Any], Any]] = {
+    "radius": parse_radius, "seeds": _seeds, "data_dir": lambda text: str(located(text)), "weights": located,
+}  # fmt: skip
 """How fields are read whose type does not say it."""
 
 
@@ -131,14 +138,14 @@ def takes(*groups: list[Flag]) -> Callable[[Callable[..., None]], Callable[..., 
         @functools.wraps(function)
         def command(**words: Any) -> None:
             given = {
-                name: flags[name].read(value) if name in flags else value
+                name: flags[name].read(value) if name in flags else _path(value)
                 for name, value in words.items()
                 if value is not None or name not in flags
             }
             try:
                 function(**given)
             except KeyboardInterrupt:
-                Console(stderr=True).print("Stopped. Run the same command again to continue.")
+                say("Stopped. Run the same command again to continue.", Console(stderr=True))
                 raise typer.Exit(130) from None
 
         own = inspect.signature(function, eval_str=True).parameters.values()
@@ -150,6 +157,10 @@ def takes(*groups: list[Flag]) -> Callable[[Callable[..., None]], Callable[..., 
         return command
 
     return decorate
+
+
+def _path(value: Any) -> Any:
+    return located(value) if isinstance(value, Path) else [*map(_path, value)] if isinstance(value, list) else value
 
 
 def settings_for(config: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from resolute.cli.flags import takes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,6 +27,7 @@ class What(StrEnum):
     recipes = "recipes"
 
 
+@takes()
 def list_(
     what: Annotated[
         What | None, typer.Argument(metavar="[WHAT]", help="models, data, methods, suites, recipes.")

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from resolute.cli.flags import takes
+from resolute.errors import InputError
 
+
+@takes()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of compare, tune, evaluate or curvature.")],
 ) -> None:
     """Rebuild the report of a run folder from its other files alone, and show it."""
-    holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}. Give one that `resolute` wrote, with --out or below runs/.")
+    holds = {path.name for path in folder.iterdir()}
     if holds & {"survey.json", "curvature.json"}:
         from resolute.curvature.report import console_curvature, write_curvature
         from resolute.report.page import show

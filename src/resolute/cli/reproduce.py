@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from resolute.cli.flags import command_line, of, settings_for, takes
 from resolute.config import TrainConfig
 from resolute.errors import InputError
 from resolute.experiment.recipe import Recipe
+from resolute.progress import say
 
 if TYPE_CHECKING:
     from resolute.paper.tables import Row
@@ -66,11 +68,8 @@ def reproduce(
         folder = _evaluate_weights(found, out, given)
     else:
         folder = _train(found, scale or "full", out, seeds, given)
-    console = Console()
-    console.print(f"results: {folder}", soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"beside the paper: resolute reproduce --results {out}", soft_wrap=True, highlight=False, markup=False
-    )
+    say(f"results: {folder}")
+    say(f"beside the paper: resolute reproduce --results {shlex.quote(str(out))}")
 
 
 def _show(table: int | None, results: Path | None, write: Path | None) -> None:
@@ -84,7 +83,7 @@ def _show(table: int | None, results: Path | None, write: Path | None) -> None:
     if write is not None:
         _refuse({"table": table}, "does not go with --write, which writes all five.")
         write_atomic(write, page.markdown(entries))
-        console.print(f"written: {write}", soft_wrap=True, highlight=False, markup=False)
+        say(f"written: {write}")
         return
     if not console.is_terminal:
         console = Console(width=max(console.width, _WIDTH))
@@ -106,10 +105,10 @@ def _evaluate_weights(row: Row, out: Path, given: dict[str, Any]) -> Path:
     try:
         folder, found = evaluate_weights(row, out, data_dir=data_dir, device=device)
     except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped. Nothing was kept; the same command begins again.")
+        say("Stopped. Nothing was kept; the same command begins again.", Console(stderr=True))
         raise typer.Exit(130) from None
     errors = [f"{PRINTED[record.suite]} error {100 * record.error:.2f} %" for record in found]
-    Console().print(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images", highlight=False, markup=False)
+    say(f"{row.name}: {', '.join(errors)} of {found[0].n:,} images")
     return folder
 
 

@@ -6,13 +6,13 @@ from pathlib import Path  # noqa: TC003 typer reads it
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from resolute.cli.compare import make_recipe
 from resolute.cli.flags import command_line, of, takes
 from resolute.config import Augment, Settings, TrainConfig
 from resolute.errors import InputError
 from resolute.experiment.recipe import Recipe
+from resolute.progress import say
 
 
 @takes(
@@ -50,9 +50,8 @@ def train(
         raise InputError(f"--method got {method!r}; it takes one method. Several are trained by `resolute compare`.")
     recipe = make_recipe(None, given | {"methods": (method,), "baseline": method, "seeds": (seed,)})
     folder, records = grid.train_one(recipe, out, command=command_line())
-    console = Console()
     for record in records:
         shift = "clean" if record.suite == "clean" else f"{record.suite}, {record.shift} {record.severity:.4g}"
-        console.print(f"{shift}: {100 * record.error:.2f} % wrong of {record.n:,}", highlight=False, markup=False)
+        say(f"{shift}: {100 * record.error:.2f} % wrong of {record.n:,}")
     if records:
-        console.print(f"network: {folder}", soft_wrap=True, highlight=False, markup=False)
+        say(f"network: {folder}")

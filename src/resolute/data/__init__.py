@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolute.config import Augment
@@ -12,10 +11,11 @@ from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
 from resolute.data.folders import check_classes, first_names, load_encoded, open_folder, stream
 from resolute.data.parquet import open_parquet, parquet_files
 from resolute.data.published import PUBLISHED, loader
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError, located, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from resolute.data.folders import Encoded
 
@@ -144,7 +144,7 @@ def load(
         return load_imagenet(data_root(root), split, size)
     if name in DATASETS:
         return DATASETS[name](data_root(root), split)
-    path = Path(name).expanduser()
+    path = located(name)
     encoded = open_parquet(path) if parquet_files(path) else open_folder(path)
     return load_encoded(encoded, name, split, size, data_root() / "decoded")
 
@@ -158,8 +158,10 @@ def _check(name: str, split: str, size: int | None) -> None:
         if size is not None and name != "imagenet":
             raise InputError(f"size {size} came with {name!r}, whose images have one size: leave it out")
         return
-    path = Path(name).expanduser()
+    path = located(name)
     if path.is_file():
         raise InputError(f"{name} is a file: give the path of the folder that it is in")
+    if "/" in name and not path.exists():
+        raise InputError(f"there is no folder {path}. Give one that is there, or one of {', '.join(sorted(DATASETS))}")
     if not path.is_dir():
         raise InputError(f"{unknown('data set', name, DATASETS)} There is no folder {path} either")

@@ -22,7 +22,7 @@ import torch
 from resolute.config import Augment
 from resolute.data.augment import augment
 from resolute.data.decode import decode, decode_crop
-from resolute.errors import InputError
+from resolute.errors import InputError, located
 from resolute.run_folder import digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def data_root(root: str | Path | None = None) -> Path:
         'there'
     """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute").expanduser()
+    return located(root or os.environ.get("RESOLUTE_DATA") or Path(cache) / "resolute")
 
 
 def fingerprint(images: Images) -> dict[str, Any]:

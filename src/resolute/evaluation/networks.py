@@ -56,6 +56,8 @@ class Network:
 
 def from_checkpoint(folder: Path, info: DataInfo) -> Network:
     """Load a checkpoint that `resolute compare` wrote. Nothing in it is executed."""
+    if not folder.exists():
+        raise InputError(f"there is no folder {folder}. A network is a folder cells/METHOD-seedN of a run.")
     if not (folder / checkpoint.SPEC).exists():
         cells = sorted(path.parent for path in folder.glob(f"cells/*/{checkpoint.SPEC}"))
         hint = f" This is a run: give one of its cells, such as {cells[0]}." if cells else ""

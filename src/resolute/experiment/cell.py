@@ -17,7 +17,7 @@ from filelock import Timeout
 from resolute import methods, models
 from resolute.data import load
 from resolute.data.dataset import Images, balanced_part, fingerprint
-from resolute.errors import DivergedError, InputError, out_of_memory
+from resolute.errors import DivergedError, InputError, in_words
 from resolute.evaluation.measure import ANSWERS, cell_file, measure, records
 from resolute.experiment.recipe import identity
 from resolute.models.checkpoint import SPEC, WEIGHTS_FILE, save_network
@@ -237,7 +237,7 @@ def time_steps(recipe: Recipe, splits: Splits, out: Path) -> None:
                 try:
                     known[method] = _in_turn(recipe, splits, method)
                 except (RuntimeError, MemoryError) as error:  # two networks at once may be too many
-                    if out_of_memory(error) is None:
+                    if in_words(error) is None:
                         raise
                 write_sealed(out / TIMES, {"identity": own, "methods": known})
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from resolute.config import Augment, Settings, TrainConfig
-from resolute.errors import InputError, unknown
+from resolute.config import Augment, Settings, TrainConfig, check_fields
+from resolute.errors import InputError, check_strength, located, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,6 +56,7 @@ class Recipe:
     def __post_init__(self) -> None:
         from resolute.methods import canonical, meaning
 
+        check_fields(self)
         given = self.methods
         object.__setattr__(self, "methods", tuple(canonical(name) for name in given))
         object.__setattr__(self, "baseline", canonical(self.baseline))
@@ -69,14 +69,10 @@ class Recipe:
         for name in self.methods:
             if (first := same.setdefault(meaning(name, self.settings), name)) != name:
                 raise InputError(f"methods {first} and {name} are one and the same with these settings: name it once.")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise InputError(f"seeds are {self.seeds}; there must be at least one, each once and 0 or more.")
-        if self.split not in ("test", "validation"):
-            raise InputError(f"split is {self.split!r}; it is 'test' or 'validation'.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds are {self.seeds}; there must be at least one, each once.")
         if self.split == "validation" and not self.hold_out:
             raise InputError("networks evaluated on the validation images must not be trained on them: hold_out=True.")
-        if not 0 < self.train_fraction <= 1:
-            raise InputError(f"train_fraction is {self.train_fraction}; it must be above 0 and at most 1.")
         if not isinstance(self.settings.where, str):
             raise InputError("a recipe's where is text (input, hidden, both or a pattern), since it is kept as JSON.")
 
@@ -146,19 +142,12 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.method not in TUNABLE:
             raise InputError(f"{unknown('method', self.method, TUNABLE)} Those have an eps and a site to be tuned.")
+        check_fields(self)
         for eps in self.eps:
-            Settings(eps=eps)
-        wanted = {
-            "eps": (bool(self.eps), "at least one strength"),
-            "where": (bool(self.where), "at least one site"),
-            "trials": (self.trials >= 1, "at least 1"),
-            "margin": (self.margin is None or 0 < self.margin < 100, "above 0 and below 100, in percentage points"),
-            "timeout": (self.timeout is None or self.timeout > 0, "a number of seconds above 0"),
-            "jobs": (self.jobs >= 1, "at least 1"),
-        }
-        for name, (good, want) in wanted.items():
-            if not good:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be {want}.")
+            check_strength(eps)
+        for name in ("eps", "where"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty; there must be at least one to try.")
 
     @property
     def held_out(self) -> Recipe:
@@ -195,7 +184,7 @@ def set_name(data: str) -> str:
     """Name a data set the same however the path of its folder is written."""
     from resolute.data import DATASETS
 
-    return data if data in DATASETS else Path(data).expanduser().resolve().name
+    return data if data in DATASETS else located(data).resolve().name
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from resolute.errors import InputError
 from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
 from resolute.methods import canonical
-from resolute.progress import clock
+from resolute.progress import clock, say
 from resolute.report.page import write_report
 from resolute.report.tuning import sum_up, write_tuning
 from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits
@@ -113,7 +113,7 @@ def run_tuning(
             told = _try(study, plan, lab, console)
             spent, done = time.monotonic() - start, _done(study)
             left = clock(spent * (plan.trials - done) / done)
-            console.print(f"{told}; {clock(spent)}, at most {left} left", highlight=False, soft_wrap=True, markup=False)
+            say(f"{told}; {clock(spent)}, at most {left} left", console)
         return out, _conclude(lab, dict(_settings(study, plan)), stopped, command)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from resolute.errors import InputError, out_of_memory
+from resolute.errors import InputError, in_words
 from resolute.experiment.cell import Splits, load_splits, run_cell
 from resolute.run_folder import SECONDS_BETWEEN_LOOKS, go_through
 
@@ -123,8 +123,8 @@ def _work(recipe: Recipe, out: Path, threads: int, pipe: Any) -> None:
 
     try:
         run_cells(recipe, load_splits(recipe), out, tell, lambda method, seed: pipe.send((method, seed, None)))
-    except (InputError, RuntimeError, MemoryError) as error:
-        told = error if isinstance(error, InputError) else out_of_memory(error)
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:
+        told = in_words(error)
         if told is None:
             raise
         pipe.send(str(told))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
-from resolute.errors import InputError, unknown
+from resolute.errors import InputError, shown, unknown
 from resolute.models import zoo
 from resolute.models.capsnet import CapsNet
 from resolute.models.condensenet import CondenseNet, condense
@@ -151,4 +152,8 @@ def _look_up(name: str) -> tuple[Family, tuple[str, ...]]:
             return entry, match.groups()
     if name in ABSENT:
         raise InputError(f"{name} is not built: {ABSENT[name]}")
-    raise InputError(unknown("model", name, [*MODELS, "wrn-16-2", "wrn-28-10"]))
+    own = [*MODELS, "wrn-16-2", "wrn-28-10"]
+    near = [] if difflib.get_close_matches(name.lower(), own, cutoff=0.8) else zoo.suggestions(name)
+    if near:
+        raise InputError(f"unknown model {shown(name)}: did you mean {' or '.join(map(repr, near))}?")
+    raise InputError(unknown("model", name, own))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,22 @@ IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Channel means and standard deviations that torchvision's classification weights were trained with."""
 _TWO_HEADED = ("googlenet", "inception_v3")
 """Networks of torchvision whose second classifier would make the output of training a tuple."""
+
+
+def suggestions(name: str) -> list[str]:
+    """Find the networks of timm and torchvision with the same letters and digits as a name, else the nearest three."""
+    import timm
+    import torchvision
+
+    libraries = {"timm": timm.list_models(), "torchvision": torchvision.models.list_models(module=torchvision.models)}
+    plain, names = re.sub(r"^(timm|torchvision)\W", "", name), {*libraries["timm"], *libraries["torchvision"]}
+    near = [each for each in sorted(names) if _letters(each) == _letters(plain)]
+    near = near or difflib.get_close_matches(plain.lower(), sorted(names), cutoff=0.8)
+    return [f"{library}/{each}" for each in near for library in libraries if each in libraries[library]]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def from_timm(name: str, classes: int, shape: tuple[int, int, int], pretrained: bool) -> tuple[nn.Module, Normalize]:

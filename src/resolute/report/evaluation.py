@@ -16,7 +16,7 @@ from resolute.errors import InputError
 from resolute.evaluation.measure import RIGHT, not_finite, part_file
 from resolute.report import figures
 from resolute.report.figures import draw_severities, mark
-from resolute.report.numbers import bounds, flat, fraction, percent, points, severity
+from resolute.report.numbers import bounds, flat, fraction, percent, points, severity, spreadsheet
 from resolute.report.page import Written, render, terminal_table, verdict_text
 from resolute.report.run import read_csv, read_number
 from resolute.run_folder import file_name, read_bits, read_json, read_sealed, write_atomic, write_json
@@ -437,7 +437,8 @@ def as_csv(evaluation: Evaluation) -> str:
     for row in evaluation.details:
         for name, error in row.errors.items():
             n = evaluation.n
-            cells: list[Any] = [evaluation.stamp["data"], name, row.suite, row.shift, f"{row.severity:.6g}", n]
+            names = map(spreadsheet, (evaluation.stamp["data"], name, row.suite, row.shift))
+            cells: list[Any] = [*names, f"{row.severity:.6g}", n]
             cells += [round(error.mean * n), *(f"{v:.6f}" for v in (error.mean, error.low, error.high))]
             if found := row.pairs.get(name):
                 difference = found.difference

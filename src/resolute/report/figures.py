@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from resolute.errors import visible
 from resolute.report.numbers import brief, severity
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def picture(figure: Figure, name: str, title: str, note: str, told: str, *, alou
     root.attrib.update({"viewBox": view, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"})
     for position, (tag, text) in enumerate((("title", aloud or title), ("desc", told))):
         child = ElementTree.Element(tag, id=f"{name}-{tag}")
-        child.text = text
+        child.text = visible(text)
         root.insert(position, child)
     return Picture(title, note, ElementTree.tostring(root, encoding="unicode"))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
+
+from resolute.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 NONE = "\N{EM DASH}"
 LONG = 20
 """Entries of a list that are written out."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a text begins that spreadsheets compute, or the mark that says it is text."""
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -89,7 +94,18 @@ def listing(names: Sequence[str]) -> str:
 
 def brief(method: str) -> str:
     """Write a method's name where there is little room: a variant's eps and place as they are, without their names."""
-    return method.replace("@eps=", "@").replace("@where=", "@")
+    return visible(method.replace("@eps=", "@").replace("@where=", "@"))
+
+
+def spreadsheet(text: str) -> str:
+    """Write a name into a table of comma-separated values, such that no spreadsheet takes it for a formula."""
+    marked = text.startswith(_FORMULA) and not re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE)
+    return f"'{visible(text)}" if marked else visible(text)
+
+
+def from_spreadsheet(text: str) -> str:
+    """Read what `spreadsheet` wrote."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

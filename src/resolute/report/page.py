@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from resolute.errors import visible
+from resolute.progress import say
 from resolute.report import figures, numbers
 from resolute.report.comparison import headline, summarise
 from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, mark
@@ -52,6 +54,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is whole already
     )
     names = ("bounds", "brief", "count", "number", "p_value", "percent", "severity", "significant")
     environment.filters |= {name: getattr(numbers, name) for name in names}
@@ -86,7 +89,8 @@ def console_results(path: Path) -> Iterator[RenderableType]:
         for row in shown:
             table.add_row(*(row.get(str(column.header), "") for column in table.columns))
         more = f", the first {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else ""
-        yield f"\n{name}{more}:"
+        yield ""
+        yield f"{name}{more}:"
         yield table
 
 
@@ -103,7 +107,7 @@ def escape(text: str) -> str:
     r"""Keep text from the run from being read as Markdown or HTML."""
     for character, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, shown)
-    return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in " ".join(text.split()))
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in visible(text))
 
 
 def markdown_rows(rows: Iterable[Sequence[str]], words: Sequence[str]) -> str:
@@ -119,25 +123,39 @@ def terminal_table(columns: Mapping[str, str], caption: str = "") -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=Text(caption, "dim") if caption else None,
+    class Shown(Table):
+        """Its cells say what they say, and do nothing to the terminal."""
+
+        def add_row(self, *cells: Any, style: Any = None, end_section: bool = False) -> None:
+            texts = [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
+            shown = [Text(visible(text.plain), text.style) for text in texts]
+            super().add_row(*shown, style=style, end_section=end_section)
+
+    said = "\n".join(map(visible, caption.split("\n")))
+    table = Shown(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=Text(said, "dim") if caption else None,
         caption_justify="left", show_header=any(name.strip() for name in columns),
     )  # fmt: skip
     for name, side in columns.items():
         justify: Any = side
-        table.add_column(Text(name.strip()), justify=justify, overflow="fold")
+        table.add_column(Text(visible(name.strip())), justify=justify, overflow="fold")
     return table
 
 
 def show(parts: Iterable[RenderableType], path: Path | None = None, name: str = "report") -> None:
     """Print what a report says, and where it is; text is printed as it stands, on lines of any length."""
     from rich.console import Console
+    from rich.text import Text
 
-    console = Console()
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str), highlight=False, markup=False)
+        if isinstance(part, str):
+            say(part)
+            continue
+        if isinstance(part, Text):
+            part.plain = visible(part.plain)
+        Console().print(part)
     if path is not None:
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+        say(f"{name}: {path}")
 
 
 VERDICT_COLOURS = {"better": "green", "worse": "red", "no difference seen": "dim"}
@@ -278,7 +296,7 @@ def render_markdown(summary: Summary) -> str:
         for title, pairs in run_facts(summary.run).items()
         if pairs
     )
-    command = " ".join(str(summary.run.recipe.get("command") or "").split())
+    command = visible(str(summary.run.recipe.get("command") or ""))
     started = f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
     return (
         f"# {escape(summary.sentence)}\n\n{markdown_table(summary)}\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resolute.errors import InputError
-from resolute.report.numbers import flat
+from resolute.report.numbers import flat, from_spreadsheet
 from resolute.run_folder import (
     CHECKSUMS,
     DIVERGED,
@@ -50,9 +50,7 @@ RECIPE = {
 COST = {"passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
 TAKEN = Within(float, 1e-9)
 STEPS = {
-    "methods": {
-        str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}
-    }
+    "methods": {str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}}
 }
 COUNTS_ALONE = "The answers image by image are not in this folder: tests are over seeds alone."
 
@@ -221,7 +219,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is no table of comma-separated values ({error}). Restore it.") from error
-    return [{name: value for name, value in row.items() if isinstance(value, str)} for row in rows]
+    return [{name: from_spreadsheet(value) for name, value in row.items() if isinstance(value, str)} for row in rows]
 
 
 def read_number(path: Path, row: Mapping[str, str], name: str) -> float:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
-from resolute.errors import InputError, out_of_memory
+from resolute.errors import InputError, in_words
 from resolute.training.preemption import held
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Mo
             "command continues from it."
         ) from error
     except ProcessRaisedException as error:
-        told = out_of_memory(error)
+        told = in_words(error)
         if told is None:
             raise
         raise told from error
