@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, NoReturn
@@ -13,6 +14,7 @@ import torch
 
 from resolute.data.dataset import Images, Stream, members, photographs, worker_count
 from resolute.data.decode import Decoded, decode_all, keep, moments, peek_all, recall, stamp
+from resolute.data.layouts import ORDER, PassedOver, first_names, read_layout, search, shown
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ SAMPLE = 512
 """Images, evenly spaced over a set that stays on the disk, that its shape, mean and std are taken from."""
 SIDES = (32, 64, 128, 224)
 """Sides to choose from where the images' sizes differ and none is given."""
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,7 @@ class Encoded:
         y: int64 [n], all labels in that order.
         class_names: One name a class.
         blobs: The images.
+        passed_over: What else lies there, counted, in words.
     """
 
     place: str
@@ -54,6 +56,7 @@ class Encoded:
     y: Tensor
     class_names: tuple[str, ...]
     blobs: Blobs
+    passed_over: str = ""
 
 
 def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cache: Path) -> Images:
@@ -77,14 +80,17 @@ def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cach
         keep(cache, kept_as, decoded)
     _, channels, height, width = decoded.x.shape
     info = photographs(name, (channels, height, width), decoded.mean, decoded.std, encoded.class_names)
-    return Images(info, torch.from_numpy(decoded.x[wanted.numpy()]), encoded.y[wanted], split)
+    x = torch.from_numpy(decoded.x[wanted.numpy()])
+    return Images(info, x, encoded.y[wanted], split, passed_over=encoded.passed_over)
 
 
 def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
     """Load a split of a set as a stream: nothing is decoded before a batch needs it."""
     wanted = _wanted(encoded, split)
     pixels = Stream(encoded.blobs, wanted.numpy(), info.shape, resize, worker_count(), encoded.place)
-    return Images(info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels)
+    return Images(
+        info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels, encoded.passed_over
+    )
 
 
 def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int, int]:
@@ -103,7 +109,8 @@ def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int,
 
 
 def _wanted(encoded: Encoded, split: str) -> Tensor:
-    wanted = members(encoded.counts, split)
+    _check_twos(encoded, split)
+    wanted = members(encoded.counts, encoded.y, split)
     if not len(wanted):
         raise InputError(
             f"the split {split!r} of {encoded.place} is empty: {len(encoded.y)} images are too few to be split"
@@ -111,9 +118,20 @@ def _wanted(encoded: Encoded, split: str) -> Tensor:
     return wanted
 
 
+def _check_twos(encoded: Encoded, split: str) -> None:
+    """Refuse to split a class of a single image."""
+    found = encoded.y.bincount(minlength=len(encoded.class_names))
+    if few := torch.nonzero(found < 2).flatten().tolist() if len(encoded.counts) == 1 and split != "test" else []:
+        named = first_names(f"{encoded.class_names[k]!r} ({found[k]})" for k in few)
+        raise InputError(
+            f"{encoded.place} is to be split into training and test images, and classes have fewer than two: {named}. "
+            "Add images to them, or leave them out"
+        )
+
+
 def _sample(encoded: Encoded, size: int | None) -> tuple[list[int], tuple[int, int, int]]:
     """Choose some official training images, and the shape that they would be brought to."""
-    training = members(encoded.counts, "train+validation")
+    training = members(encoded.counts, encoded.y, "train+validation")
     chosen = training[:: max(1, len(training) // SAMPLE)].tolist()
     largest = math.isqrt(MEMORY_LIMIT // (3 * SAMPLE))
     if size is not None and size > largest:
@@ -134,6 +152,7 @@ def _too_large(encoded: Encoded, shape: tuple[int, int, int]) -> bool:
 
 
 def _streamed(encoded: Encoded, sample: Sequence[int], shape: tuple[int, int, int], name: str, split: str) -> Images:
+    sample = sample[:: math.ceil(len(sample) * math.prod(shape) / MEMORY_LIMIT)]
     x, bad = decode_all(_few(encoded, sample), len(sample), shape)
     if bad:
         _refuse_unreadable(encoded, {sample[k]: reason for k, reason in bad.items()})
@@ -145,7 +164,7 @@ def _decode(encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str]) 
     x, broken = decode_all(encoded.blobs.chunks(), len(encoded.y), shape)
     if bad or broken:
         _refuse_unreadable(encoded, broken | bad)
-    return Decoded(x, *moments(x, members(encoded.counts, "train+validation").tolist()))
+    return Decoded(x, *moments(x, members(encoded.counts, encoded.y, "train+validation").tolist()))
 
 
 def check_classes(encoded: Encoded) -> None:
@@ -162,6 +181,8 @@ def check_classes(encoded: Encoded) -> None:
     for part, count in encoded.counts.items():
         present[part] = frozenset(encoded.y[start : start + count].tolist())
         start += count
+    everywhere = frozenset().union(*present.values())
+    _complain(encoded, "without an image", frozenset(range(len(encoded.class_names))) - everywhere)
     test = "test" if "test" in present else "validation"
     for part, found in present.items():
         _complain(encoded, f"in {part} but not in train", found - present["train"])
@@ -181,45 +202,35 @@ def _refuse_unreadable(encoded: Encoded, bad: dict[int, str]) -> NoReturn:
     )
 
 
-def first_names(names: Sequence[str]) -> str:
-    """Write the first five of some names, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif"}
-)
-PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""Names of sub-folders (and beginnings of parquet files' names) that stand for a part of the set."""
-ORDER = ("train", "validation", "test")
-
-
 def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
-    """Find the images of a folder ``class/file.jpg``, perhaps below ``train`` with ``test`` or ``val`` beside it."""
-    # Sub-folders are parts if all their names are names of parts; otherwise they are classes. Classes, and the files of
-    # a class, are sorted by name (files at any depth, by their path). Hidden files and files without an image's suffix
-    # are passed over.
-    classes = {part: _classes(folder) for part, folder in _parts(path).items() if part in parts}
-    names = tuple(sorted({name for found in classes.values() for name in found}))
+    """Find the images of a folder in one of the layouts of :mod:`~resolute.data.layouts`."""
+    # Classes, and the files of a class, are sorted by name (files at any depth, by their path).
+    left = PassedOver()
+    try:
+        layout = read_layout(search(str(path), left), left, parts)
+    except OSError as error:
+        raise InputError(f"{shown(str(path))} cannot be searched: {error}") from error
+    if left.missed:
+        warnings.warn(f"{shown(str(path))}: passed over {first_names(left.missed)}", stacklevel=2)
+    names = tuple(sorted({name for classes in layout.values() for name in classes}))
     number = {name: k for k, name in enumerate(names)}
-    files = [file for found in classes.values() for of_class in found.values() for file in of_class]
-    labels = [number[name] for found in classes.values() for name, of_class in found.items() for _ in of_class]
+    images = {
+        part: [(file, number[name]) for name, folder in classes.items() for file in sorted(folder.every(), key=_path)]
+        for part, classes in layout.items()
+    }
+    found = [image for of_part in images.values() for image in of_part]
     return Encoded(
-        place=str(path),
-        counts={part: sum(map(len, found.values())) for part, found in classes.items()},
-        y=torch.tensor(labels),
+        place=shown(str(path)),
+        counts={part: len(of_part) for part, of_part in images.items()},
+        y=torch.tensor([label for _, label in found]),
         class_names=names,
-        blobs=Files(path, np.array([os.fsencode(os.path.relpath(file, path)) for file in files])),
+        blobs=Files(path, np.array([os.fsencode(os.path.relpath(file, path)) for file, _ in found])),
+        passed_over=str(left),
     )
+
+
+def _path(file: str) -> str:
+    return file.replace(os.sep, "\0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,51 +257,8 @@ class Files:
 
     def describe(self, i: int) -> str:
         """Name an image, for messages."""
-        return self.read(i).relative_to(self.folder).as_posix()
+        return self.names[i].decode(errors="backslashreplace").replace(os.sep, "/")
 
     def files(self) -> Iterator[Path]:
         """List the files that the images are in."""
         yield from map(self.read, range(len(self.names)))
-
-
-def check_parts(place: Path, parts: Sequence[str]) -> None:
-    """Refuse a set that has a test part but nothing to train on."""
-    if len(parts) > 1 and "train" not in parts:
-        raise InputError(f"{place} has {' and '.join(parts)} but no train: add it, or give the path of one part alone")
-
-
-def _parts(path: Path) -> dict[str, Path]:
-    folders = _folders(path)
-    if not folders or any(folder.name.lower() not in PARTS for folder in folders):
-        return {"train": path}
-    found: dict[str, Path] = {}
-    for folder in folders:
-        part = PARTS[folder.name.lower()]
-        if part in found:
-            raise InputError(f"{path} has two folders for {part}: {found[part].name} and {folder.name}. Keep one")
-        found[part] = folder
-    check_parts(path, list(found))
-    return {part: found[part] for part in ORDER if part in found}
-
-
-def _classes(path: Path) -> dict[str, list[str]]:
-    classes = {folder.name: _images(folder) for folder in _folders(path)}
-    empty = [name for name, files in classes.items() if not files]
-    if any(classes.values()) and empty:
-        raise InputError(f"{path} has class folders without images: {first_names(empty)}. Fill or delete them")
-    if classes and not empty:
-        return classes
-    loose = any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
-    found = "its images are in no class folder" if loose else "there are no images in it"
-    raise InputError(f"{path}: {found}. Wanted is a sub-folder for each class, with images inside: class/file.png")
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
-
-
-def _images(folder: Path) -> list[str]:
-    # Text, not Path objects: ImageNet has a million of them.
-    found = (f"{place}{os.sep}{name}" for place, _, names in os.walk(folder) for name in names if name[0] != ".")
-    images = (file for file in found if file[file.rfind(".") :].lower() in SUFFIXES)
-    return sorted(images, key=lambda file: file.replace(os.sep, "\0"))
