@@ -100,9 +100,7 @@ def test_layouts(
 ) -> None:
     path = grown(tmp_path / "set", *folders)
     if counts is None:
-        with pytest.raises(
-            InputError, match="is train, which holds folders of images, a part of the set, or a class as"
-        ):
+        with pytest.raises(InputError, match="train, which is full of folders, is a part of the set or a class as"):
             open_folder(path)
     else:
         assert found(path) == (counts, classes)
@@ -114,7 +112,7 @@ REFUSED = {
     "wrapped classes": (("pets/cat", "pets/dog"), "the only folder", "{}/pets, which holds 2 classes (cat, dog)"),
     "repository": (
         (*below(["Dataset"], map(str, range(10))), "Examples", "src/"),
-        "Dataset hold folders of images, and Examples hold images",
+        "Dataset is full of folders, and Examples of images, so it is",
         "{}/Dataset, which holds 10 classes (0, 1, 2, 3, 4 and 5 more)?",
     ),
     "repository with parts": (
@@ -126,10 +124,10 @@ REFUSED = {
         (*below(["cat"], ("train", "test")), "dog"), "cat are divided into parts (test, train), and dog are not", ""
     ),
     "one part beside others": (
-        (*below(["train"]), "unlabeled"), "a part of the set, or a class as unlabeled?", ""
+        (*below(["train"]), "unlabeled"), "full of folders, is a part of the set or a class as unlabeled", ""
     ),
     "flat parts": (("train", "test", "unlabeled"), "train: its images are in no class folder", ""),
-    "two names of a part": (below(("train", "val", "valid")), "two folders for validation, train, val, valid:", ""),
+    "two names of a part": (below(("train", "val", "valid")), "two folders for validation: val and valid. Which", ""),
     "no train": (below(("test", "val")), "validation but no train", ""),
     "empty class": (("cat", "dog", "eel/", "fox/"), "eel, fox hold no images, and here every folder is a class. W", ""),
     "nothing": ((), "there are no images in it. Wanted is a sub-folder for each class", ""),

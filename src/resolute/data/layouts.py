@@ -167,8 +167,8 @@ def _parts(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
     sure = len(divided) > 1 or (divided and not others) or ("train" in kinds and len(kinds) > 1)
     if divided and not sure:
         raise InputError(
-            f"{shown(root.path)}: is {divided[0]}, which holds folders of images, a part of the set, or a class as "
-            f"{first_names(sorted(others))}? A part stands beside other parts, such as train and test"
+            f"{shown(root.path)}: it is not clear whether {divided[0]}, which is full of folders, is a part of the set "
+            f"or a class as {first_names(sorted(others))}. A part stands beside other parts, such as train and test"
         )
     if not sure and not (named and len(named) == len(root.folders)):
         return _by_class(root, left, wanted) or {"train": _classes(root, left)}
@@ -183,9 +183,8 @@ def _numbered_once(root: Folder, named: Mapping[str, Folder]) -> dict[str, Folde
     for name, folder in named.items():
         part = str(part_of(name))
         if part in found:
-            raise InputError(
-                f"{shown(root.path)} has two folders for {part}, {first_names([*named])}: which one is meant?"
-            )
+            own = " and ".join(shown(name) for name in named if part_of(name) == part)
+            raise InputError(f"{shown(root.path)} has two folders for {part}: {own}. Which one is meant?")
         found[part] = _unwrapped(folder, part)
     check_parts(shown(root.path), list(found))
     return found
@@ -238,14 +237,13 @@ def _classes(folder: Folder, left: PassedOver) -> dict[str, Folder]:
     names = Counter(name for own in inner.values() for name in own)
     if len(full) == 1 and inner:
         raise InputError(f"{place}: the only folder with images in it, {first_names(inner)}, holds folders of images")
+    unclear = "so it is not clear what a class is"
     if deep and len(inner) < len(full):
         flat = first_names(sorted(full.keys() - inner.keys()))
-        raise InputError(
-            f"{place}: {first_names(deep)} hold folders of images, and {flat} hold images: what is a class?"
-        )
+        raise InputError(f"{place}: {first_names(deep)} is full of folders, and {flat} of images, {unclear}")
     if deep and 2 * sum(n > 1 for n in names.values()) > len(names):
         raise InputError(
-            f"{place}: {first_names(deep)} hold the same folders ({first_names(sorted(names))}): which are classes?"
+            f"{place}: {first_names(deep)} hold the same folders ({first_names(sorted(names))}), {unclear}"
         )
     _check_classes(folder, left)
     if folder.images:
