@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from resolute.config import Augment
 from resolute.data.augment import augment
 from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
-from resolute.data.folders import check_classes, load_encoded, open_folder, stream
-from resolute.data.layouts import first_names, shown
+from resolute.data.folders import check_classes, first_names, load_encoded, open_folder, shown, stream
 from resolute.data.parquet import open_parquet, parquet_files
 from resolute.data.published import PUBLISHED, loader
 from resolute.errors import InputError, unknown

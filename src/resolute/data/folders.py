@@ -1,11 +1,17 @@
-"""Image folders: a sub-folder for each class, held in memory if they fit and streamed from the disk if not."""
+"""Image folders: which sub-folders are parts and classes; held in memory if they fit and streamed from the disk if not.
+
+Read are ``class/file``, ``part/class/file`` and ``class/part/file``, with the customary names of parts. What looks one
+level off is refused, and the folder that was probably meant is named.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,11 +20,10 @@ import torch
 
 from resolute.data.dataset import Images, Stream, members, photographs, worker_count
 from resolute.data.decode import Decoded, decode_all, keep, moments, peek_all, recall, stamp
-from resolute.data.layouts import ORDER, PassedOver, first_names, read_layout, search, shown
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -202,8 +207,264 @@ def _refuse_unreadable(encoded: Encoded, bad: dict[int, str]) -> NoReturn:
     )
 
 
+SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+    | {".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs"}
+)
+"""Of images in the formats that are opened."""
+ORDER = ("train", "validation", "test")
+_NAMES = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+"""Words for a part of a set: those of Hugging Face's libraries."""
+_PART = re.compile(
+    rf"(?:.*[ _-])?({'|'.join(_NAMES)})(?:[ _-]?(?:set|data|dataset|images?|imgs?|split))?", re.IGNORECASE
+)
+_WANTED = "Wanted is a sub-folder for each class, with images inside: class/file.png"
+_MOST_LIKELY = 3
+_DEEP = 4
+"""Levels below a folder at which the one that was meant is looked for."""
+_SHOWN = 5
+
+Parts = dict[str, "dict[str, Folder]"]
+"""The class folders of each part."""
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """What of a folder is not read: files by suffix, folders, images that one may miss, links that lead nowhere."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+    missed: list[str] = field(default_factory=list)
+    nowhere: list[str] = field(default_factory=list)
+
+    def leave(self, folder: Folder, why: str = "") -> None:
+        """Pass over a folder, and remember its name if it holds images."""
+        self.folders += 1
+        if images := sum(1 for _ in folder.every()):
+            self.missed.append(f"{shown(folder.path)} ({images:,} images{why})")
+
+    def __str__(self) -> str:
+        """Count it, in words."""
+        most = ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in self.files.most_common(3))
+        more = ", ..." if len(self.files) > 3 else ""
+        folders = f"{self.folders:,} folder{'s' * (self.folders != 1)}"
+        n = self.files.total()
+        files = f"{n:,} file{'s' * (n != 1)} without the suffix of an image ({most}{more})"
+        return " and ".join([folders] * bool(self.folders) + [files] * bool(n))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folder:
+    """A folder that was searched.
+
+    Attributes:
+        path: Its path.
+        images: Paths of the images directly in it. Text, not Path objects: ImageNet has a million of them.
+        folders: Its sub-folders by name, sorted, but for those that are passed over.
+    """
+
+    path: str
+    images: list[str] = field(default_factory=list)
+    folders: dict[str, Folder] = field(default_factory=dict)
+
+    def every(self) -> Iterator[str]:
+        """List the images in it and below."""
+        yield from self.images
+        for folder in self.folders.values():
+            yield from folder.every()
+
+    def full(self) -> dict[str, Folder]:
+        """Choose the sub-folders that hold images, at whatever depth."""
+        return {name: folder for name, folder in self.folders.items() if any(folder.every())}
+
+    def parts(self) -> dict[str, Folder]:
+        """Choose the sub-folders that hold images and have the name of a part."""
+        return {name: folder for name, folder in self.full().items() if part_of(name)}
+
+
+def part_of(name: str) -> str | None:
+    """Say which part of a set the name of a folder or a file stands for: ``Training_Set`` for ``train``."""
+    found = _PART.fullmatch(name)
+    return _NAMES[found[1].lower()] if found else None
+
+
+def shown(text: str) -> str:
+    """Write a name that may be no UTF-8 as text that can be printed."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def search(path: str, left: PassedOver, above: frozenset[tuple[int, int]] = frozenset()) -> Folder:
+    """Search a folder and all below it; links are followed, but for those that lead back."""
+    state = os.stat(path)  # noqa: PTH116 text
+    above |= {(state.st_dev, state.st_ino)}
+    found = Folder(path)
+    with os.scandir(path) as listed:
+        entries = sorted(listed, key=lambda entry: entry.name)
+    for entry in entries:
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+            left.nowhere.append(entry.path)
+        elif entry.is_dir():
+            state = entry.stat()
+            if (state.st_dev, state.st_ino) in above:
+                left.folders += 1
+                left.missed.append(f"{shown(entry.path)} (a link to a folder that it is in)")
+            elif entry.name.startswith((".", "__")):
+                left.leave(search(entry.path, PassedOver(), above))
+            else:
+                found.folders[entry.name] = search(entry.path, left, above)
+        elif suffix in SUFFIXES and entry.name[0] != ".":
+            found.images.append(entry.path)
+        else:
+            left.files[suffix or "without suffix"] += 1
+    return found
+
+
+def read_layout(root: Folder, left: PassedOver, wanted: Sequence[str] = ORDER) -> Parts:
+    """Find the parts of a set and their classes; refuse what can be read in two ways, and name what was meant."""
+    try:
+        return _parts(root, left, wanted)
+    except InputError as error:
+        likely = [] if root.parts() else [f"{shown(at.path)}, which holds {what}" for at, what in _likely(root, _DEEP)]
+        hint = f". Did you mean {' or '.join(likely[:_MOST_LIKELY])}?" if likely else ""
+        raise InputError(f"{error}{hint}") from None
+
+
+def _likely(root: Folder, deep: int) -> Iterator[tuple[Folder, str]]:
+    """Look below a folder for sets."""
+    for folder in root.full().values():
+        try:
+            parts = _parts(folder, PassedOver(), ORDER)
+        except InputError:
+            yield from _likely(folder, deep - 1) if deep else ()
+            continue
+        names = sorted({name for classes in parts.values() for name in classes})
+        if len(names) > 1:
+            within = f" in {' and '.join(parts)}" if len(parts) > 1 else ""
+            yield folder, f"{len(names):,} classes{within} ({first_names(names)})"
+
+
+def _parts(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
+    named = {name: folder for name, folder in root.folders.items() if part_of(name)}
+    divided = [name for name, folder in root.parts().items() if folder.full()]
+    kinds = {part_of(name) for name in root.parts()}
+    others = root.full().keys() - named.keys()
+    sure = len(divided) > 1 or (divided and not others) or ("train" in kinds and len(kinds) > 1)
+    if divided and not sure:
+        raise InputError(
+            f"{shown(root.path)}: it is not clear whether {divided[0]}, which is full of folders, is a part of the set "
+            f"or a class as {first_names(sorted(others))}. A part stands beside other parts, such as train and test"
+        )
+    if not sure and not (named and len(named) == len(root.folders)):
+        return _by_class(root, left, wanted) or {"train": _classes(root, left)}
+    found = _numbered_once(root, named)
+    for name in root.folders.keys() - named.keys():
+        left.leave(root.folders[name])
+    return {part: _classes(found[part], left) for part in ORDER if part in found and part in wanted}
+
+
+def _numbered_once(root: Folder, named: Mapping[str, Folder]) -> dict[str, Folder]:
+    found: dict[str, Folder] = {}
+    for name, folder in named.items():
+        part = str(part_of(name))
+        if part in found:
+            own = " and ".join(shown(name) for name in named if part_of(name) == part)
+            raise InputError(f"{shown(root.path)} has two folders for {part}: {own}. Which one is meant?")
+        found[part] = _unwrapped(folder, part)
+    check_parts(shown(root.path), list(found))
+    return found
+
+
+def _unwrapped(folder: Folder, part: str) -> Folder:
+    """Go down where an archive was unpacked into a folder of its own name, as in ``train/train/class``."""
+    full = folder.full()
+    name = next(iter(full), "")
+    within = len(full) == 1 and not folder.images and part_of(name) == part and full[name].full()
+    return _unwrapped(full[name], part) if within else folder
+
+
+def check_parts(place: object, parts: Sequence[str]) -> None:
+    """Refuse a set that has a test part but nothing to train on."""
+    if len(parts) > 1 and "train" not in parts:
+        raise InputError(f"{place} has {' and '.join(parts)} but no train: add it, or give the path of one part alone")
+
+
+def _by_class(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
+    """Read ``class/part/file``, if that is how the classes are divided."""
+    full = root.full()
+    own = {
+        name: folder.parts()
+        for name, folder in full.items()
+        if not folder.images and folder.parts().keys() == folder.full().keys()
+    }
+    if len(full) < 2 or not own or any(part.full() for parts in own.values() for part in parts.values()):
+        return {}
+    if whole := full.keys() - own.keys():
+        raise InputError(
+            f"{shown(root.path)}: {first_names(own)} are divided into parts ({first_names(next(iter(own.values())))}), "
+            f"and {first_names(sorted(whole))} are not"
+        )
+    _check_classes(root, left)
+    parts = {name: _numbered_once(full[name], divided) for name, divided in own.items()}
+    found = {part: {name: of[part] for name, of in parts.items() if part in of} for part in ORDER if part in wanted}
+    return {part: classes for part, classes in found.items() if classes}
+
+
+def _classes(folder: Folder, left: PassedOver) -> dict[str, Folder]:
+    full, place = folder.full(), shown(folder.path)
+    if not full:
+        found = "its images are in no class folder" if folder.images else "there are no images in it"
+        raise InputError(f"{place}: {found}. {_WANTED}")
+    if divided := next((name for name, own in full.items() if own.parts()), None):
+        raise InputError(f"{place}: {divided} holds {first_names(full[divided].parts())}, as a set does and no class")
+    inner = {name: names for name, own in full.items() if not own.images and (names := _inner(own))}
+    deep = [name for name, names in inner.items() if len(names) > 1]
+    names = Counter(name for own in inner.values() for name in own)
+    if len(full) == 1 and inner:
+        raise InputError(f"{place}: the only folder with images in it, {first_names(inner)}, holds folders of images")
+    unclear = "so it is not clear what a class is"
+    if deep and len(inner) < len(full):
+        flat = first_names(sorted(full.keys() - inner.keys()))
+        raise InputError(f"{place}: {first_names(deep)} is full of folders, and {flat} of images, {unclear}")
+    if deep and 2 * sum(n > 1 for n in names.values()) > len(names):
+        raise InputError(
+            f"{place}: {first_names(deep)} hold the same folders ({first_names(sorted(names))}), {unclear}"
+        )
+    _check_classes(folder, left)
+    if folder.images:
+        left.missed.append(f"{len(folder.images):,} images beside the class folders of {place}")
+    return full
+
+
+def _inner(folder: Folder) -> set[str]:
+    """Name the folders below one that hold images, by their paths."""
+    return {os.path.relpath(os.path.dirname(file), folder.path) for file in folder.every()} - {"."}  # noqa: PTH120
+
+
+def _check_classes(folder: Folder, left: PassedOver) -> None:
+    """Refuse folders that hold no images, links that lead nowhere, and names that no report could be written with."""
+    place, full = shown(folder.path), folder.full()
+    if links := [shown(link) for link in left.nowhere if link.startswith(folder.path + os.sep)]:
+        raise InputError(f"{place} has links that lead nowhere: {first_names(links)}")
+    if empty := [name for name in folder.folders if name not in full]:
+        raise InputError(f"{place}: {first_names(empty)} hold no images, and here every folder is a class. {_WANTED}")
+    if foreign := [name for name in full if shown(name) != name]:
+        raise InputError(f"{place}: the name of a class is no UTF-8: {first_names(foreign)}. Rename the folder")
+
+
+def first_names(names: Iterable[str]) -> str:
+    """Write the first five of some names, and how many more there are."""
+    listed = list(names)
+    more = len(listed) - _SHOWN
+    return ", ".join(map(shown, listed[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
+
+
 def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
-    """Find the images of a folder in one of the layouts of :mod:`~resolute.data.layouts`."""
+    """Find the images of a folder."""
     # Classes, and the files of a class, are sorted by name (files at any depth, by their path).
     left = PassedOver()
     try:

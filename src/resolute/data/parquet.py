@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from resolute.data.folders import CHUNK, Encoded
-from resolute.data.layouts import ORDER, check_parts, first_names, part_of
+from resolute.data.folders import CHUNK, ORDER, Encoded, check_parts, first_names, part_of
 from resolute.errors import InputError
 from resolute.safe_io import parse_json
 
