@@ -65,6 +65,13 @@ def progress(total: float, console: Console | None = None, *, found: float = 0.0
         yield Meter(total, found, console, bar, start, start)
 
 
+def say(text: str, console: Console | None = None) -> None:
+    """Write a line where progress is shown: standard error by default."""
+    from rich.console import Console
+
+    (console or Console(stderr=True)).print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def clock(seconds: float) -> str:
     """Put a time as hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))

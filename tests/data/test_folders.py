@@ -479,7 +479,7 @@ def test_what_was_understood_is_a_line(tmp_path: Path, image_folder: WriteFolder
     (path / "notes.txt").touch()
     splits = [load(path, split=split) for split in ("train", "validation", "test")]
     assert understood(*splits) == (
-        f"{path}: 2 classes ('cat', 'dog'); 29 train, 3 validation and 8 test images of 3x8x8; "
+        f"'{path}': 2 classes ('cat', 'dog'); 29 train, 3 validation, 8 test images of 3x8x8; "
         "passed over: 1 file without the suffix of an image (1 .txt)"
     )
 

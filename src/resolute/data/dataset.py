@@ -310,14 +310,14 @@ class Images:
         return dataclasses.replace(self, y=self.y[index], stream=stream)
 
 
-def understood(*splits: Images) -> str:
+def understood(*splits: Images | None) -> str:
     """Say in a line what was found of a set, for those who gave it: classes, images, their shape, what is not read."""
-    info = splits[0].info
-    *most, last = [f"{len(own):,} {own.split}" for own in splits]
-    counts = f"{', '.join(most)} and {last}" if most else last
+    parts = {own.split: own for own in splits if own}
+    info, left = next((own.info, own.passed_over) for own in parts.values())
+    counts = ", ".join(f"{len(own):,} {split}" for split, own in parts.items())
     names = ", ".join(map(repr, info.class_names[:5])) + (", ..." if info.classes > 5 else "")
-    left = f"; passed over: {splits[0].passed_over}" if splits[0].passed_over else ""
-    return f"{info.name}: {info.classes:,} classes ({names}); {counts} images of {'x'.join(map(str, info.shape))}{left}"
+    shape = "x".join(map(str, info.shape)) + (f"; passed over: {left}" if left else "")
+    return f"{info.name!r}: {info.classes:,} classes ({names}); {counts} images of {shape}"
 
 
 def data_root(root: str | Path | None = None) -> Path:
