@@ -119,11 +119,11 @@ BOMBS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "GIF of 65,535 x 65,535": (lambda p: pixel_bomb(p, "GIF"), lambda p: decode(p, SHAPE)),
     **{
         f"PNG of {width:,} x {height:,}, {kind}": (
-            lambda p, size=(width, height, *how): png(p, *size[:3], zlib.compress(bytes(64)), size[3]),
+            partial(png, width=width, height=height, colour=colour, data=zlib.compress(bytes(64)), depth=depth),
             lambda p: decode(p, SHAPE),
         )
         for width, height in ((1, 80_000_000), (80_000_000, 1))
-        for kind, how in {"grey": (0, 8), "colour": (2, 8), "16 bits": (0, 16)}.items()
+        for kind, (colour, depth) in {"grey": (0, 8), "colour": (2, 8), "16 bits": (0, 16)}.items()
     },
     "PostScript called .png": (lambda p: image_folder(p, EPS), lambda p: load(p)),
     "npy that promises 1 TB": (write(npy("(1099511627776,)")), read_array),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from resolute.data import folders as under_test
 from resolute.data import load
 from resolute.data.dataset import batches, understood
-from resolute.data.decode import Header
+from resolute.data.decode import Header, decode_all
 from resolute.data.folders import common_shape, open_folder, part_of
 from resolute.errors import InputError
 
@@ -67,10 +67,15 @@ def test_a_class_of_one_image_cannot_be_split(tmp_path: Path, image_folder: Writ
 def test_large_images_of_a_stream_are_measured_few_at_a_time(
     tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, most = image_folder(tmp_path / "set", {"a": 30, "b": 30}, height=16, width=16), []
+    path = image_folder(tmp_path / "set", {"a": 30, "b": 30}, height=16, width=16)
+    most: list[int] = []
+
+    def counted(few: Any, n: int, shape: tuple[int, int, int]) -> Any:
+        most.append(n)
+        return decode_all(few, n, shape)
+
     monkeypatch.setattr(under_test, "MEMORY_LIMIT", 10 * 3 * 16 * 16)
-    decode_all = under_test.decode_all
-    monkeypatch.setattr(under_test, "decode_all", lambda few, n, shape: most.append(n) or decode_all(few, n, shape))
+    monkeypatch.setattr(under_test, "decode_all", counted)
     assert load(path).stream is not None
     assert most == [10]
 

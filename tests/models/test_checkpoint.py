@@ -192,11 +192,11 @@ def test_weights_are_read_as_other_programs_write_them(kind: str, tmp_path: Path
 
 def test_weights_that_timm_s_saver_wrote(tmp_path: Path) -> None:
     import timm
-    from timm.utils import CheckpointSaver
+    from timm.utils.checkpoint_saver import CheckpointSaver
 
     args = argparse.Namespace(model="resnet10t", num_classes=3, opt="sgd")
     theirs = timm.create_model("resnet10t", num_classes=3)
-    saver = CheckpointSaver(
+    saver: Any = CheckpointSaver(  # type: ignore[no-untyped-call]
         theirs, torch.optim.SGD(theirs.parameters(), lr=0.1), args, checkpoint_dir=str(tmp_path),
         recovery_dir=str(tmp_path),
     )  # fmt: skip

@@ -35,8 +35,9 @@ def check_strip(strip: torch.Tensor, seeds: torch.Tensor) -> Callable[..., None]
     """Applies every shift of suites at every severity: shape kept, finite, in [0, 1], and of the image alone."""
 
     def check(*suites: str) -> None:
+        channels, height, width = strip.shape[1:]
         y = torch.zeros(3, dtype=torch.int64)
-        for shift in find_shifts(suites, tiny_info(shape=tuple(strip.shape[1:]))):
+        for shift in find_shifts(suites, tiny_info(shape=(channels, height, width))):
             changed = shift.apply(nn.Identity(), strip, y, seeds[:3])
             assert changed.shape == strip.shape
             assert changed.isfinite().all(), shift

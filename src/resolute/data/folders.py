@@ -356,8 +356,8 @@ def _parts(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
     sure = len(divided) > 1 or (divided and not others) or ("train" in kinds and len(kinds) > 1)
     if divided and not sure:
         raise InputError(
-            f"{shown(root.path)}: it is not clear whether {divided[0]}, which is full of folders, is a part of the set "
-            f"or a class as {first_names(sorted(others))}. A part stands beside other parts, such as train and test"
+            f"{shown(root.path)}: it is not clear whether {shown(divided[0])}, which is full of folders, is a part of the "
+            f"set or a class as {first_names(sorted(others))}. A part stands beside other parts, such as train and test"
         )
     if not sure and not (named and len(named) == len(root.folders)):
         return _by_class(root, left, wanted) or {"train": _classes(root, left)}
@@ -420,10 +420,12 @@ def _classes(folder: Folder, left: PassedOver) -> dict[str, Folder]:
         found = "its images are in no class folder" if folder.images else "there are no images in it"
         raise InputError(f"{place}: {found}. {_WANTED}")
     if divided := next((name for name, own in full.items() if own.parts()), None):
-        raise InputError(f"{place}: {divided} holds {first_names(full[divided].parts())}, as a set does and no class")
-    inner = {name: names for name, own in full.items() if not own.images and (names := _inner(own))}
-    deep = [name for name, names in inner.items() if len(names) > 1]
-    names = Counter(name for own in inner.values() for name in own)
+        raise InputError(
+            f"{place}: {shown(divided)} holds {first_names(full[divided].parts())}, as a set does and no class"
+        )
+    inner = {name: below for name, own in full.items() if not own.images and (below := _inner(own))}
+    deep = [name for name, below in inner.items() if len(below) > 1]
+    names = Counter(name for below in inner.values() for name in below)
     if len(full) == 1 and inner:
         raise InputError(f"{place}: the only folder with images in it, {first_names(inner)}, holds folders of images")
     unclear = "so it is not clear what a class is"
@@ -449,7 +451,7 @@ def _check_classes(folder: Folder, left: PassedOver) -> None:
     """Refuse folders that hold no images, links that lead nowhere, and names that no report could be written with."""
     place, full = shown(folder.path), folder.full()
     if links := [shown(link) for link in left.nowhere if link.startswith(folder.path + os.sep)]:
-        raise InputError(f"{place} has links that lead nowhere: {first_names(links)}")
+        raise InputError(f"{place} has links that lead nowhere: {first_names(links)}. Mend them")
     if empty := [name for name in folder.folders if name not in full]:
         raise InputError(f"{place}: {first_names(empty)} hold no images, and here every folder is a class. {_WANTED}")
     if foreign := [name for name in full if shown(name) != name]:
@@ -518,7 +520,7 @@ class Files:
 
     def describe(self, i: int) -> str:
         """Name an image, for messages."""
-        return self.names[i].decode(errors="backslashreplace").replace(os.sep, "/")
+        return shown(os.fsdecode(self.names[i])).replace(os.sep, "/")
 
     def files(self) -> Iterator[Path]:
         """List the files that the images are in."""

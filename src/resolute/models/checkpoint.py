@@ -137,7 +137,7 @@ WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")
 """What DDP and torch.compile put into the names of weights."""
 COUNTER = "n_averaged"
 """What torch's AveragedModel has beside the network."""
-INERT = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath]
+INERT: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath]
 """Classes that run no code of a file; programs keep their arguments in them, timm and torchvision's among others."""
 
 
