@@ -63,8 +63,11 @@ def pixel_bomb(path: Path, kind: str) -> None:
             b"GIF89a\xff\xff\xff\xff\x80\x00\x00" + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\x02\x02L\x01\0;"
         )
         return
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    data = deflated(GIGABYTE, 15)
+    png(path, 60000, 60000, 2, deflated(GIGABYTE, 15))
+
+
+def png(path: Path, width: int, height: int, colour: int, data: bytes, depth: int = 8) -> None:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
     body = b"".join(
         struct.pack(">I", len(part)) + kind_ + part + struct.pack(">I", zlib.crc32(kind_ + part))

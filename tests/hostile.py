@@ -15,6 +15,7 @@ import resource
 import struct
 import sys
 import time
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from bombs import (
     model,
     npy,
     pixel_bomb,
+    png,
     run_folder,
     shard,
     sparse,
@@ -115,6 +117,14 @@ BOMBS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "tar with an absolute path": (lambda p: archive_of(p, "/tmp/evil-of-a-tar", 9), _tar),
     "PNG of 60,000 x 60,000": (lambda p: pixel_bomb(p, "PNG"), lambda p: decode(p, SHAPE)),
     "GIF of 65,535 x 65,535": (lambda p: pixel_bomb(p, "GIF"), lambda p: decode(p, SHAPE)),
+    **{
+        f"PNG of {width:,} x {height:,}, {kind}": (
+            partial(png, width=width, height=height, colour=colour, data=zlib.compress(bytes(64)), depth=depth),
+            lambda p: decode(p, SHAPE),
+        )
+        for width, height in ((1, 80_000_000), (80_000_000, 1))
+        for kind, (colour, depth) in {"grey": (0, 8), "colour": (2, 8), "16 bits": (0, 16)}.items()
+    },
     "PostScript called .png": (lambda p: image_folder(p, EPS), lambda p: load(p)),
     "npy that promises 1 TB": (write(npy("(1099511627776,)")), read_array),
     "npy that promises 2^70": (write(npy("(1180591620717411303424,)")), read_array),

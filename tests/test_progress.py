@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from resolute.progress import clock, progress
+from resolute.progress import clock, progress, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,3 +64,8 @@ def test_a_terminal_gets_a_bar_with_the_same_time(wait: Callable[[float], None])
 )
 def test_a_time_in_words(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_line_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    say("[bold]" + "x" * 300)
+    assert capsys.readouterr().err == "[bold]" + "x" * 300 + "\n"

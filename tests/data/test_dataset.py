@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from torchvision.transforms.v2 import functional as F
 from cases import tiny_images
 from resolute.config import Augment
 from resolute.data import dataset as under_test
+from resolute.data import load
 from resolute.data.augment import augment
 from resolute.data.dataset import (
     Crop,
@@ -35,6 +37,7 @@ from resolute.data.dataset import (
     batches,
     crop_generator,
     epoch_order,
+    every,
     members,
     of_training,
     photographs,
@@ -107,14 +110,51 @@ UNSPLIT = {"train": 103}
 
 
 def chosen(counts: dict[str, int], split: str) -> list[int]:
-    return [int(i) for i in members(counts, split)]
+    return [int(i) for i in members(counts, torch.zeros(sum(counts.values()), dtype=torch.int64), split)]
 
 
 def test_every_tenth_training_image_is_for_validation() -> None:
-    training = torch.arange(100, 125)
-    assert of_training(training, "validation").tolist() == [109, 119]
-    assert of_training(training, "train").tolist() == [i for i in range(100, 125) if i not in {109, 119}]
-    assert of_training(training, "train+validation").tolist() == list(range(100, 125))
+    one_class = torch.zeros(25, dtype=torch.int64)
+    assert of_training(one_class, "validation").tolist() == [9, 19]
+    assert of_training(one_class, "train").tolist() == [i for i in range(25) if i not in {9, 19}]
+    assert of_training(one_class, "train+validation").tolist() == list(range(25))
+
+
+ORDERS: dict[str, Callable[[int, int], list[int]]] = {
+    "in turn": lambda classes, n: [i % classes for i in range(n)],
+    "sorted": lambda classes, n: sorted(i % classes for i in range(n)),
+    "in blocks": lambda classes, n: [i // 3 % classes for i in range(n)],
+    "shuffled": lambda classes, n: np.random.default_rng((classes, n)).integers(0, classes, n).tolist(),
+    "one rare": lambda classes, n: [0 if i in (8, 9) else 1 + i % (classes - 1) for i in range(n)],
+    "both of one drawn": lambda classes, n: [0 if i in (23, 24) else 1 + i % (classes - 1) for i in range(n)],
+}
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10, 20, 50])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("n", [40, 101, 1000])
+def test_each_class_has_its_share_of_each_split(order: str, classes: int, n: int) -> None:
+    labels = torch.tensor(ORDERS[order](classes, n))
+    counts = Counter(labels.tolist())
+    for parts in ({"train": n}, {"train": n, "test": 0}):
+        index = {split: members(parts, labels, split) for split in ("train", "validation", "test")}
+        assert sorted(torch.cat(list(index.values())).tolist()) == list(range(n))
+        assert all(torch.equal(own, own.sort().values) for own in index.values())
+        split = {name: Counter(labels[own].tolist()) for name, own in index.items()}
+        for label, of_class in counts.items():
+            assert split["train"][label] >= 1 or of_class == 1
+            if len(parts) == 1:
+                assert of_class // 10 <= split["test"][label] <= 2 * of_class / 5 + 1
+            official = split["train"][label] + split["validation"][label]
+            assert official // 20 <= split["validation"][label] <= 2 * official / 10 + 1
+
+
+@pytest.mark.parametrize("k", [5, 10])
+def test_a_split_that_was_fair_stays_every_kth(k: int) -> None:
+    labels = torch.from_numpy(np.random.default_rng(0).permutation(np.arange(1000) % 4))
+    assert torch.nonzero(every(k, labels))[:, 0].tolist() == list(range(k - 1, 1000, k))
+    digits = load("digits", split="train+validation").y
+    assert torch.nonzero(every(10, digits))[:, 0].tolist() == list(range(9, 899, 10))
 
 
 def test_a_set_that_nobody_split() -> None:

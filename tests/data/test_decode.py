@@ -103,6 +103,34 @@ def test_resizing_is_torchvisions(picture: Picture, compressed: Compressed, heig
     assert np.array_equal(got, wanted.transpose(2, 0, 1) if mode == "RGB" else wanted[None])
 
 
+@pytest.mark.parametrize(("height", "width"), [(65_535, 1), (1, 65_535), (50_000, 3), (3, 50_000)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_strip_is_resized_where_it_is_looked_at(
+    picture: Picture, compressed: Compressed, height: int, width: int, mode: str
+) -> None:
+    """Enlarged as a whole it would take gigabytes; the slow truth is that of the middle alone."""
+    image = picture(6, height, width, mode)
+    got = decode(compressed(image), (len(mode), 224, 224))
+    left, top = ((size - 1) // 2 - 8 if size > 9 else 0 for size in (width, height))
+    middle = image.crop((left, top, width - left, height - top))
+    wanted = np.asarray(v2.CenterCrop(224)(v2.Resize(224)(middle)))
+    wanted = wanted.transpose(2, 0, 1) if mode == "RGB" else wanted[None]
+    # The centre lies up to half a pixel of the enlarged strip elsewhere.
+    assert np.abs(got.astype(int) - wanted).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "PPM"])
+def test_a_side_has_an_end(compressed: Compressed, kind: str) -> None:
+    """In memory each row has 8 bytes beside its pixels: 80 million rows of one pixel took 1.5 GB."""
+    if kind == "GIF":
+        blob = b"GIF89a\xff\xff\xff\xff\x80\x00\x00" + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\x02\x02L\x01\0;"
+    else:
+        blob = compressed(Image.new("L", (65_536, 1)), kind)
+    for read in (peek, lambda blob: decode(blob, (1, 8, 8))):
+        with pytest.raises(ValueError, match=r"announces .*pixels"):
+            read(blob)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_truncated_image_raises(picture: Picture, compressed: Compressed, kind: str) -> None:
     blob = compressed(picture(7, 64, 64), kind)

@@ -99,15 +99,15 @@ def test_labels_kept_as_a_dictionary(tmp_path: Path, pictures: Pictures) -> None
 def test_a_described_label_wins_over_other_numbers(
     tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures
 ) -> None:
-    columns = {"id": [5, 6, 7], "img": pictures(0, 3), "label": [2, 0, 1], "name": ["p", "q", "r"]}
+    columns = {"id": range(5, 11), "img": pictures(0, 6), "label": [2, 0, 1, 1, 2, 0], "name": ["p", "q"] * 3}
     hugging_face_file(tmp_path / "set" / "train-0.parquet", columns, FEATURES)
-    assert load(tmp_path / "set").y.tolist() == [2, 0, 1]
+    assert load(tmp_path / "set", split="train+validation").y.tolist() == [2, 0, 1, 1, 0]
 
 
 def test_a_description_of_columns_that_are_not_there_counts_for_nothing(
     tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures
 ) -> None:
-    columns = {"image": pictures(0, 3), "kind": ["x", "y", "y"]}
+    columns = {"image": pictures(0, 4), "kind": ["x", "y", "y", "x"]}
     hugging_face_file(tmp_path / "set" / "train-0.parquet", columns, FEATURES)
     assert load(tmp_path / "set").info.class_names == ("x", "y")
 
@@ -115,6 +115,22 @@ def test_a_description_of_columns_that_are_not_there_counts_for_nothing(
 def test_no_label_column(tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures) -> None:
     hugging_face_file(tmp_path / "set" / "train-0.parquet", {"img": pictures(0, 3), "weight": [0.1, 0.2, 0.3]})
     refused(tmp_path / "set", "train-0.parquet has no label column: wanted is a column of whole numbers or names")
+
+
+@pytest.mark.parametrize("parts", [["train"], ["train", "test"]])
+def test_a_class_without_images_is_named(
+    tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures, parts: list[str]
+) -> None:
+    for part in parts:
+        hugging_face_file(tmp_path / f"set/{part}-0.parquet", {"img": pictures(0, 4), "label": [0, 2, 0, 2]}, FEATURES)
+    refused(tmp_path / "set", "classes (have fewer than two: 'bee' .0.|without an image: 'bee')")
+
+
+def test_labels_in_turn_leave_no_class_out(tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures) -> None:
+    hugging_face_file(tmp_path / "set/train-0.parquet", {"img": pictures(0, 200), "label": [*range(10)] * 20})
+    for split, n in (("train", 14), ("validation", 2), ("test", 4)):
+        found = load(tmp_path / "set", split=split).y.bincount(minlength=10)
+        assert ((found >= n - 1) & (found <= n + 1)).all()
 
 
 def test_a_number_for_each_row_is_no_label(tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures) -> None:
@@ -175,11 +191,12 @@ def test_a_class_missing_in_the_test_part(tmp_path: Path, hugging_face_file: Wri
 
 
 def test_rows_without_an_image_are_named(tmp_path: Path, hugging_face_file: WriteFile, pictures: Pictures) -> None:
-    first, second, _ = pictures(0, 3)
+    first, second, *rest = pictures(0, 4)
     file = tmp_path / "set" / "train-0.parquet"
-    hugging_face_file(file, {"img": [first, None, second, second[:20]], "label": [0, 1, 2, 0]}, FEATURES)
+    blobs = [first, None, second, second[:20], *rest]
+    hugging_face_file(file, {"img": blobs, "label": [0, 1, 2, 0, 1, 2]}, FEATURES)
     refused(
-        tmp_path / "set", r"2 of 4 images .* train-0\.parquet row 1 \(it holds no bytes\), train-0\.parquet row 3 \("
+        tmp_path / "set", r"2 of 6 images .* train-0\.parquet row 1 \(it holds no bytes\), train-0\.parquet row 3 \("
     )
 
 

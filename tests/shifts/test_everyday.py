@@ -15,6 +15,8 @@ from resolute.shifts import everyday as five
 from resolute.shifts.everyday import STRENGTHS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolute.shifts.shift import Shift
 
 INFO = tiny_info(shape=(3, 12, 10))
@@ -128,6 +130,10 @@ def test_any_size_will_do(shape: tuple[int, int, int], seeds: torch.Tensor) -> N
         changed = moved(shift, x, seeds[:20])
         assert changed.shape == x.shape
         assert not torch.equal(changed, x)
+
+
+def test_every_aspect_will_do(check_strip: Callable[..., None]) -> None:
+    check_strip("noise", "disturbances", "disturbance-variants", "everyday")
 
 
 # Everyday

@@ -24,6 +24,8 @@ from resolute.shifts import draws, find_shifts, imagenet_c
 from resolute.shifts.imagenet_c import CORRUPTIONS, HELD_OUT, degrade
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -273,6 +275,18 @@ def test_any_size_will_do(shape: tuple[int, int, int], seeds: torch.Tensor) -> N
         assert changed.shape == x.shape
         assert changed.isfinite().all()
         assert not torch.equal(changed, (255 * x).round() / 255)
+
+
+def test_every_aspect_will_do(check_strip: Callable[..., None]) -> None:
+    check_strip("corruptions", "corruptions-held-out")
+
+
+def test_a_strip_is_blurred_through_glass_by_the_formula(strip: torch.Tensor, seeds: torch.Tensor) -> None:
+    for constant in (*ALL["glass_blur"].small, *ALL["glass_blur"].large):
+        found = imagenet_c.glass_blur(strip, seeds[:3], constant)
+        for x, seed, own in zip(strip, seeds, found, strict=False):
+            wanted = glass_blur(x.double().numpy(), constant, Drawn(seed, tuple(x.shape)))
+            assert np.abs(own.numpy() - wanted).max() < 2 / 255
 
 
 GOLDEN = dict(np.load(Path(__file__).with_name("spatter.npz")))

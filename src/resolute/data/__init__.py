@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resolute.config import Augment
 from resolute.data.augment import augment
 from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
-from resolute.data.folders import check_classes, first_names, load_encoded, open_folder, stream
+from resolute.data.folders import check_classes, first_names, load_encoded, open_folder, shown, stream
 from resolute.data.parquet import open_parquet, parquet_files
 from resolute.data.published import PUBLISHED, loader
 from resolute.errors import InputError, located, unknown
@@ -115,8 +115,8 @@ def load(
 ) -> Images:
     """Load one split of a data set: into memory, or as a stream from the disk if it is ImageNet or above 4 GiB.
 
-    Of the official training images, in file order, image i is for ``"validation"`` if ``i % 10 == 9`` and for
-    ``"train"`` otherwise. What is official for each kind of set, and what is refused, is written in docs/data.md.
+    Every tenth of the official training images is for ``"validation"``, the rest for ``"train"``. What is official for
+    each kind of set, and what is refused, is written in docs/data.md.
 
     Args:
         name_or_path: A name in ``DATASETS``, or the path of an image folder or of a folder of parquet files. A name
@@ -139,6 +139,8 @@ def load(
         (89, (1, 8, 8), torch.uint8)
     """
     name = str(name_or_path)
+    if shown(name) != name:
+        raise InputError(f"the path {shown(name)} is no UTF-8, in which reports are written: rename the folder")
     _check(name, split, size)
     if name == "imagenet":
         return load_imagenet(data_root(root), split, size)

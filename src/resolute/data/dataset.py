@@ -269,6 +269,7 @@ class Images:
         y: int64 [n] in 0..classes-1.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"train+validation"``.
         stream: What reads the pixels from the disk; None if they are in memory.
+        passed_over: What else lies in the folder, counted, in words.
 
     Raises:
         InputError: If the tensors do not fit each other or the description.
@@ -279,6 +280,7 @@ class Images:
     y: Tensor
     split: str
     stream: Stream | None = None
+    passed_over: str = ""
 
     def __post_init__(self) -> None:
         if self.x.dtype != torch.uint8 or tuple(self.x.shape[1:]) != self.info.shape:
@@ -306,6 +308,16 @@ class Images:
             return dataclasses.replace(self, x=self.x[index], y=self.y[index])
         stream = dataclasses.replace(self.stream, positions=self.stream.positions[index.numpy()])
         return dataclasses.replace(self, y=self.y[index], stream=stream)
+
+
+def understood(*splits: Images | None) -> str:
+    """Say in a line what was found of a set, for those who gave it: classes, images, their shape, what is not read."""
+    parts = {own.split: own for own in splits if own}
+    info, left = next((own.info, own.passed_over) for own in parts.values())
+    counts = ", ".join(f"{len(own):,} {split}" for split, own in parts.items())
+    names = ", ".join(map(repr, info.class_names[:5])) + (", ..." if info.classes > 5 else "")
+    shape = "x".join(map(str, info.shape)) + (f"; passed over: {left}" if left else "")
+    return f"{info.name!r}: {info.classes:,} classes ({names}); {counts} images of {shape}"
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -413,30 +425,43 @@ def photographs(
 SPLITS = ("train", "validation", "test", "train+validation")
 
 
-def of_training(training: Tensor, split: str) -> Tensor:
-    """Take a split's part of the official training images: image i is for validation if ``i % 10 == 9``."""
+def of_training(labels: Tensor, split: str) -> Tensor:
+    """Find a split's images among the official training images: of each class a tenth is for validation, never all."""
     if split == "train+validation":
-        return training
-    held_out = torch.arange(len(training)) % 10 == 9
-    return training[held_out if split == "validation" else ~held_out]
+        return torch.arange(len(labels))
+    held_out = every(10, labels) & (labels.bincount()[labels] > 1)
+    return torch.nonzero(held_out == (split == "validation"))[:, 0]
 
 
-def members(counts: Mapping[str, int], split: str) -> Tensor:
+def every(k: int, labels: Tensor) -> Tensor:
+    """Mark every k-th image in the order of the files, or of the classes where one would not get its share."""
+    # Where labels come in turn (0, 1, ..., 9, 0, 1, ...), each tenth image is of the same class. A share is lost below
+    # a half of what is due or above twice as much: a set that was shuffled, or sorted by class, does not get there.
+    in_all = labels.bincount()
+    for order in (torch.arange(len(labels)), labels.argsort(stable=True)):
+        marked = torch.zeros(len(labels), dtype=torch.bool)
+        marked[order[k - 1 :: k]] = True
+        found = labels[marked].bincount(minlength=len(in_all))
+        if ((found >= in_all // (2 * k)) & (found <= 2 * in_all / k + 1)).all():
+            break
+    return marked
+
+
+def members(counts: Mapping[str, int], labels: Tensor, split: str) -> Tensor:
     """Find a split's images in a folder or in parquet files, whose parts lie one after the other."""
     # A set with a training part and a test part keeps them; a validation part plays the test set if there is none, as
     # ImageNet's does, and is the validation set if there are all three. Anything else is a set that nobody has split:
-    # image i is for the test if ``i % 5 == 4``, and the rest are the official training images.
+    # every fifth image is for the test, and the rest are the official training images.
     ends = torch.tensor(list(counts.values())).cumsum(0).tolist()
     parts = {name: torch.arange(end - counts[name], end) for name, end in zip(counts, ends, strict=True)}
     if len(parts) == 1:
-        everything = torch.arange(sum(counts.values()))
-        in_test = everything % 5 == 4
-        return everything[in_test] if split == "test" else of_training(everything[~in_test], split)
+        in_test = every(5, labels)
+        parts = {name: torch.nonzero(in_test == (name == "test"))[:, 0] for name in ("train", "test")}
     if split == "test":
         return parts["test"] if "test" in parts else parts["validation"]
     if len(parts) == 3:
         return torch.cat([parts[name] for name in split.split("+")])
-    return of_training(parts["train"], split)
+    return parts["train"][of_training(labels[parts["train"]], split)]
 
 
 def balanced_part(labels: Tensor, fraction: float, seed: int) -> Tensor:

@@ -34,6 +34,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF
 """What is opened. Pillow knows more, and would call another program (Ghostscript) for some, whatever the suffix."""
 MOST_PIXELS = 89_478_485
 """Pixels of an image: where Pillow begins to warn of decompression bombs, 256 MiB of RGB."""
+MOST_SIDE = 65_535
+"""Pixels of a side, as many as a JPEG may have: each row takes memory of its own, however short it is."""
 _ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held; 5 to 8 swap width and height."""
 
@@ -75,8 +77,12 @@ def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -
     side, (w, h) = resize or min(height, width), image.size
     if (w, h) != (width, height) or side != min(w, h):
         larger = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
-        image = image.resize(larger, Image.Resampling.BILINEAR)
         left, top = round((larger[0] - width) / 2), round((larger[1] - height) / 2)
+        if larger[0] * larger[1] > MOST_PIXELS:  # of a strip, the centre alone is enlarged
+            across, down = w / larger[0], h / larger[1]
+            box = (left * across, top * down, (left + width) * across, (top + height) * down)
+            return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box))
+        image = image.resize(larger, Image.Resampling.BILINEAR)
         image = image.crop((left, top, left + width, top + height))
     return _bytes(image)
 
@@ -130,8 +136,9 @@ def _opened(blob: Blob) -> Image:
         image = Image.open(io.BytesIO(blob) if isinstance(blob, bytes) else blob, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"it announces too many pixels ({error})") from error
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"it announces {image.width:,} x {image.height:,} pixels; {MOST_PIXELS:,} are the most")
+    if image.width * image.height > MOST_PIXELS or max(image.size) > MOST_SIDE:
+        most = f"{MOST_PIXELS:,} are the most, and {MOST_SIDE:,} on a side"
+        raise ValueError(f"it announces {image.width:,} x {image.height:,} pixels; {most}")
     return image
 
 
@@ -160,8 +167,8 @@ def _recoloured(image: Image, mode: str) -> Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-_VERSION = "1"
-"""To be raised when the same files would be decoded to other pixels."""
+_VERSION = "2"
+"""To be raised when the same files would give other pixels, or be split otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,10 +1,17 @@
-"""Image folders: a sub-folder for each class, held in memory if they fit and streamed from the disk if not."""
+"""Image folders: which sub-folders are parts and classes; held in memory if they fit and streamed from the disk if not.
+
+Read are ``class/file``, ``part/class/file`` and ``class/part/file``, with the customary names of parts. What looks one
+level off is refused, and the folder that was probably meant is named.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +23,7 @@ from resolute.data.decode import Decoded, decode_all, keep, moments, peek_all, r
 from resolute.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,7 +41,6 @@ SAMPLE = 512
 """Images, evenly spaced over a set that stays on the disk, that its shape, mean and std are taken from."""
 SIDES = (32, 64, 128, 224)
 """Sides to choose from where the images' sizes differ and none is given."""
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +53,7 @@ class Encoded:
         y: int64 [n], all labels in that order.
         class_names: One name a class.
         blobs: The images.
+        passed_over: What else lies there, counted, in words.
     """
 
     place: str
@@ -54,6 +61,7 @@ class Encoded:
     y: Tensor
     class_names: tuple[str, ...]
     blobs: Blobs
+    passed_over: str = ""
 
 
 def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cache: Path) -> Images:
@@ -77,14 +85,17 @@ def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cach
         keep(cache, kept_as, decoded)
     _, channels, height, width = decoded.x.shape
     info = photographs(name, (channels, height, width), decoded.mean, decoded.std, encoded.class_names)
-    return Images(info, torch.from_numpy(decoded.x[wanted.numpy()]), encoded.y[wanted], split)
+    x = torch.from_numpy(decoded.x[wanted.numpy()])
+    return Images(info, x, encoded.y[wanted], split, passed_over=encoded.passed_over)
 
 
 def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
     """Load a split of a set as a stream: nothing is decoded before a batch needs it."""
     wanted = _wanted(encoded, split)
     pixels = Stream(encoded.blobs, wanted.numpy(), info.shape, resize, worker_count(), encoded.place)
-    return Images(info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels)
+    return Images(
+        info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels, encoded.passed_over
+    )
 
 
 def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int, int]:
@@ -103,7 +114,8 @@ def common_shape(headers: Sequence[Header], size: int | None) -> tuple[int, int,
 
 
 def _wanted(encoded: Encoded, split: str) -> Tensor:
-    wanted = members(encoded.counts, split)
+    _check_twos(encoded, split)
+    wanted = members(encoded.counts, encoded.y, split)
     if not len(wanted):
         raise InputError(
             f"the split {split!r} of {encoded.place} is empty: {len(encoded.y)} images are too few to be split"
@@ -111,9 +123,20 @@ def _wanted(encoded: Encoded, split: str) -> Tensor:
     return wanted
 
 
+def _check_twos(encoded: Encoded, split: str) -> None:
+    """Refuse to split a class of a single image."""
+    found = encoded.y.bincount(minlength=len(encoded.class_names))
+    if few := torch.nonzero(found < 2).flatten().tolist() if len(encoded.counts) == 1 and split != "test" else []:
+        named = first_names(f"{encoded.class_names[k]!r} ({found[k]})" for k in few)
+        raise InputError(
+            f"{encoded.place} is to be split into training and test images, and classes have fewer than two: {named}. "
+            "Add images to them, or leave them out"
+        )
+
+
 def _sample(encoded: Encoded, size: int | None) -> tuple[list[int], tuple[int, int, int]]:
     """Choose some official training images, and the shape that they would be brought to."""
-    training = members(encoded.counts, "train+validation")
+    training = members(encoded.counts, encoded.y, "train+validation")
     chosen = training[:: max(1, len(training) // SAMPLE)].tolist()
     largest = math.isqrt(MEMORY_LIMIT // (3 * SAMPLE))
     if size is not None and size > largest:
@@ -134,6 +157,7 @@ def _too_large(encoded: Encoded, shape: tuple[int, int, int]) -> bool:
 
 
 def _streamed(encoded: Encoded, sample: Sequence[int], shape: tuple[int, int, int], name: str, split: str) -> Images:
+    sample = sample[:: math.ceil(len(sample) * math.prod(shape) / MEMORY_LIMIT)]
     x, bad = decode_all(_few(encoded, sample), len(sample), shape)
     if bad:
         _refuse_unreadable(encoded, {sample[k]: reason for k, reason in bad.items()})
@@ -145,7 +169,7 @@ def _decode(encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str]) 
     x, broken = decode_all(encoded.blobs.chunks(), len(encoded.y), shape)
     if bad or broken:
         _refuse_unreadable(encoded, broken | bad)
-    return Decoded(x, *moments(x, members(encoded.counts, "train+validation").tolist()))
+    return Decoded(x, *moments(x, members(encoded.counts, encoded.y, "train+validation").tolist()))
 
 
 def check_classes(encoded: Encoded) -> None:
@@ -162,6 +186,8 @@ def check_classes(encoded: Encoded) -> None:
     for part, count in encoded.counts.items():
         present[part] = frozenset(encoded.y[start : start + count].tolist())
         start += count
+    everywhere = frozenset().union(*present.values())
+    _complain(encoded, "without an image", frozenset(range(len(encoded.class_names))) - everywhere)
     test = "test" if "test" in present else "validation"
     for part, found in present.items():
         _complain(encoded, f"in {part} but not in train", found - present["train"])
@@ -181,45 +207,293 @@ def _refuse_unreadable(encoded: Encoded, bad: dict[int, str]) -> NoReturn:
     )
 
 
-def first_names(names: Sequence[str]) -> str:
-    """Write the first five of some names, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif"}
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+    | {".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs"}
 )
-PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""Names of sub-folders (and beginnings of parquet files' names) that stand for a part of the set."""
+"""Of images in the formats that are opened."""
 ORDER = ("train", "validation", "test")
+_NAMES = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+"""Words for a part of a set: those of Hugging Face's libraries."""
+_PART = re.compile(
+    rf"(?:.*[ _-])?({'|'.join(_NAMES)})(?:[ _-]?(?:set|data|dataset|images?|imgs?|split))?", re.IGNORECASE
+)
+_WANTED = "Wanted is a sub-folder for each class, with images inside: class/file.png"
+_MOST_LIKELY = 3
+_DEEP = 4
+"""Levels below a folder at which the one that was meant is looked for."""
+_SHOWN = 5
+
+Parts = dict[str, "dict[str, Folder]"]
+"""The class folders of each part."""
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """What of a folder is not read: files by suffix, folders, images that one may miss, links that lead nowhere."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+    missed: list[str] = field(default_factory=list)
+    nowhere: list[str] = field(default_factory=list)
+
+    def leave(self, folder: Folder, why: str = "") -> None:
+        """Pass over a folder, and remember its name if it holds images."""
+        self.folders += 1
+        if images := sum(1 for _ in folder.every()):
+            self.missed.append(f"{shown(folder.path)} ({images:,} images{why})")
+
+    def __str__(self) -> str:
+        """Count it, in words."""
+        most = ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in self.files.most_common(3))
+        more = ", ..." if len(self.files) > 3 else ""
+        folders = f"{self.folders:,} folder{'s' * (self.folders != 1)}"
+        n = self.files.total()
+        files = f"{n:,} file{'s' * (n != 1)} without the suffix of an image ({most}{more})"
+        return " and ".join([folders] * bool(self.folders) + [files] * bool(n))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folder:
+    """A folder that was searched.
+
+    Attributes:
+        path: Its path.
+        images: Paths of the images directly in it. Text, not Path objects: ImageNet has a million of them.
+        folders: Its sub-folders by name, sorted, but for those that are passed over.
+    """
+
+    path: str
+    images: list[str] = field(default_factory=list)
+    folders: dict[str, Folder] = field(default_factory=dict)
+
+    def every(self) -> Iterator[str]:
+        """List the images in it and below."""
+        yield from self.images
+        for folder in self.folders.values():
+            yield from folder.every()
+
+    def full(self) -> dict[str, Folder]:
+        """Choose the sub-folders that hold images, at whatever depth."""
+        return {name: folder for name, folder in self.folders.items() if any(folder.every())}
+
+    def parts(self) -> dict[str, Folder]:
+        """Choose the sub-folders that hold images and have the name of a part."""
+        return {name: folder for name, folder in self.full().items() if part_of(name)}
+
+
+def part_of(name: str) -> str | None:
+    """Say which part of a set the name of a folder or a file stands for: ``Training_Set`` for ``train``."""
+    found = _PART.fullmatch(name)
+    return _NAMES[found[1].lower()] if found else None
+
+
+def shown(text: str) -> str:
+    """Write a name that may be no UTF-8 as text that can be printed."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def search(path: str, left: PassedOver, above: frozenset[tuple[int, int]] = frozenset()) -> Folder:
+    """Search a folder and all below it; links are followed, but for those that lead back."""
+    state = os.stat(path)  # noqa: PTH116 text
+    above |= {(state.st_dev, state.st_ino)}
+    found = Folder(path)
+    with os.scandir(path) as listed:
+        entries = sorted(listed, key=lambda entry: entry.name)
+    for entry in entries:
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+            left.nowhere.append(entry.path)
+        elif entry.is_dir():
+            state = entry.stat()
+            if (state.st_dev, state.st_ino) in above:
+                left.folders += 1
+                left.missed.append(f"{shown(entry.path)} (a link to a folder that it is in)")
+            elif entry.name.startswith((".", "__")):
+                left.leave(search(entry.path, PassedOver(), above))
+            else:
+                found.folders[entry.name] = search(entry.path, left, above)
+        elif suffix in SUFFIXES and entry.name[0] != ".":
+            found.images.append(entry.path)
+        else:
+            left.files[suffix or "without suffix"] += 1
+    return found
+
+
+def read_layout(root: Folder, left: PassedOver, wanted: Sequence[str] = ORDER) -> Parts:
+    """Find the parts of a set and their classes; refuse what can be read in two ways, and name what was meant."""
+    try:
+        return _parts(root, left, wanted)
+    except InputError as error:
+        likely = [] if root.parts() else [f"{shown(at.path)}, which holds {what}" for at, what in _likely(root, _DEEP)]
+        hint = f". Did you mean {' or '.join(likely[:_MOST_LIKELY])}?" if likely else ""
+        raise InputError(f"{error}{hint}") from None
+
+
+def _likely(root: Folder, deep: int) -> Iterator[tuple[Folder, str]]:
+    """Look below a folder for sets."""
+    for folder in root.full().values():
+        try:
+            parts = _parts(folder, PassedOver(), ORDER)
+        except InputError:
+            yield from _likely(folder, deep - 1) if deep else ()
+            continue
+        names = sorted({name for classes in parts.values() for name in classes})
+        if len(names) > 1:
+            within = f" in {' and '.join(parts)}" if len(parts) > 1 else ""
+            yield folder, f"{len(names):,} classes{within} ({first_names(names)})"
+
+
+def _parts(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
+    named = {name: folder for name, folder in root.folders.items() if part_of(name)}
+    divided = [name for name, folder in root.parts().items() if folder.full()]
+    kinds = {part_of(name) for name in root.parts()}
+    others = root.full().keys() - named.keys()
+    sure = len(divided) > 1 or (divided and not others) or ("train" in kinds and len(kinds) > 1)
+    if divided and not sure:
+        raise InputError(
+            f"{shown(root.path)}: it is not clear whether {shown(divided[0])}, which is full of folders, is a part of the "
+            f"set or a class as {first_names(sorted(others))}. A part stands beside other parts, such as train and test"
+        )
+    if not sure and not (named and len(named) == len(root.folders)):
+        return _by_class(root, left, wanted) or {"train": _classes(root, left)}
+    found = _numbered_once(root, named)
+    for name in root.folders.keys() - named.keys():
+        left.leave(root.folders[name])
+    return {part: _classes(found[part], left) for part in ORDER if part in found and part in wanted}
+
+
+def _numbered_once(root: Folder, named: Mapping[str, Folder]) -> dict[str, Folder]:
+    found: dict[str, Folder] = {}
+    for name, folder in named.items():
+        part = str(part_of(name))
+        if part in found:
+            own = " and ".join(shown(name) for name in named if part_of(name) == part)
+            raise InputError(f"{shown(root.path)} has two folders for {part}: {own}. Which one is meant?")
+        found[part] = _unwrapped(folder, part)
+    check_parts(shown(root.path), list(found))
+    return found
+
+
+def _unwrapped(folder: Folder, part: str) -> Folder:
+    """Go down where an archive was unpacked into a folder of its own name, as in ``train/train/class``."""
+    full = folder.full()
+    name = next(iter(full), "")
+    within = len(full) == 1 and not folder.images and part_of(name) == part and full[name].full()
+    return _unwrapped(full[name], part) if within else folder
+
+
+def check_parts(place: object, parts: Sequence[str]) -> None:
+    """Refuse a set that has a test part but nothing to train on."""
+    if len(parts) > 1 and "train" not in parts:
+        raise InputError(f"{place} has {' and '.join(parts)} but no train: add it, or give the path of one part alone")
+
+
+def _by_class(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
+    """Read ``class/part/file``, if that is how the classes are divided."""
+    full = root.full()
+    own = {
+        name: folder.parts()
+        for name, folder in full.items()
+        if not folder.images and folder.parts().keys() == folder.full().keys()
+    }
+    if len(full) < 2 or not own or any(part.full() for parts in own.values() for part in parts.values()):
+        return {}
+    if whole := full.keys() - own.keys():
+        raise InputError(
+            f"{shown(root.path)}: {first_names(own)} are divided into parts ({first_names(next(iter(own.values())))}), "
+            f"and {first_names(sorted(whole))} are not"
+        )
+    _check_classes(root, left)
+    parts = {name: _numbered_once(full[name], divided) for name, divided in own.items()}
+    found = {part: {name: of[part] for name, of in parts.items() if part in of} for part in ORDER if part in wanted}
+    return {part: classes for part, classes in found.items() if classes}
+
+
+def _classes(folder: Folder, left: PassedOver) -> dict[str, Folder]:
+    full, place = folder.full(), shown(folder.path)
+    if not full:
+        found = "its images are in no class folder" if folder.images else "there are no images in it"
+        raise InputError(f"{place}: {found}. {_WANTED}")
+    if divided := next((name for name, own in full.items() if own.parts()), None):
+        raise InputError(
+            f"{place}: {shown(divided)} holds {first_names(full[divided].parts())}, as a set does and no class"
+        )
+    inner = {name: below for name, own in full.items() if not own.images and (below := _inner(own))}
+    deep = [name for name, below in inner.items() if len(below) > 1]
+    names = Counter(name for below in inner.values() for name in below)
+    if len(full) == 1 and inner:
+        raise InputError(f"{place}: the only folder with images in it, {first_names(inner)}, holds folders of images")
+    unclear = "so it is not clear what a class is"
+    if deep and len(inner) < len(full):
+        flat = first_names(sorted(full.keys() - inner.keys()))
+        raise InputError(f"{place}: {first_names(deep)} is full of folders, and {flat} of images, {unclear}")
+    if deep and 2 * sum(n > 1 for n in names.values()) > len(names):
+        raise InputError(
+            f"{place}: {first_names(deep)} hold the same folders ({first_names(sorted(names))}), {unclear}"
+        )
+    _check_classes(folder, left)
+    if folder.images:
+        left.missed.append(f"{len(folder.images):,} images beside the class folders of {place}")
+    return full
+
+
+def _inner(folder: Folder) -> set[str]:
+    """Name the folders below one that hold images, by their paths."""
+    return {os.path.relpath(os.path.dirname(file), folder.path) for file in folder.every()} - {"."}  # noqa: PTH120
+
+
+def _check_classes(folder: Folder, left: PassedOver) -> None:
+    """Refuse folders that hold no images, links that lead nowhere, and names that no report could be written with."""
+    place, full = shown(folder.path), folder.full()
+    if links := [shown(link) for link in left.nowhere if link.startswith(folder.path + os.sep)]:
+        raise InputError(f"{place} has links that lead nowhere: {first_names(links)}. Mend them")
+    if empty := [name for name in folder.folders if name not in full]:
+        raise InputError(f"{place}: {first_names(empty)} hold no images, and here every folder is a class. {_WANTED}")
+    if foreign := [name for name in full if shown(name) != name]:
+        raise InputError(f"{place}: the name of a class is no UTF-8: {first_names(foreign)}. Rename the folder")
+
+
+def first_names(names: Iterable[str]) -> str:
+    """Write the first five of some names, and how many more there are."""
+    listed = list(names)
+    more = len(listed) - _SHOWN
+    return ", ".join(map(shown, listed[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
-    """Find the images of a folder ``class/file.jpg``, perhaps below ``train`` with ``test`` or ``val`` beside it."""
-    # Sub-folders are parts if all their names are names of parts; otherwise they are classes. Classes, and the files of
-    # a class, are sorted by name (files at any depth, by their path). Hidden files and files without an image's suffix
-    # are passed over.
-    classes = {part: _classes(folder) for part, folder in _parts(path).items() if part in parts}
-    names = tuple(sorted({name for found in classes.values() for name in found}))
+    """Find the images of a folder."""
+    # Classes, and the files of a class, are sorted by name (files at any depth, by their path).
+    left = PassedOver()
+    try:
+        layout = read_layout(search(str(path), left), left, parts)
+    except OSError as error:
+        raise InputError(f"{shown(str(path))} cannot be searched: {error}") from error
+    if left.missed:
+        warnings.warn(f"{shown(str(path))}: passed over {first_names(left.missed)}", stacklevel=2)
+    names = tuple(sorted({name for classes in layout.values() for name in classes}))
     number = {name: k for k, name in enumerate(names)}
-    files = [file for found in classes.values() for of_class in found.values() for file in of_class]
-    labels = [number[name] for found in classes.values() for name, of_class in found.items() for _ in of_class]
+    images = {
+        part: [(file, number[name]) for name, folder in classes.items() for file in sorted(folder.every(), key=_path)]
+        for part, classes in layout.items()
+    }
+    found = [image for of_part in images.values() for image in of_part]
     return Encoded(
-        place=str(path),
-        counts={part: sum(map(len, found.values())) for part, found in classes.items()},
-        y=torch.tensor(labels),
+        place=shown(str(path)),
+        counts={part: len(of_part) for part, of_part in images.items()},
+        y=torch.tensor([label for _, label in found]),
         class_names=names,
-        blobs=Files(path, np.array([os.fsencode(os.path.relpath(file, path)) for file in files])),
+        blobs=Files(path, np.array([os.fsencode(os.path.relpath(file, path)) for file, _ in found])),
+        passed_over=str(left),
     )
+
+
+def _path(file: str) -> str:
+    return file.replace(os.sep, "\0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,51 +520,8 @@ class Files:
 
     def describe(self, i: int) -> str:
         """Name an image, for messages."""
-        return self.read(i).relative_to(self.folder).as_posix()
+        return shown(os.fsdecode(self.names[i])).replace(os.sep, "/")
 
     def files(self) -> Iterator[Path]:
         """List the files that the images are in."""
         yield from map(self.read, range(len(self.names)))
-
-
-def check_parts(place: Path, parts: Sequence[str]) -> None:
-    """Refuse a set that has a test part but nothing to train on."""
-    if len(parts) > 1 and "train" not in parts:
-        raise InputError(f"{place} has {' and '.join(parts)} but no train: add it, or give the path of one part alone")
-
-
-def _parts(path: Path) -> dict[str, Path]:
-    folders = _folders(path)
-    if not folders or any(folder.name.lower() not in PARTS for folder in folders):
-        return {"train": path}
-    found: dict[str, Path] = {}
-    for folder in folders:
-        part = PARTS[folder.name.lower()]
-        if part in found:
-            raise InputError(f"{path} has two folders for {part}: {found[part].name} and {folder.name}. Keep one")
-        found[part] = folder
-    check_parts(path, list(found))
-    return {part: found[part] for part in ORDER if part in found}
-
-
-def _classes(path: Path) -> dict[str, list[str]]:
-    classes = {folder.name: _images(folder) for folder in _folders(path)}
-    empty = [name for name, files in classes.items() if not files]
-    if any(classes.values()) and empty:
-        raise InputError(f"{path} has class folders without images: {first_names(empty)}. Fill or delete them")
-    if classes and not empty:
-        return classes
-    loose = any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
-    found = "its images are in no class folder" if loose else "there are no images in it"
-    raise InputError(f"{path}: {found}. Wanted is a sub-folder for each class, with images inside: class/file.png")
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
-
-
-def _images(folder: Path) -> list[str]:
-    # Text, not Path objects: ImageNet has a million of them.
-    found = (f"{place}{os.sep}{name}" for place, _, names in os.walk(folder) for name in names if name[0] != ".")
-    images = (file for file in found if file[file.rfind(".") :].lower() in SUFFIXES)
-    return sorted(images, key=lambda file: file.replace(os.sep, "\0"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from resolute.data.folders import CHUNK, ORDER, PARTS, Encoded, check_parts, first_names
+from resolute.data.folders import CHUNK, ORDER, Encoded, check_parts, first_names, part_of
 from resolute.errors import InputError
 from resolute.safe_io import parse_json
 
@@ -184,7 +184,7 @@ def open_parquet(path: Path, wanted: Sequence[str] = ORDER) -> Encoded:
 
 
 def _parts(path: Path, files: list[Path]) -> dict[str, list[Path]]:
-    parts = {file: PARTS.get(file.stem.split("-")[0].lower()) for file in files}
+    parts = {file: part_of(file.stem.split("-")[0]) for file in files}
     if not any(parts.values()):
         return {"train": files}
     stray = [file.name for file, part in parts.items() if part is None]

@@ -95,7 +95,7 @@ def _read_split(published: Published, root: Path, split: str) -> tuple[Tensor, T
     y = torch.cat([labels for _, labels in parts])
     if split == "train+validation":
         return x, y
-    index = of_training(torch.arange(len(y)), split)
+    index = of_training(y, split)
     if published.held_out is not None:
         last = [last_of_each_class(parts[k][1], published.held_out[p]) for k, p in enumerate(published.training)]
         index = torch.nonzero(torch.cat(last) == (split == "validation"))[:, 0]

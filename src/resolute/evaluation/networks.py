@@ -17,7 +17,6 @@ from resolute import models
 from resolute.errors import InputError
 from resolute.evaluation.measure import predict, shown_to, stored_images, weights_sha256
 from resolute.models import checkpoint
-from resolute.safe_io import check_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
     from resolute.evaluation.measure import Floats
     from resolute.run_folder import Key
     from resolute.shifts.shift import Shift
-
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What wrappers (DDP, torch.compile) put before the names of weights."""
-NESTED = ("state_dict_ema", "state_dict", "model_ema", "model")
-"""Where training scripts keep the weights in their files; a moving average goes first, as with timm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,49 +83,8 @@ def _times(shape: Any) -> str:
 def from_name(name: str, weights: Path, info: DataInfo) -> Network:
     """Build a named network and load a file of weights into it."""
     model = models.build(name, classes=info.classes, shape=info.shape)
-    tensors = _read_weights(weights)
-    whole = any(key.startswith("network.") for key in tensors)
-    try:
-        (model if whole else model.get_submodule("network")).load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"the weights in {weights} are not those of {name} for {info.classes} classes: {reason}"
-        ) from (error)
+    checkpoint.load_weights(model, weights, name)
     return named(weights.stem, model.eval(), name)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    try:
-        check_tensors(path)
-        stored: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # a broken file raises whatever its bytes happen to lead to
-        raise _unreadable(path, error) from error
-    for key in NESTED:
-        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
-            stored = stored[key]
-            break
-    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise InputError(f"{path} holds no weights by name; wanted is what torch.save(model.state_dict()) writes.")
-    return {_bare(name): tensor for name, tensor in stored.items()}
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    reason = reason.partition("Re-running `torch.load`")[0].rstrip(" .")  # it would run what the file says
-    return InputError(f"cannot read weights from {path}: {reason}. Give a .safetensors file, or one of tensors alone.")
-
-
-def _bare(name: str) -> str:
-    while (found := next((p for p in PREFIXES if name.startswith(p)), None)) is not None:
-        name = name.removeprefix(found)
-    return name
 
 
 def from_factory(target: str) -> Network:

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resolute.data.dataset import understood
 from resolute.errors import InputError
 from resolute.experiment.cell import Splits, check_recipe, is_finished, load_splits, run_alone, run_identity, time_steps
 from resolute.experiment.recipe import to_json
 from resolute.experiment.workers import check_place, run_cells, run_in_processes, run_on_ray
 from resolute.methods import find_method
-from resolute.progress import progress
+from resolute.progress import progress, say
 from resolute.report.page import write_report
 from resolute.run_folder import GROWS, RunFolder, cell_identity, cell_name, digest, read_records, write_records
 from resolute.training.distributed import check_alone, rank
@@ -102,6 +103,7 @@ def run_comparison(
     check_recipe(recipe, splits)
     out = Path(out) if out is not None else comparison_folder(recipe, splits)
     _folder(out).claim(run_identity(recipe, splits), _beside(recipe, splits, command))
+    _tell_understood(splits, console)
     fill(recipe, splits, out, jobs=jobs, on=on, console=console)
     if on == "local":
         time_steps(recipe, splits, out)
@@ -186,6 +188,7 @@ def train_one(
         return out, []
     identity = run_identity(recipe, splits)
     _folder(out).claim(identity, _beside(recipe, splits, command))
+    _tell_understood(splits, console)
     open_cells = [] if is_finished(out, cell_identity(identity, *recipe.cells[0])) else recipe.cells
     with _progress(recipe, open_cells, console) as (tell, finish):
         run_alone(recipe, splits, out, tell)

@@ -183,8 +183,9 @@ def shuffled(seeds: Tensor, height: int, width: int, reach: int, rounds: int) ->
 @functools.lru_cache(maxsize=16)
 def _schedule(height: int, width: int, reach: int) -> tuple[Tensor, list[int]]:
     """The pixels that are swapped, in the order of their times, and how many share each time."""
-    rows = torch.arange(height - reach, reach, -1)[:, None]
-    columns = torch.arange(width - reach, reach, -1)
+    # As in the authors' loops, no pixel is swapped of an image too narrow to be swapped within reach.
+    rows = torch.arange(max(height - reach, reach), reach, -1)[:, None]
+    columns = torch.arange(max(width - reach, reach), reach, -1)
     time = (width - columns) + (2 * reach + 1) * (height - rows)
     order = time.flatten().argsort(stable=True)
     return (rows * width + columns).flatten()[order], time.unique(return_counts=True)[1].tolist()
@@ -379,7 +380,7 @@ def crystals(seeds: Tensor, height: int, width: int) -> Tensor:
         total += (1 - smooth.abs()).clamp(min=0) ** 2
         cells *= 2
     total = total - transforms.mean(total)
-    total = total / transforms.mean(total**2).sqrt()
+    total = total / transforms.mean(total**2).sqrt().clamp(min=1e-12)  # of one pixel there is no deviation
     level, relief = (draws.between(*bounds, seeds, stream).to(total) for stream, bounds in enumerate((LEVEL, RELIEF)))
     return (level[:, None, None, None] + relief[:, None, None, None] * total).clamp(0, 1)
 
