@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BUILDS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "lenet": ("lenet", (1, 8, 8)),
+    "lenet-caffe": ("lenet-caffe", (1, 8, 8)),
     "capsnet": ("capsnet", (1, 18, 18)),
     "capsnet-decoder": ("capsnet-decoder", (1, 18, 18)),
     "resnet110-sd": ("resnet110-sd", (3, 8, 8)),

@@ -62,7 +62,7 @@ class Network(NamedTuple):
 NETWORKS: dict[str, Network] = {
     "shared": Network(Shared, (3, 2, 2), 1),
     "convolutional": Network(_convolutional, (3, 12, 12), 3),
-    "lenet": Network(lambda: _own("lenet", (1, 8, 8)), (1, 8, 8), 1),
+    "lenet": Network(lambda: _own("lenet", (1, 8, 8)), (1, 8, 8), 3),
     "wrn-16-2": Network(lambda: _own("wrn-16-2", (3, 16, 16)), (3, 16, 16), 13),
     "torchvision resnet18": Network(lambda: _torchvision("resnet18"), (3, 32, 32), 9),
     "timm convnext_atto": Network(lambda: _timm("convnext_atto"), (3, 32, 32), 12),

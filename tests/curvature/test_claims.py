@@ -175,3 +175,64 @@ def test_the_second_derivative_of_g_is_two_eps_s_delta(s: int) -> None:
 def test_at_zero_there_is_no_kick() -> None:
     x = torch.zeros(100, dtype=torch.float64)
     assert torch.equal(perturb(x, 0.9), x)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("p", [0.5, 0.8])
+def test_the_variance_that_batch_norm_learns(mean: float, p: float) -> None:
+    """Var g = Var(x + eps (2p - 1) |x|) + 4p (1 - p) eps^2 E x^2: the running statistics are those of this."""
+    x = torch.randn(400_000, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + mean
+    norm, eps = nn.BatchNorm1d(1, momentum=1.0).double(), 0.3
+    torch.manual_seed(2)
+    norm(perturb(x, eps, p))
+    shifted = x + eps * (2 * p - 1) * x.abs()
+    wanted = shifted.var() + 4 * p * (1 - p) * eps**2 * x.square().mean()
+    assert norm.running_mean.item() == pytest.approx(shifted.mean().item(), abs=4 * eps * (1 + mean) / 400_000**0.5)
+    assert norm.running_var.item() == pytest.approx(wanted.item(), rel=0.02)
+    if p == 0.5:  # the part that no centring removes grows with the square of the mean
+        ratio = norm.running_var.item() / x.var().item()
+        assert ratio == pytest.approx(1 + eps**2 * (1 + mean**2), rel=0.02)
+
+
+def test_a_layer_between_the_noise_and_batch_norm_adds_the_squares_of_its_weights() -> None:
+    """Var w.g = w' Cov(x) w + eps^2 sum w_i^2 E x_i^2: correlated inputs carry the signal, each brings its own noise."""
+    torch.manual_seed(3)
+    common = torch.randn(200_000, 1, dtype=torch.float64)
+    x = (common + 0.1 * torch.randn(200_000, 8, dtype=torch.float64) + 1).relu()
+    w = torch.rand(8, 1, dtype=torch.float64)
+    measured = (perturb(x, 0.5) @ w).var()
+    wanted = w.T @ torch.cov(x.T) @ w + 0.25 * (w.square().flatten() * x.square().mean(0)).sum()
+    assert measured.item() == pytest.approx(wanted.item(), rel=0.02)
+
+
+GRAINS = {"element": (), "channel": (2, 3), "sample": (1, 2, 3)}
+"""Dimensions of NCHW over which a sign is shared."""
+
+
+def grained(x: Tensor, eps: float, grain: str) -> Tensor:
+    """g with one sign for each element, each channel of a sample, or each sample."""
+    shape = [1 if d in GRAINS[grain] else n for d, n in enumerate(x.shape)]
+    signs = torch.randint(0, 2, shape).to(x) * 2 - 1
+    return x + eps * signs * x.abs()
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+def test_what_each_grain_leaves_behind_convolution_and_pooling(grain: str) -> None:
+    """Behind a circular convolution and the mean over M places: eps^2 sum W_c^2 E x_c^2 / M for element signs; eps^2
+    sum (W_c E |x_c|)^2 for channel signs; eps^2 (sum W_c E |x_c|)^2 for one sign a sample. W_c is the kernel's sum."""
+    torch.manual_seed(5)
+    places, eps = 12 * 12, 0.2
+    x = torch.randn(1, 6, 12, 12, dtype=torch.float64).relu()
+    conv = nn.Conv2d(6, 1, 3, padding=1, padding_mode="circular", bias=False).double()
+    with torch.no_grad():
+        many = x.expand(20_000, -1, -1, -1)
+        pooled = torch.cat([conv(grained(part, eps, grain)).mean((2, 3)) for part in many.split(500)])
+    sums, mean = conv.weight.detach().sum((2, 3)).flatten(), x.mean((2, 3)).flatten()
+    wanted = {
+        "element": (sums.square() * x.square().mean((2, 3)).flatten()).sum() / places,
+        "channel": (sums * mean).square().sum(),
+        "sample": (sums * mean).sum().square(),
+    }
+    assert pooled.var().item() == pytest.approx(eps**2 * wanted[grain].item(), rel=0.05)
+    if grain != "element":
+        assert eps**2 * wanted[grain] > 10 * eps**2 * wanted["element"]

@@ -64,7 +64,8 @@ def built(name: str, shape: tuple[int, int, int]) -> nn.Module:
 SMALL_CONDENSENET = {"layers": (2, 2), "growth": (8, 16)}
 MARGIN = (0.5 * 0.9**2 + 3 * 0.25 * 0.0) / CLASSES
 CASES = {
-    "lenet": Case(partial(own, LeNet, shape=(1, 8, 8)), (1, 8, 8), 1),
+    "lenet": Case(partial(own, LeNet, shape=(1, 8, 8)), (1, 8, 8), 3),
+    "lenet-caffe": Case(partial(own, LeNet, shape=(1, 8, 8), caffe=True), (1, 8, 8), 1),
     "capsnet": Case(partial(own, CapsNet, shape=(1, 18, 18)), (1, 18, 18), 1, MARGIN, 1e-3, 0.06),
     "capsnet-decoder": Case(
         partial(own, CapsNet, shape=(1, 18, 18), decoder=True), (1, 18, 18), 3, MARGIN + 0.0005 * 18**2 / 12, 1e-3, 0.06

@@ -61,6 +61,7 @@ _CONDENSED = "what models.condense makes of it, for inference"
 
 MODELS: dict[str, Family] = {
     "lenet": Family(LeNet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
+    "lenet-caffe": Family(partial(LeNet, caffe=True), _GREY_28, "the same without ReLU after its convolutions"),
     "capsnet": Family(CapsNet, _GREY_28, "capsules with 3 iterations of routing and margin loss"),
     "capsnet-decoder": Family(
         partial(CapsNet, decoder=True), _GREY_28, "the same, regularised by reconstructing the image"

@@ -161,7 +161,7 @@ def fits(row: Row, pool: Pool) -> bool:
     if row.id not in TRAINED or pool.method != row.method or pool.training["train_fraction"] < 1:
         return False
     recipe, data = TRAINED[row.id].recipe, _folder(pool.training["data"])
-    same_network = _without_rate(pool.training["model"]) == _without_rate(recipe.model)
+    same_network = _plain_form(pool.training["model"]) == _plain_form(recipe.model)
     return same_network and COPIES.get(data, data) == recipe.data
 
 
@@ -197,8 +197,9 @@ def _folder(data: str) -> str:
     return PurePath(data).name
 
 
-def _without_rate(model: str) -> str:
-    return model.partition("-drop")[0]
+def _plain_form(model: str) -> str:
+    """Name a network without its rate of dropout, and without what Caffe's form of LeNet leaves out."""
+    return model.partition("-drop")[0].removesuffix("-caffe")
 
 
 def _plain(name: str) -> str:

@@ -108,7 +108,8 @@ _LENET = replace(
         "The printed 0.50 is in no source that was found (LeCun et al. 1998: 0.95, with distortions 0.8): all of the "
         "training was chosen here, the learning rate and R's eps and place on 6,000 validation images: at 0.04 some "
         "networks diverge.",
-        "LeNet in Caffe's form (20-50-500, ReLU) with dropout 0.5, which the table ticks; that of 1998 has neither.",
+        "LeNet with 20-50-500 units, as in Caffe, a ReLU after each hidden layer (1998: squashing functions) and "
+        "dropout 0.5, which the table ticks.",
         "Shifts of up to 2 pixels, as at the source of the same table's CapsNet, and turns of up to 10 degrees; the "
         "table ticks no augmentation.",
     ),

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from resolute.errors import InputError
+from resolute.noise.perturb import perturb
+from resolute.noise.robustify import robustify
+from resolute.noise.strength import calibrate, strength
+
+
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4 * 36, 20),
+        nn.ReLU(), nn.Linear(20, 5),
+    )  # fmt: skip
+
+
+def images(n: int = 24) -> torch.Tensor:
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def test_of_one_layer_it_is_known() -> None:
+    """Behind g, var between draws is eps^2 x^2, and between images var x."""
+    x = torch.randn(4000, 6, generator=torch.Generator().manual_seed(1)) + 2
+    found = strength(nn.Sequential(nn.Identity()), x, eps=0.3, where="0", draws=20)
+    wanted = 0.3 * float((x.square().mean() / x.var(0).mean()).sqrt())
+    assert found.ratio == pytest.approx(wanted, rel=0.02)
+    assert found.places == {"0": pytest.approx(wanted, rel=0.02)}
+
+
+def test_it_is_what_many_draws_written_out_give() -> None:
+    model, x = network(), images()
+    found = strength(model, x, eps=0.4, draws=60)
+    conv, norm, _, _, _, first, _, last = copy.deepcopy(model)
+    outs, places = [], []
+    with torch.no_grad():
+        for _ in range(300):
+            h = perturb(norm(conv(x)).relu(), 0.4)
+            h2 = perturb(first(h.flatten(1)).relu(), 0.4)
+            outs.append(last(h2))
+            places.append(h2)
+    for values, seen in ((outs, found.ratio), (places, found.places["6"])):
+        each = torch.stack(values)
+        noise, signal = each.var(0).mean(), each.mean(0).var(0).mean() - each.var(0).mean() / 300
+        assert seen == pytest.approx(float((noise / signal).sqrt()), rel=0.05)
+
+
+def test_the_gradient_s_cosine_written_out() -> None:
+    model, x, y = network(), images(), torch.arange(24) % 5
+    found = strength(model, (x, y), eps=0.4, draws=100)
+    twin = copy.deepcopy(model)
+    twin[4].eval()
+
+    def gradient() -> torch.Tensor:
+        loss = F.cross_entropy(twin(x), y)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(twin.parameters()))])
+
+    plain = gradient()
+    robustify(twin, 0.4)
+    cosines = [float(F.cosine_similarity(plain, gradient(), 0)) for _ in range(100)]
+    assert found.cosine == pytest.approx(sum(cosines) / 100, abs=0.02)
+    assert strength(model, (x, y), eps=0.0).cosine == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_is_changed_and_it_is_the_same_each_time(training: bool) -> None:
+    model = robustify(network(), 0.1, where="2").train(training)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    printed, modes = str(model), [module.training for module in model.modules()]
+    first = strength(model, images(), eps=0.3, where="both")
+    assert first == strength(model, images(), eps=0.3, where="both")
+    assert calibrate(model, images()) == calibrate(model, images())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (printed, modes) == (str(model), [module.training for module in model.modules()])
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_frozen_statistics_stay_frozen() -> None:
+    """With BatchNorm in evaluation mode the first layers' noise is that of the running statistics."""
+    model = network().train()
+    model[1].eval()
+    model[1].running_var.fill_(100.0)
+    frozen, own = strength(model, images(), eps=0.3), strength(network(), images(), eps=0.3)
+    assert frozen.places["2"] != pytest.approx(own.places["2"], rel=0.01)
+
+
+def test_a_module_that_is_called_twice_counts_by_its_worse_call() -> None:
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Linear(6, 6), relu, nn.Linear(6, 6), relu)
+    assert set(strength(model, torch.rand(9, 6), eps=0.2).places) == {"1"}
+
+
+@pytest.mark.parametrize("ratio", [0.02, 0.3, 2.0])
+def test_calibrate_meets_the_ratio(ratio: float) -> None:
+    eps = calibrate(network(), images(), ratio=ratio)
+    assert strength(network(), images(), eps=eps).ratio == pytest.approx(ratio, rel=0.02)
+
+
+def test_what_cannot_be_reached_ends_at_the_strongest() -> None:
+    assert calibrate(network(), images(), ratio=1e6) == pytest.approx(0.95, rel=0.01)
+
+
+def test_keyword_arguments_and_a_dataclass_of_logits() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, *, pixel_values: torch.Tensor) -> tuple[torch.Tensor, str]:
+            return self.inner(pixel_values), "more"
+
+    found = strength(Named(), {"pixel_values": images()}, eps=0.2)
+    assert found.ratio == strength(network(), images(), eps=0.2).ratio
+
+
+@pytest.mark.parametrize(
+    ("batch", "more", "said"),
+    [
+        (torch.rand(1, 1, 8, 8), {}, "1 images and 8 draws"),
+        (torch.rand(4, 1, 8, 8), {"draws": 1}, "4 images and 1 draws"),
+        ((1, 2, 3), {}, "a batch of type tuple"),
+        (torch.rand(4, 1, 8, 8), {"eps": 1.0}, "eps"),
+        (torch.rand(4, 1, 8, 8), {"where": "nothing"}, "nothing"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(batch: object, more: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        strength(network(), batch, **more)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
+def test_a_ratio_is_a_positive_number(ratio: float) -> None:
+    with pytest.raises(InputError, match="positive number"):
+        calibrate(network(), images(), ratio=ratio)
