@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from resolute.noise.robustify import robustify
 from resolute.noise.strength import calibrate, strength
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(3)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4 * 36, 20),
@@ -38,8 +39,9 @@ def test_of_one_layer_it_is_known() -> None:
 def test_it_is_what_many_draws_written_out_give() -> None:
     model, x = network(), images()
     found = strength(model, x, eps=0.4, draws=60)
-    conv, norm, _, _, _, first, _, last = copy.deepcopy(model)
-    outs, places = [], []
+    conv, norm, _, _, _, first, _, last = copy.deepcopy(model).children()
+    outs: list[torch.Tensor] = []
+    places: list[torch.Tensor] = []
     with torch.no_grad():
         for _ in range(300):
             h = perturb(norm(conv(x)).relu(), 0.4)
@@ -87,7 +89,7 @@ def test_frozen_statistics_stay_frozen() -> None:
     """With BatchNorm in evaluation mode the first layers' noise is that of the running statistics."""
     model = network().train()
     model[1].eval()
-    model[1].running_var.fill_(100.0)
+    model.get_buffer("1.running_var").fill_(100.0)
     frozen, own = strength(model, images(), eps=0.3), strength(network(), images(), eps=0.3)
     assert frozen.places["2"] != pytest.approx(own.places["2"], rel=0.01)
 
@@ -131,7 +133,7 @@ def test_keyword_arguments_and_a_dataclass_of_logits() -> None:
         (torch.rand(4, 1, 8, 8), {"where": "nothing"}, "nothing"),
     ],
 )
-def test_what_makes_no_sense_is_refused(batch: object, more: dict[str, object], said: str) -> None:
+def test_what_makes_no_sense_is_refused(batch: Any, more: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         strength(network(), batch, **more)
 

@@ -136,6 +136,12 @@ def fill(
     _gather(recipe, out)
 
 
+def _tell_understood(splits: Splits, console: Console | None) -> None:
+    from rich.console import Console
+
+    say(understood(splits.train, splits.validation, splits.test), console or Console(stderr=True))
+
+
 @contextlib.contextmanager
 def _progress(recipe: Recipe, open_cells: list[tuple[str, int]], console: Console | None) -> Iterator[_Tell]:
     """Count the epochs of the grid, weighted by what a method's epoch costs."""

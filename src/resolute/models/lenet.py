@@ -1,4 +1,4 @@
-"""LeNet (LeCun et al. 1998) as it is written today: 20-50-500, a ReLU after each hidden layer, dropout before the last."""
+"""LeNet (LeCun et al. 1998) as it is written today: a ReLU after each hidden layer, dropout before the classifier."""
 
 from __future__ import annotations
 
