@@ -356,8 +356,8 @@ def _parts(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
     sure = len(divided) > 1 or (divided and not others) or ("train" in kinds and len(kinds) > 1)
     if divided and not sure:
         raise InputError(
-            f"{shown(root.path)}: it is not clear whether {shown(divided[0])}, which is full of folders, is a part of the "
-            f"set or a class as {first_names(sorted(others))}. A part stands beside other parts, such as train and test"
+            f"{shown(root.path)}: is {shown(divided[0])}, which is full of folders, a part of the set or a class as "
+            f"{first_names(sorted(others))}? A part stands beside other parts, such as train and test"
         )
     if not sure and not (named and len(named) == len(root.folders)):
         return _by_class(root, left, wanted) or {"train": _classes(root, left)}
