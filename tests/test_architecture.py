@@ -74,9 +74,9 @@ def test_the_house_is_small_and_its_imports_make_no_circle() -> None:
     for name in levels:
         level[name] = 1 + max((level[below] for below in graph[name]), default=0)
     assert max(level.values()) <= 22
-    assert len(FILES) <= 95
+    assert len(FILES) <= 100
     assert len({path.parent for path in FILES}) <= 16
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 19_000
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 21_000
 
 
 def test_a_public_name_has_one_sense() -> None:

@@ -92,7 +92,12 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     hide = {each for each in text if unicodedata.category(each) in _HIDDEN} - {*_JOINERS}
-    return "".join(each.encode("unicode_escape").decode() if each in hide else each for each in text)
+    return "".join(_code(each) if each in hide else each for each in text)
+
+
+def _code(letter: str) -> str:
+    is_byte = "\udc80" <= letter <= "\udcff"  # of a name that is no UTF-8, as Python holds it
+    return f"\\x{ord(letter) - 0xDC00:02x}" if is_byte else letter.encode("unicode_escape").decode()
 
 
 def shown(value: Any) -> str:

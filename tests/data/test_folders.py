@@ -330,7 +330,7 @@ def test_layouts(
 ) -> None:
     path = grown(tmp_path / "set", *folders)
     if counts is None:
-        with pytest.raises(InputError, match="train, which is full of folders, is a part of the set or a class as"):
+        with pytest.raises(InputError, match="is train, which is full of folders, a part of the set or a class as"):
             open_folder(path)
     else:
         assert found(path) == (counts, classes)
@@ -354,7 +354,7 @@ REFUSED = {
         (*below(["cat"], ("train", "test")), "dog"), "cat are divided into parts (test, train), and dog are not", ""
     ),
     "one part beside others": (
-        (*below(["train"]), "unlabeled"), "full of folders, is a part of the set or a class as unlabeled", ""
+        (*below(["train"]), "unlabeled"), "full of folders, a part of the set or a class as unlabeled?", ""
     ),
     "flat parts": (("train", "test", "unlabeled"), "train: its images are in no class folder", ""),
     "two names of a part": (below(("train", "val", "valid")), "two folders for validation: val and valid. Which", ""),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from resolute.config import Augment
 from resolute.data.augment import augment
 from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
-from resolute.data.folders import check_classes, first_names, load_encoded, open_folder, shown, stream
+from resolute.data.folders import check_classes, first_names, is_utf8, load_encoded, open_folder, stream
 from resolute.data.parquet import open_parquet, parquet_files
 from resolute.data.published import PUBLISHED, loader
-from resolute.errors import InputError, located, unknown
+from resolute.errors import InputError, located, unknown, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,8 +139,8 @@ def load(
         (89, (1, 8, 8), torch.uint8)
     """
     name = str(name_or_path)
-    if shown(name) != name:
-        raise InputError(f"the path {shown(name)} is no UTF-8, in which reports are written: rename the folder")
+    if not is_utf8(name):
+        raise InputError(f"the path {visible(name)} is no UTF-8, in which reports are written: rename the folder")
     _check(name, split, size)
     if name == "imagenet":
         return load_imagenet(data_root(root), split, size)

@@ -20,7 +20,7 @@ import torch
 
 from resolute.data.dataset import Images, Stream, members, photographs, worker_count
 from resolute.data.decode import Decoded, decode_all, keep, moments, peek_all, recall, stamp
-from resolute.errors import InputError
+from resolute.errors import InputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -245,11 +245,11 @@ class PassedOver:
         """Pass over a folder, and remember its name if it holds images."""
         self.folders += 1
         if images := sum(1 for _ in folder.every()):
-            self.missed.append(f"{shown(folder.path)} ({images:,} images{why})")
+            self.missed.append(f"{visible(folder.path)} ({images:,} images{why})")
 
     def __str__(self) -> str:
         """Count it, in words."""
-        most = ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in self.files.most_common(3))
+        most = ", ".join(f"{n:,} {visible(suffix)}" for suffix, n in self.files.most_common(3))
         more = ", ..." if len(self.files) > 3 else ""
         folders = f"{self.folders:,} folder{'s' * (self.folders != 1)}"
         n = self.files.total()
@@ -292,9 +292,9 @@ def part_of(name: str) -> str | None:
     return _NAMES[found[1].lower()] if found else None
 
 
-def shown(text: str) -> str:
-    """Write a name that may be no UTF-8 as text that can be printed."""
-    return os.fsencode(text).decode(errors="backslashreplace")
+def is_utf8(text: str) -> bool:
+    """Tell whether a name can be written into a report."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)  # what stands for bytes that are none
 
 
 def search(path: str, left: PassedOver, above: frozenset[tuple[int, int]] = frozenset()) -> Folder:
@@ -312,7 +312,7 @@ def search(path: str, left: PassedOver, above: frozenset[tuple[int, int]] = froz
             state = entry.stat()
             if (state.st_dev, state.st_ino) in above:
                 left.folders += 1
-                left.missed.append(f"{shown(entry.path)} (a link to a folder that it is in)")
+                left.missed.append(f"{visible(entry.path)} (a link to a folder that it is in)")
             elif entry.name.startswith((".", "__")):
                 left.leave(search(entry.path, PassedOver(), above))
             else:
@@ -329,7 +329,9 @@ def read_layout(root: Folder, left: PassedOver, wanted: Sequence[str] = ORDER) -
     try:
         return _parts(root, left, wanted)
     except InputError as error:
-        likely = [] if root.parts() else [f"{shown(at.path)}, which holds {what}" for at, what in _likely(root, _DEEP)]
+        likely = (
+            [] if root.parts() else [f"{visible(at.path)}, which holds {what}" for at, what in _likely(root, _DEEP)]
+        )
         hint = f". Did you mean {' or '.join(likely[:_MOST_LIKELY])}?" if likely else ""
         raise InputError(f"{error}{hint}") from None
 
@@ -356,8 +358,8 @@ def _parts(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
     sure = len(divided) > 1 or (divided and not others) or ("train" in kinds and len(kinds) > 1)
     if divided and not sure:
         raise InputError(
-            f"{shown(root.path)}: it is not clear whether {shown(divided[0])}, which is full of folders, is a part of "
-            f"the set or a class as {first_names(sorted(others))}. A part stands beside other parts: train and test"
+            f"{visible(root.path)}: is {visible(divided[0])}, which is full of folders, a part of the set or a class "
+            f"as {first_names(sorted(others))}? A part stands beside other parts, such as train and test"
         )
     if not sure and not (named and len(named) == len(root.folders)):
         return _by_class(root, left, wanted) or {"train": _classes(root, left)}
@@ -372,10 +374,10 @@ def _numbered_once(root: Folder, named: Mapping[str, Folder]) -> dict[str, Folde
     for name, folder in named.items():
         part = str(part_of(name))
         if part in found:
-            own = " and ".join(shown(name) for name in named if part_of(name) == part)
-            raise InputError(f"{shown(root.path)} has two folders for {part}: {own}. Which one is meant?")
+            own = " and ".join(visible(name) for name in named if part_of(name) == part)
+            raise InputError(f"{visible(root.path)} has two folders for {part}: {own}. Which one is meant?")
         found[part] = _unwrapped(folder, part)
-    check_parts(shown(root.path), list(found))
+    check_parts(visible(root.path), list(found))
     return found
 
 
@@ -405,8 +407,8 @@ def _by_class(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
         return {}
     if whole := full.keys() - own.keys():
         raise InputError(
-            f"{shown(root.path)}: {first_names(own)} are divided into parts ({first_names(next(iter(own.values())))}), "
-            f"and {first_names(sorted(whole))} are not"
+            f"{visible(root.path)}: {first_names(own)} are divided into parts "
+            f"({first_names(next(iter(own.values())))}), and {first_names(sorted(whole))} are not"
         )
     _check_classes(root, left)
     parts = {name: _numbered_once(full[name], divided) for name, divided in own.items()}
@@ -415,13 +417,13 @@ def _by_class(root: Folder, left: PassedOver, wanted: Sequence[str]) -> Parts:
 
 
 def _classes(folder: Folder, left: PassedOver) -> dict[str, Folder]:
-    full, place = folder.full(), shown(folder.path)
+    full, place = folder.full(), visible(folder.path)
     if not full:
         found = "its images are in no class folder" if folder.images else "there are no images in it"
         raise InputError(f"{place}: {found}. {_WANTED}")
     if divided := next((name for name, own in full.items() if own.parts()), None):
         raise InputError(
-            f"{place}: {shown(divided)} holds {first_names(full[divided].parts())}, as a set does and no class"
+            f"{place}: {visible(divided)} holds {first_names(full[divided].parts())}, as a set does and no class"
         )
     inner = {name: below for name, own in full.items() if not own.images and (below := _inner(own))}
     deep = [name for name, below in inner.items() if len(below) > 1]
@@ -449,12 +451,12 @@ def _inner(folder: Folder) -> set[str]:
 
 def _check_classes(folder: Folder, left: PassedOver) -> None:
     """Refuse folders that hold no images, links that lead nowhere, and names that no report could be written with."""
-    place, full = shown(folder.path), folder.full()
-    if links := [shown(link) for link in left.nowhere if link.startswith(folder.path + os.sep)]:
+    place, full = visible(folder.path), folder.full()
+    if links := [visible(link) for link in left.nowhere if link.startswith(folder.path + os.sep)]:
         raise InputError(f"{place} has links that lead nowhere: {first_names(links)}. Mend them")
     if empty := [name for name in folder.folders if name not in full]:
         raise InputError(f"{place}: {first_names(empty)} hold no images, and here every folder is a class. {_WANTED}")
-    if foreign := [name for name in full if shown(name) != name]:
+    if foreign := [name for name in full if not is_utf8(name)]:
         raise InputError(f"{place}: the name of a class is no UTF-8: {first_names(foreign)}. Rename the folder")
 
 
@@ -462,7 +464,7 @@ def first_names(names: Iterable[str]) -> str:
     """Write the first five of some names, and how many more there are."""
     listed = list(names)
     more = len(listed) - _SHOWN
-    return ", ".join(map(shown, listed[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(visible, listed[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
@@ -472,9 +474,9 @@ def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
     try:
         layout = read_layout(search(str(path), left), left, parts)
     except OSError as error:
-        raise InputError(f"{shown(str(path))} cannot be searched: {error}") from error
+        raise InputError(f"{visible(str(path))} cannot be searched: {error}") from error
     if left.missed:
-        warnings.warn(f"{shown(str(path))}: passed over {first_names(left.missed)}", stacklevel=2)
+        warnings.warn(f"{visible(str(path))}: passed over {first_names(left.missed)}", stacklevel=2)
     names = tuple(sorted({name for classes in layout.values() for name in classes}))
     number = {name: k for k, name in enumerate(names)}
     images = {
@@ -483,7 +485,7 @@ def open_folder(path: Path, parts: Sequence[str] = ORDER) -> Encoded:
     }
     found = [image for of_part in images.values() for image in of_part]
     return Encoded(
-        place=shown(str(path)),
+        place=visible(str(path)),
         counts={part: len(of_part) for part, of_part in images.items()},
         y=torch.tensor([label for _, label in found]),
         class_names=names,
@@ -520,7 +522,7 @@ class Files:
 
     def describe(self, i: int) -> str:
         """Name an image, for messages."""
-        return shown(os.fsdecode(self.names[i])).replace(os.sep, "/")
+        return visible(os.fsdecode(self.names[i])).replace(os.sep, "/")
 
     def files(self) -> Iterator[Path]:
         """List the files that the images are in."""
