@@ -52,7 +52,9 @@ def test_what_acts_is_shown_as_python_writes_it(first: int) -> None:
     for number in range(first, first + 0x8000):
         each = chr(number)
         acts = unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") and number not in (0x200C, 0x200D)
-        assert visible(f"a{each}") == (repr(f"a{each}")[1:-1] if acts else f"a{each}")
+        is_byte = 0xDC80 <= number <= 0xDCFF  # how Python holds a byte that is no UTF-8
+        written = f"\\x{number - 0xDC00:02x}" if is_byte else repr(each)[1:-1]
+        assert visible(f"a{each}") == f"a{written if acts else each}"
 
 
 @pytest.mark.parametrize("path", ["", "a/" + 256 * "x", 128 * "\u00e9", "~nosuchuser/x", "a\0b"])

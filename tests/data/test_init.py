@@ -50,7 +50,7 @@ def test_a_name_wins_over_a_folder_and_a_dot_names_the_folder(image_folder: Call
         ({"name_or_path": "mnits"}, r"unknown data set 'mnits': did you mean 'mnist'.*no folder mnits either"),
         (
             {"name_or_path": "photos/cats"},
-            "there is no folder photos/cats. Give one that is there, or one of cifar10, ",
+            "there is no folder photos/cats. Give one that is there, or one of cifar10",
         ),
         ({"name_or_path": "digits", "split": "valid"}, "unknown split 'valid': did you mean 'validation'"),
         ({"name_or_path": "digits", "size": 32}, "size 32 came with 'digits'"),
