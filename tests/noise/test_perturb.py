@@ -348,6 +348,12 @@ def test_what_is_no_tensor_is_refused() -> None:
         perturb((torch.ones(2), None))  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("unwarned")
+def test_noise_below_the_resolution_warns_also_within_an_activation() -> None:
+    with pytest.warns(RuntimeWarning, match=r"the resolution of torch\.bfloat16"):
+        robustify(nn.GELU(), 0.001)(torch.randn(10, dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize(("dtype", "lost"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
 @pytest.mark.usefixtures("unwarned")
 def test_noise_below_the_resolution_of_the_dtype_warns_once(dtype: torch.dtype, lost: float) -> None:
