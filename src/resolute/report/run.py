@@ -50,9 +50,7 @@ RECIPE = {
 COST = {"passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
 TAKEN = Within(float, 1e-9)
 STEPS = {
-    "methods": {
-        str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}
-    }
+    "methods": {str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}}
 }
 COUNTS_ALONE = "The answers image by image are not in this folder: tests are over seeds alone."
 
