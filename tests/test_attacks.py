@@ -228,6 +228,12 @@ def test_pgd_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> 
         pgd(tiny_network(), x, y, **{"radius": 0.1, "step": 0.1, "steps": 2} | change)
 
 
+def test_square_refuses_no_queries() -> None:
+    x, y = as_float(tiny_images())
+    with pytest.raises(InputError, match="the attack got queries=0; wanted are whole numbers, 1 or more"):
+        square(tiny_network(), x, y, 0.1, 0)
+
+
 CALLS: dict[str, Callable[..., Tensor]] = {
     "fgsm": fgsm,
     "pgd": functools.partial(pgd, step=0.05, steps=2),

@@ -79,7 +79,7 @@ def check_labels(x: Tensor, y: Any) -> None:
         )
 
 
-def check_class_range(y: Tensor, classes: int) -> None:
+def check_range(y: Tensor, classes: int) -> None:
     """Refuse labels that a network has no logit for."""
     low, high = (int(value) for value in y.aminmax())
     if not 0 <= low <= high < classes:
@@ -151,7 +151,7 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, gradient: Literal["", "imag
     check_labels(x, y)
     if not len(x):
         raise InputError("the batch is empty; wanted is at least one image.")
-    check_class_range(y, first_answer(model, x[:PROBE], gradient=gradient).shape[1])
+    check_range(y, first_answer(model, x[:PROBE], gradient=gradient).shape[1])
     return y.to(x.device, torch.int64)
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resolute.attacks import answer, check_class_range, check_labels, check_logits, evaluating, first_answer
+from resolute.attacks import answer, check_labels, check_logits, check_range, evaluating, first_answer
 from resolute.data.dataset import Images, batches, photographs, take
 from resolute.errors import InputError
 from resolute.noise import signs
@@ -87,7 +87,7 @@ def collect(loader: Iterable[Any], model: nn.Module, info: DataInfo | None = Non
         shape = (x.shape[1], x.shape[2], x.shape[3])
         grey = (0.5,) * shape[0]
         info = photographs("loader", shape, grey, grey, tuple(map(str, range(classes))))
-    check_class_range(y, info.classes)
+    check_range(y, info.classes)
     return Floats(info, x, y)
 
 
