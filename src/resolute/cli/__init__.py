@@ -107,7 +107,7 @@ def run() -> None:
         SystemExit: If it ends with anything else than 0.
     """
     signal.signal(signal.SIGTERM, _stop)
-    warnings.showwarning = _warn
+    warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         main()
     except SystemExit as end:
