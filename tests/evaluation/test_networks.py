@@ -53,6 +53,8 @@ def test_a_run_is_no_checkpoint_but_has_some(cell: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"This is a run: give one of its cells, such as .*cells/r-seed2"):
         from_checkpoint(tmp_path / "run", INFO)
     with pytest.raises(InputError, match=r"holds no model.json: a checkpoint is a folder cells/METHOD-seedN\.$"):
+        from_checkpoint(cell.parent, INFO)
+    with pytest.raises(InputError, match=r"there is no folder .*nothing\."):
         from_checkpoint(cell / "nothing", INFO)
 
 
