@@ -777,7 +777,7 @@ def test_numbers_of_numpy_are_numbers(number: Any) -> None:
     assert {(s.eps, s.p) for s in sites(robustify(small(), number, number))} == {(0.25, 0.25)}
 
 
-@pytest.mark.parametrize("model", ["resnet18", None, torch.relu, nn.ReLU, {}], ids=repr)
+@pytest.mark.parametrize("model", ["resnet18", None, torch.relu, nn.ReLU, {}], ids=lambda value: type(value).__name__)
 def test_what_is_no_network_is_refused(model: Any) -> None:
     calls: list[Callable[[Any], Any]] = [robustify, unrobustify, is_robust, sites, lambda m: set_eps(m, 0.1)]
     for call in [*calls, lambda m: unreached(m, ONES)]:
@@ -786,7 +786,11 @@ def test_what_is_no_network_is_refused(model: Any) -> None:
         assert str(caught.value).startswith(f"the model is {model!r}; it must be a torch.nn.Module that is built")
 
 
-@pytest.mark.parametrize("where", [None, 3, {"hidden"}, {"a": 1}, ["hidden", 3], nn.ReLU(), torch.relu, b"1"], ids=repr)
+@pytest.mark.parametrize(
+    "where",
+    [None, 3, {"hidden"}, {"a": 1}, ["hidden", 3], nn.ReLU(), torch.relu, b"1"],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_no_place_is_refused(where: Any) -> None:
     model = small()
     for call in (robustify, unreached, set_eps) if where is not None else (robustify,):
