@@ -183,7 +183,7 @@ class Groups(NamedTuple):
     spread: Spread = "fixed"
     share: int = ALWAYS  # a level
     channel: int = 1  # the dimension
-    channels: int | None = None  # its size, where that is known beforehand
+    channels: frozenset[int] = frozenset()  # sizes that it may have, where they are known beforehand
 
     def of(self, x: Tensor) -> Groups:
         """Find the dimension of the channels in a tensor, or refuse to guess."""
@@ -196,14 +196,14 @@ class Groups(NamedTuple):
             return self
         channel = 1 if x.ndim == 2 else self.channel + x.ndim * (self.channel < 0)
         fits = 0 < channel < x.ndim
-        if not fits or (x.ndim > 2 and self.channels is not None and x.shape[channel] != self.channels):
-            wanted = f"{self.channels} channels" if fits else "channels"
+        if not fits or (x.ndim > 2 and self.channels and x.shape[channel] not in self.channels):
+            sizes = " or ".join(map(str, sorted(self.channels))) if fits else "channels"
             raise InputError(
-                f"grain='channel' got a tensor of shape {list(x.shape)}; wanted are {wanted} at dimension "
+                f"grain='channel' got a tensor of shape {list(x.shape)}; wanted are {sizes} at dimension "
                 f"{self.channel}, and samples at 0. Name the right one: perturb(x, grain='channel', channel_dim=-1), "
                 "or robustify(model, grain=('channel', -1), where=...) for these places."
             )
-        return self if channel == self.channel else self._replace(channel=channel)
+        return Groups(self.grain, self.spread, self.share, channel)
 
     def strengths(self, seed: Tensor, shape: Sequence[int], eps: Tensor, level: int, start: int | Tensor = 0) -> Tensor:
         """Give each sample's strength, [N, 1, ...], or that of each group with its sign, such as [N, C, 1, ...]."""
@@ -235,7 +235,7 @@ class Groups(NamedTuple):
         return run, stride[self.channel] if channels > 1 else run, channels
 
 
-def groups(grain: str, spread: str, share: float, channel: int = 1, channels: int | None = None) -> Groups | None:
+def groups(grain: str, spread: str, share: float, channel: int = 1) -> Groups | None:
     """Check a form of the noise; None is the paper's, with a sign for each element and one strength."""
     for name, value, kind in (("grain", grain, Grain), ("spread", spread, Spread)):
         if value not in get_args(kind):
@@ -244,5 +244,5 @@ def groups(grain: str, spread: str, share: float, channel: int = 1, channels: in
         raise InputError(f"share is {share!r}; it is the share of the samples that get noise, from 0 to 1.")
     if isinstance(channel, bool) or not isinstance(channel, int) or channel == 0:
         raise InputError(f"channel_dim is {channel!r}; it must be a dimension of x, and not 0, where the samples are.")
-    found = Groups(grain, spread, level(share), channel, channels)  # type: ignore[arg-type]
+    found = Groups(grain, spread, level(share), channel)  # type: ignore[arg-type]
     return None if found[:3] == Groups()[:3] else found
