@@ -83,6 +83,18 @@ def test_what_is_worse_than_the_median_gets_three_seeds(found: Found) -> None:
     assert [e.settings for e in tuned.tried[:6]] == PLAN.grid
 
 
+def test_forms_are_tried_at_every_place_and_the_best_is_named(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda settings: 0.02 if settings.grain == "channel" and settings.where == "input" else 0.1)
+    plan = replace(PLAN, where=("input", "hidden"), grain=("element", "channel"), spread=("fixed", "random"), trials=16)
+    tuned = tune(plan, tmp_path / "run", console=quiet())
+    assert [each.settings for each in tuned.tried] == plan.grid
+    assert tuned.best is not None
+    assert (tuned.best.settings.where, tuned.best.settings.grain) == ("input", "channel")
+    assert "at input, channel signs" in tuned.sentence
+    assert "hidden, element signs" not in tuned.places
+    assert {"hidden", "input, channel signs, random strength"} <= tuned.places.keys()
+
+
 def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     made = trained(lambda _: 0.1)
     tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())

@@ -160,7 +160,7 @@ class TuneConfig:
     def forms(self) -> dict[str, list[str]]:
         """What is tried beside the paper's signs, if anything."""
         tried = {"grain": [*self.grain], "spread": [*self.spread]}
-        return {} if tried == {"grain": ["element"], "spread": ["fixed"]} else tried
+        return tried if (self.grain, self.spread) != (("element",), ("fixed",)) else {}
 
     @property
     def held_out(self) -> Recipe:

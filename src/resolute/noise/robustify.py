@@ -124,7 +124,7 @@ def robustify(
     """
     check_strength(eps, p)
     kind, channel = grain if isinstance(grain, tuple) and len(grain) == 2 else (grain, 1)
-    groups = signs.groups(kind, spread, share, channel)  # type: ignore[arg-type]
+    groups = signs.groups(kind, spread, share, channel)
     if groups is not None and kind is grain:
         groups = groups._replace(channel=0)  # each place has its own
     return attach(model, Noise(_graph_input(eps), float(p), groups, float(share)), where)

@@ -481,7 +481,7 @@ def _known(module: nn.Module, entering: bool = False) -> tuple[int, int] | None:
     dim = -1 - int(flat[1]) if flat else None
     if isinstance(module, _LAYERS):
         sizes = ("in_features", "out_features") if isinstance(module, nn.Linear) else ("in_channels", "out_channels")
-        dim = -1 if isinstance(module, nn.Linear) else -1 - len(module.kernel_size)  # type: ignore[arg-type]
+        dim = -1 if isinstance(module, nn.Linear) else -1 - len(module.kernel_size)
         size = getattr(module, sizes[not entering])
     elif isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
         size, dim = getattr(module, "num_features", getattr(module, "num_channels", 0)), 1 if dim in (None, -2) else dim
