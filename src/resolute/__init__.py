@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from resolute.experiment.evaluation import evaluate
     from resolute.experiment.grid import compare
     from resolute.noise.perturb import Perturb, perturb
-    from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
+    from resolute.noise.robustify import is_robust, quiet, robustify, set_eps, unrobustify
     from resolute.noise.sites import Site, sites
+    from resolute.noise.statistics import update_bn
     from resolute.noise.unreached import Unreached, unreached
     from resolute.training.loop import train
 
 _HOME = {
     "perturb": "noise.perturb", "Perturb": "noise.perturb",
     "robustify": "noise.robustify", "unrobustify": "noise.robustify",
-    "is_robust": "noise.robustify", "set_eps": "noise.robustify",
+    "is_robust": "noise.robustify", "set_eps": "noise.robustify", "quiet": "noise.robustify",
+    "update_bn": "noise.statistics",
     "sites": "noise.sites", "Site": "noise.sites",
     "unreached": "noise.unreached", "Unreached": "noise.unreached",
     "train": "training", "evaluate": "experiment.evaluation", "compare": "experiment.grid",
@@ -56,7 +58,8 @@ _NAMED = 3
 
 __all__ = [
     "Perturb", "Site", "Unreached", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models",
-    "perturb", "recipes", "robustify", "set_eps", "shifts", "sites", "train", "unreached", "unrobustify",
+    "perturb", "quiet", "recipes", "robustify", "set_eps", "shifts", "sites", "train", "unreached", "unrobustify",
+    "update_bn",
 ]  # fmt: skip
 
 

@@ -188,9 +188,8 @@ class TrainConfig:
         warmup_epochs: Epochs of linear rise from 0 to ``lr``. May be a fraction.
         label_smoothing: Share of the target that is spread over all classes, at least 0 and below 1.
         ema: Decay of an exponential moving average of the weights; 0 is off. The average is what is kept.
-        update_bn: Estimate BatchNorm's statistics again after training, without the method's noise. This takes one
-            more epoch of the training images as they are augmented, unattacked. They are noisier in training than in
-            evaluation, as with Dropout.
+        update_bn: Estimate BatchNorm's statistics again after training, without the method's noise. The training images
+            of a few batches are taken as they are augmented, unattacked. A network without BatchNorm stays as it is.
         augment: How training images are augmented. None is what is customary for the data set.
         device: Where to compute.
         devices: Processes on each machine that train together, one for each device.
@@ -228,7 +227,7 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
-    update_bn: bool = False
+    update_bn: bool = True
     augment: Augment | None = None
     device: Device = "auto"
     devices: int = 1

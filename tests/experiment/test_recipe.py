@@ -124,6 +124,8 @@ def test_an_older_recipe_is_completed_at_every_depth() -> None:
     older = json.loads(json.dumps(whole))
     del older["hold_out"], older["settings"]["p"], older["train"]["ema"], older["train"]["augment"]["rotation"]
     assert completed(older) == whole
+    del older["train"]["update_bn"]
+    assert completed(older)["train"] == whole["train"] | {"update_bn": False}, "what was not known was not done"
     assert completed({"train": None, "other": 1})["other"] == 1
 
 

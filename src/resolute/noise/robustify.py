@@ -16,6 +16,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -24,7 +25,7 @@ from torch.nn.utils import parametrize
 
 from resolute.errors import InputError, check_strength
 from resolute.noise import signs, sites
-from resolute.noise.perturb import activate, noisy
+from resolute.noise.perturb import Perturb, activate, noisy
 
 if TYPE_CHECKING:
     from resolute.noise.sites import Found, Where
@@ -187,6 +188,37 @@ def set_eps(model: _Model, eps: float, where: Where | None = None) -> _Model:
         set_to = dataclasses.replace if isinstance(noises[side], Noise) else functools.partial
         noises[side] = set_to(noises[side], eps=_graph_input(eps))
     return model
+
+
+@contextmanager
+def quiet(model: nn.Module) -> Iterator[None]:
+    """Silence all noise of a network while a block runs, also in training mode.
+
+    Args:
+        model: A module, perturbed or not; `Perturb` in it is silent, too.
+
+    Yields:
+        Nothing. Afterwards each place has the noise that it had.
+
+    Example:
+        >>> model = robustify(nn.ReLU(), eps=0.5)
+        >>> with quiet(model):
+        ...     model(torch.ones(2))
+        tensor([1., 1.])
+    """
+    noises = {module: module._resolute_noise for module in carriers(model)}
+    layers = {module: module.eps for module in model.modules() if isinstance(module, Perturb)}
+    try:
+        for module in noises:
+            vars(module)["_resolute_noise"] = {}
+        for layer in layers:
+            layer.eps = 0.0
+        yield
+    finally:
+        for module, own in noises.items():
+            vars(module)["_resolute_noise"] = own
+        for layer, eps in layers.items():
+            layer.eps = eps
 
 
 def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden") -> _Model:

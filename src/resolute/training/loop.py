@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from resolute.data.dataset import Images, batches, epoch_order, fingerprint, tak
 from resolute.errors import DivergedError, InputError
 from resolute.models import loss as losses
 from resolute.noise import signs
-from resolute.noise.robustify import unrobustify
+from resolute.noise.statistics import ENOUGH, update_bn
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
 from resolute.training.checkpoint import Epoch
@@ -300,19 +301,17 @@ def _validation_error(trainee: Trainee, images: Images) -> float:
 
 
 def update_statistics(trainee: Trainee, job: Job) -> None:
-    """Estimate BatchNorm's statistics on a copy without noise, so that the network keeps its own."""
-    from torch.optim.swa_utils import update_bn
-
-    fabric, epoch = trainee.fabric, job.config.epochs
-    torch.manual_seed(signs.key(job.seed, "statistics"))
-    silent = unrobustify(copy.deepcopy(trainee.kept))
-    size = min(job.config.batch_size, len(job.data))
-    order = epoch_order(len(job.data), job.seed, epoch)[: len(job.data) // size * size]
+    """Estimate BatchNorm's statistics again on the next epochs' images as they are augmented, unattacked."""
+    device, size = trainee.fabric.device, min(job.config.batch_size, len(job.data))
     policy = job.config.augment or job.data.info.augment
-    walk: Any = training_batches(job.data, size, policy, seed=job.seed, epoch=epoch, order=order, device=fabric.device)
-    with fabric.autocast():
-        update_bn(walk, silent)
-    trainee.kept.load_state_dict(silent.state_dict())
+
+    def walk() -> Iterator[tuple[Tensor, Tensor]]:
+        for epoch in itertools.count(job.config.epochs):
+            order = epoch_order(len(job.data), job.seed, epoch)[: len(job.data) // size * size]
+            yield from training_batches(job.data, size, policy, seed=job.seed, epoch=epoch, order=order, device=device)
+
+    with trainee.fabric.autocast():
+        update_bn(trainee.kept, walk(), batches=ENOUGH)
 
 
 _SECONDS_BETWEEN_CHECKPOINTS = 10
