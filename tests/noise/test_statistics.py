@@ -14,12 +14,15 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import swa_utils
 
+from cases import as_float, tiny_images
 from resolute.errors import InputError
 from resolute.noise.baselines import gaussian
 from resolute.noise.perturb import Perturb
-from resolute.noise.robustify import attach, robustify, unrobustify
+from resolute.noise.robustify import attach, robustify, set_eps, unrobustify
 from resolute.noise.sites import sites
 from resolute.noise.statistics import update_bn
+from resolute.training.loop import train
+from training.watching import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,3 +190,63 @@ def test_a_network_of_ddp_is_its_module() -> None:
     model = robustify(network(), 0.5)
     update_bn(DistributedDataParallel(model), BATCHES)
     assert same(model, wanted())
+
+
+# What tells a loop of its own that it is wanted
+
+
+TOLD = r"Sequential is evaluated with BatchNorm statistics that were learned .*resolute\.update_bn\(model, loader\)"
+
+
+def trained(model: nn.Module) -> nn.Module:
+    model.train()
+    for batch in BATCHES:
+        model(batch)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NOISES if kind != "none"])
+def test_the_first_evaluation_after_training_says_it_once(kind: str) -> None:
+    model = NOISES[kind](network())
+    model.eval()(BATCHES[0])
+    with pytest.warns(UserWarning, match=TOLD):
+        trained(model)(BATCHES[0])
+    trained(model)(BATCHES[0])
+
+
+def test_nothing_is_said_where_all_is_well() -> None:
+    model = update_bn(trained(robustify(network(), 0.5)), BATCHES)
+    model(BATCHES[0])
+    with pytest.warns(UserWarning, match=TOLD):  # it was trained on
+        trained(model)(BATCHES[0])
+    behind = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    trained(robustify(behind))(BATCHES[0])
+    outside = nn.Sequential(nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()), nn.Linear(4, 2))
+    trained(robustify(outside, where=lambda name, _: name == "0"))(BATCHES[0])
+    nothing = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4, track_running_stats=False))
+    trained(robustify(nothing))(BATCHES[0])
+    silenced = trained(robustify(network(), 0.5))
+    set_eps(silenced, 0)
+    silenced(BATCHES[0])
+    frozen = robustify(network(), 0.5).train()
+    for layer in frozen:
+        layer.train(not isinstance(layer, nn.BatchNorm1d))
+    frozen(BATCHES[0])
+    frozen.eval()(BATCHES[0])
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_compiled_network_says_it_too() -> None:
+    model = robustify(network(), 0.5)
+    compiled: Any = torch.compile(model, backend="aot_eager")
+    with pytest.warns(UserWarning, match=TOLD):
+        trained(compiled)(BATCHES[0])
+    model = update_bn(trained(robustify(network(), 0.5)), BATCHES)
+    torch.compile(model, backend="aot_eager")(BATCHES[0])
+
+
+def test_the_loop_of_the_package_has_nothing_to_be_told() -> None:
+    model = nn.Sequential(nn.ReLU(), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3))
+    images = tiny_images()
+    train(model, images, method="r+fgsm", config=CONFIG, validation=images)
+    model.eval()(as_float(images)[0])

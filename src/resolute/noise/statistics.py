@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resolute.errors import InputError
 from resolute.noise import sites
-from resolute.noise.robustify import quiet
+from resolute.noise.robustify import quiet, settle
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -62,6 +62,7 @@ def update_bn(
     sites.check_model(model)
     if batches is not None and batches < 1:
         raise InputError(f"batches is {batches}; it must be at least 1, or None for all of the loader.")
+    settle(model, watch=True)
     layers = [
         module
         for module in model.modules()

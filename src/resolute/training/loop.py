@@ -22,6 +22,7 @@ from resolute.data.dataset import Images, batches, epoch_order, fingerprint, tak
 from resolute.errors import DivergedError, InputError
 from resolute.models import loss as losses
 from resolute.noise import signs
+from resolute.noise.robustify import settle
 from resolute.noise.statistics import ENOUGH, update_bn
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
@@ -376,7 +377,9 @@ def train(
     told = on_step if config.devices == 1 else None
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         _check(model, job)
-        trained = launch(config, functools.partial(_fit, job=job, on_step=told), method.prepare(model, job.settings))
+        prepared = method.prepare(model, job.settings)
+        settle(prepared, watch=False)
+        trained = launch(config, functools.partial(_fit, job=job, on_step=told), prepared)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
