@@ -13,6 +13,7 @@ from resolute.errors import InputError, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
+EpsScheduleKind = Literal["constant", "early", "late", "ramp", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -103,6 +104,8 @@ class Settings:
         p: Probability of the sign +1. Only ``r`` uses it.
         where: Sites of the noise: input, hidden, both, or a pattern over module names. In Python, whatever
             `robustify` takes.
+        eps_schedule: How eps changes over training. ``"early"``: it falls linearly to 0 by half of the training;
+            ``"late"``: 0 for the first half; ``"ramp"``: it rises linearly from 0; ``"off"``: 0 for the last tenth.
         radius: Budget of FGSM and PGD training in pixel units, such as 0.1 or 8/255. None is the data set's usual one.
     """
 
@@ -110,6 +113,7 @@ class Settings:
     p: float = 0.5
     where: Any = "hidden"
     radius: float | None = None
+    eps_schedule: EpsScheduleKind = "constant"
 
     def __post_init__(self) -> None:
         if self.radius is not None:

@@ -136,7 +136,7 @@ def _shortest(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-SETTINGS = ("eps", "where", "p", "radius")
+SETTINGS = ("eps", "where", "p", "radius", "eps_schedule")
 """What may follow a method's name, in this order."""
 
 
@@ -169,7 +169,9 @@ def _changes(name: str) -> dict[str, float | str]:
             )
         if not _matters(key, _parts(plain)):
             raise InputError(f"method {name!r}: {plain} has no {key}. Leave @{part} out.")
-        changes[key] = text if key == "where" else parse_radius(text) if key == "radius" else _number(name, text)
+        changes[key] = (
+            text if key in ("where", "eps_schedule") else parse_radius(text) if key == "radius" else _number(name, text)
+        )
     return changes
 
 

@@ -31,11 +31,12 @@ TRAIN = [
 FLAGS = {
     "compare": [
         "[RECIPE]", *DATA, "--model", "--methods", "--seeds", "--suites", "--split", "--hold-out", "--no-hold-out",
-        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", "--radius", *TRAIN, "--jobs", "--on", "--out",
+        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", "--radius", "--eps-schedule", *TRAIN,
+        "--jobs", "--on", "--out",
     ],
     "train": [
         *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", "--eps", "--p", "--where", "--radius",
-        *TRAIN, "--nodes", "--out",
+        "--eps-schedule", *TRAIN, "--nodes", "--out",
     ],
     "evaluate": [*NETWORKS, *DATA, "--suites", "--seed", "--batch-size", "-b", "--limit", "--out"],
     "curvature": [

@@ -24,7 +24,7 @@ from networks import NETWORKS, Shared, skeleton, small, strengths
 from resolute.errors import InputError
 from resolute.noise.baselines import gaussian
 from resolute.noise.perturb import perturb
-from resolute.noise.robustify import _Perturbed, attach, is_robust, robustify, set_eps, settle, unrobustify
+from resolute.noise.robustify import _Perturbed, attach, is_robust, robustify, set_eps, trust_statistics, unrobustify
 from resolute.noise.sites import Site, sites
 from resolute.noise.unreached import unreached
 
@@ -301,7 +301,7 @@ def test_every_site_perturbs_in_training_and_none_in_evaluation(case: Network) -
     model.train()(case.images())
     assert len(met) >= 1 + case.rectifiers
     met.clear()
-    settle(model, watch=False)
+    trust_statistics(model, watch=False)
     model.eval()(case.images())
     assert not met
 

@@ -66,7 +66,7 @@ def gaussian_of_half(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", NOISES)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_statistics_are_those_of_the_network_without_noise(kind: str, training: bool) -> None:
-    model = NOISES[kind](network(dropout=0.5)).train(training)
+    model: Any = NOISES[kind](network(dropout=0.5)).train(training)
     for batch in BATCHES:
         model(batch)
     before, state = str(model), torch.get_rng_state()
@@ -112,7 +112,7 @@ def test_what_a_loader_may_give() -> None:
     ],
 )
 def test_a_loader_of_no_use_leaves_all_as_it_was(loader: Any, batches: int | None, message: str) -> None:
-    model = robustify(network())
+    model: Any = robustify(network())
     model(BATCHES[0])
     before, shown = copy.deepcopy(model.state_dict()), str(model)
     with pytest.raises(InputError, match=message):
@@ -134,27 +134,27 @@ class Aux(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)
-        return self.head(x) if self.training else x  # type: ignore[no-any-return]
+        return self.head(x) if self.training else x
 
 
 def test_layers_that_are_frozen_or_not_reached_or_keep_nothing_are_left_alone() -> None:
-    model = network()
+    model: Any = network()
     model[1].eval()
     model[5] = nn.BatchNorm1d(6, track_running_stats=False)
     update_bn(model, BATCHES)
     assert (model[1].num_batches_tracked, model[8].num_batches_tracked) == (0, 5)
     assert model[5].running_mean is None
     assert not model[1].training
-    aux = Aux()
+    aux: Any = Aux()
     aux(BATCHES[0])
-    mean = aux.head.running_mean.clone()  # type: ignore[union-attr]
+    mean = aux.head.running_mean.clone()
     update_bn(aux, BATCHES)
-    assert torch.equal(aux.head.running_mean, mean)  # type: ignore[arg-type]
+    assert torch.equal(aux.head.running_mean, mean)
     assert same(aux.body, wanted())
 
 
 def test_it_works_on_batch_norm_with_an_activation_inside() -> None:
-    from timm.layers import BatchNormAct2d
+    from timm.layers.norm_act import BatchNormAct2d
 
     model = robustify(nn.Sequential(BatchNormAct2d(3), BatchNormAct2d(3)), 0.5)
     plain = unrobustify(copy.deepcopy(model))
@@ -167,7 +167,7 @@ def test_it_works_on_batch_norm_with_an_activation_inside() -> None:
 @pytest.mark.usefixtures("compiler")
 def test_a_compiled_network_is_run_as_it_is_and_compiled_no_further() -> None:
     graphs = CompileCounter()
-    model = robustify(network(), 0.5)
+    model: Any = robustify(network(), 0.5)
     compiled: Any = torch.compile(model, backend=graphs)
     model[1].momentum = 0.2
     compiled(BATCHES[0])
@@ -237,8 +237,7 @@ def test_nothing_is_said_where_all_is_well() -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_a_compiled_network_says_it_too() -> None:
-    model = robustify(network(), 0.5)
-    compiled: Any = torch.compile(model, backend="aot_eager")
+    compiled: Any = torch.compile(robustify(network(), 0.5), backend="aot_eager")
     with pytest.warns(UserWarning, match=TOLD):
         trained(compiled)(BATCHES[0])
     model = update_bn(trained(robustify(network(), 0.5)), BATCHES)

@@ -247,7 +247,7 @@ def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden")
             module.__class__ = _perturbed(type(module))
             module.__dict__["_resolute_noise"] = {}
         module.__dict__["_resolute_noise"][side] = noise
-    perturbed = dict.fromkeys(carriers(model), weakref.ref(model))
+    perturbed: dict[nn.Module, weakref.ref[nn.Module]] = dict.fromkeys(carriers(model), weakref.ref(model))
     _UNTOLD.update(perturbed)
     if _is_before_batch_norm(model, found):
         _FRESH.update(perturbed)
@@ -273,7 +273,7 @@ def _is_in(name: str, block: str) -> bool:
     return not block or name.startswith(f"{block}.")
 
 
-def settle(model: nn.Module, *, watch: bool) -> None:
+def trust_statistics(model: nn.Module, *, watch: bool) -> None:
     """Take BatchNorm's statistics for those without noise; and watch whether training changes that, or no longer."""
     for module in carriers(model):
         ref = _LEARNED.pop(module, None) or _FRESH.pop(module, None)
@@ -478,7 +478,7 @@ def _tell_of_statistics(silent: nn.Module | None) -> bool:
     """Warn once of a network that is evaluated with statistics that hold the variance of the noise."""
     for model in _networks(_LEARNED, silent) if _LEARNED else ():
         if not (model.training or all(site.eps == 0 for site in sites.sites(model))):
-            settle(model, watch=False)
+            trust_statistics(model, watch=False)
             warnings.warn(
                 f"{type(model).__name__} is evaluated with BatchNorm statistics that were learned under the noise, "
                 "which is absent now. Estimate them again first, on training images: resolute.update_bn(model, "
@@ -506,5 +506,6 @@ def _is_running(model: nn.Module) -> bool:
     return False
 
 
+_told: Any
 for _told in (_tell_of_silence, _note_training, _tell_of_statistics):
-    _told._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compile runs it while it compiles
+    _told._dynamo_marked_constant = True  # torch.compile runs it while it compiles

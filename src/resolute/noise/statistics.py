@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resolute.errors import InputError
 from resolute.noise import sites
-from resolute.noise.robustify import quiet, settle
+from resolute.noise.robustify import quiet, trust_statistics
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -62,7 +62,7 @@ def update_bn(
     sites.check_model(model)
     if batches is not None and batches < 1:
         raise InputError(f"batches is {batches}; it must be at least 1, or None for all of the loader.")
-    settle(model, watch=True)
+    trust_statistics(model, watch=True)
     layers = [
         module
         for module in model.modules()
@@ -78,10 +78,11 @@ def update_bn(
                 seen += 1
             if not seen:
                 raise InputError("the loader gave no batch: BatchNorm's statistics stay as they are.")
-    for layer in layers if parallel else ():
-        for buffer in (layer.running_mean, layer.running_var):
-            torch.distributed.all_reduce(buffer, group=parallel.process_group)  # type: ignore[union-attr]
-            buffer.div_(parallel.process_group.size())  # type: ignore[union-attr]
+    if parallel:
+        group: Any = parallel.process_group
+        for buffer in (buffer for layer in layers for buffer in layer.buffers(False) if buffer.is_floating_point()):
+            torch.distributed.all_reduce(buffer, group=group)
+            buffer.div_(group.size())
     return model
 
 

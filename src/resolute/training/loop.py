@@ -22,7 +22,8 @@ from resolute.data.dataset import Images, batches, epoch_order, fingerprint, tak
 from resolute.errors import DivergedError, InputError
 from resolute.models import loss as losses
 from resolute.noise import signs
-from resolute.noise.robustify import settle
+from resolute.noise.robustify import set_eps_at, trust_statistics
+from resolute.noise.schedule import EpsSchedule, eps_at
 from resolute.noise.statistics import ENOUGH, update_bn
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
@@ -132,6 +133,7 @@ class Trainee:
         optimizer: Its optimizer.
         ema: The average of its weights, where there is one.
         whole: Where the network is sharded: a plain one like it, which `gather` fills.
+        eps: How the strength of its noise changes, where it does.
     """
 
     fabric: Any
@@ -141,6 +143,7 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None
     whole: nn.Module | None
+    eps: EpsSchedule | None = None
 
     def parts(self, *, done: bool) -> dict[str, Any]:
         """Name all that has a state beyond (seed, epoch); where the network is sharded, each process must call this."""
@@ -207,7 +210,10 @@ def run_epoch(
     )  # fmt: skip
     for step, (x, y) in enumerate(walk, now.step):
         rate = learning_rate(config, epoch + step / steps)
-        losses.tell_progress(trainee.model, (epoch + step / steps) / config.epochs)
+        done = (epoch + step / steps) / config.epochs
+        losses.tell_progress(trainee.model, done)
+        if trainee.eps:
+            trainee.eps.move_to(done)
         with signs.sharded(rank) if config.global_noise else contextlib.nullcontext():
             step_loss, step_wrong = _step(trainee, job, x, y, rate)
         now.step, now.loss, now.wrong = step + 1, now.loss + step_loss, now.wrong + step_wrong
@@ -378,11 +384,13 @@ def train(
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         _check(model, job)
         prepared = method.prepare(model, job.settings)
-        settle(prepared, watch=False)
+        trust_statistics(prepared, watch=False)
+        strengths = eps_at(prepared)
         trained = launch(config, functools.partial(_fit, job=job, on_step=told), prepared)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
+    set_eps_at(prepared, strengths)
     return [Epoch(**row) for row in trained["log"]]
 
 
@@ -422,7 +430,7 @@ def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], 
 def _run(
     fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, asked: Callable[[], bool]
 ) -> dict[str, Any]:
-    trainee = _set_up(fabric, model, job.config)
+    trainee = _scheduled(_set_up(fabric, model, job.config), job)
     log, begun = _resume(trainee, job)
     writer = files.tensorboard(job.out) if job.out and fabric.is_global_zero and job.config.tensorboard else None
     saved = time.monotonic()
@@ -454,6 +462,13 @@ def _run(
     if job.config.update_bn and (fabric.is_global_zero or joins(job.config)):
         update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
+
+
+def _scheduled(trainee: Trainee, job: Job) -> Trainee:
+    kind = methods.settings_of(job.method.name, job.settings).eps_schedule
+    if kind == "constant" or not eps_at(trainee.model):
+        return trainee
+    return dataclasses.replace(trainee, eps=EpsSchedule(trainee.model, kind, job.config.epochs))
 
 
 def _agreed(fabric: Fabric, wish: int, step: int) -> int:
