@@ -459,7 +459,7 @@ def _run(
     if writer:
         writer.close()
     trainee.gather()
-    if job.config.update_bn and (fabric.is_global_zero or joins(job.config)):
+    if job.config.update_bn and (fabric.is_global_zero or joins(job.config) or job.config.sync_bn):
         update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
 
