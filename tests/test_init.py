@@ -29,7 +29,7 @@ def test_every_public_name_is_there_and_listed() -> None:
     names = {
         "perturb", "Perturb", "robustify", "unrobustify", "is_robust", "set_eps", "sites", "Site", "models", "data",
         "methods", "shifts", "attacks", "recipes", "train", "evaluate", "compare",
-        "unreached", "Unreached",
+        "unreached", "Unreached", "quiet", "update_bn", "EpsSchedule",
     }  # fmt: skip
     assert set(dir(resolute)) == set(resolute.__all__) == names
     for name in names:
@@ -38,6 +38,7 @@ def test_every_public_name_is_there_and_listed() -> None:
 
 def test_an_unknown_name_is_refused_with_those_that_are_there() -> None:
     with pytest.raises(
-        AttributeError, match=r"no attribute 'robust'; it has Perturb, Site, Unreached, attacks, .* unrobustify$"
+        AttributeError,
+        match=r"no attribute 'robust'; it has EpsSchedule, Perturb, Site, Unreached, attacks, .* update_bn$",
     ):
         _ = resolute.robust

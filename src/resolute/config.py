@@ -13,6 +13,7 @@ from resolute.errors import InputError, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
+EpsScheduleKind = Literal["constant", "early", "late", "ramp", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 Grain = Literal["element", "channel", "sample"]
 Spread = Literal["fixed", "random"]
@@ -106,6 +107,8 @@ class Settings:
         p: Probability of the sign +1. Only ``r`` uses it.
         where: Sites of the noise: input, hidden, both, layers, last, or a pattern over module names. In Python,
             whatever `robustify` takes.
+        eps_schedule: How eps changes over training. ``"early"``: it falls linearly to 0 by half of the training;
+            ``"late"``: 0 for the first half; ``"ramp"``: it rises linearly from 0; ``"off"``: 0 for the last tenth.
         radius: Budget of FGSM and PGD training in pixel units, such as 0.1 or 8/255. None is the data set's usual one.
         grain: What one sign is for: each element, a sample's channel, or a sample. Only ``r`` uses it.
         spread: Strength of the samples: fixed, or random from 0 to eps. Only ``r`` uses it.
@@ -119,6 +122,7 @@ class Settings:
     grain: Grain = "element"
     spread: Spread = "fixed"
     share: float = 1.0
+    eps_schedule: EpsScheduleKind = "constant"
 
     def __post_init__(self) -> None:
         if self.radius is not None:
@@ -197,9 +201,8 @@ class TrainConfig:
         warmup_epochs: Epochs of linear rise from 0 to ``lr``. May be a fraction.
         label_smoothing: Share of the target that is spread over all classes, at least 0 and below 1.
         ema: Decay of an exponential moving average of the weights; 0 is off. The average is what is kept.
-        update_bn: Estimate BatchNorm's statistics again after training, without the method's noise. This takes one
-            more epoch of the training images as they are augmented, unattacked. They are noisier in training than in
-            evaluation, as with Dropout.
+        update_bn: Estimate BatchNorm's statistics again after training, without the method's noise. The training images
+            of a few batches are taken as they are augmented, unattacked. A network without BatchNorm stays as it is.
         augment: How training images are augmented. None is what is customary for the data set.
         device: Where to compute.
         devices: Processes on each machine that train together, one for each device.
@@ -237,7 +240,7 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
-    update_bn: bool = False
+    update_bn: bool = True
     augment: Augment | None = None
     device: Device = "auto"
     devices: int = 1

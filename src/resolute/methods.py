@@ -137,10 +137,10 @@ def _shortest(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-SETTINGS = ("eps", "where", "p", "grain", "spread", "share", "radius")
+SETTINGS = ("eps", "where", "p", "grain", "spread", "share", "radius", "eps_schedule")
 """What may follow a method's name, in this order."""
 _OF_SIGNS = ("p", "grain", "spread", "share")
-_OF_WORDS = ("where", "grain", "spread")
+_OF_WORDS = ("where", "grain", "spread", "eps_schedule")
 
 
 def settings_of(name: str, settings: Settings) -> Settings:

@@ -32,12 +32,12 @@ FORMS = ["--grain", "--spread", "--share"]
 FLAGS = {
     "compare": [
         "[RECIPE]", *DATA, "--model", "--methods", "--seeds", "--suites", "--split", "--hold-out", "--no-hold-out",
-        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", *FORMS, "--radius", *TRAIN, "--jobs",
-        "--on", "--out",
+        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", *FORMS, "--radius", "--eps-schedule",
+        *TRAIN, "--jobs", "--on", "--out",
     ],
     "train": [
         *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", "--eps", "--p", "--where", *FORMS,
-        "--radius", *TRAIN, "--nodes", "--out",
+        "--radius", "--eps-schedule", *TRAIN, "--nodes", "--out",
     ],
     "evaluate": [*NETWORKS, *DATA, "--suites", "--seed", "--batch-size", "-b", "--limit", "--out"],
     "curvature": [

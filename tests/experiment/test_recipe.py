@@ -23,7 +23,7 @@ FULL = Recipe(
     size=32,
     methods=("base", "r+fgsm"),
     seeds=(3, 1),
-    settings=Settings(0.3, 0.4, "relu*", 0.2, grain="channel", spread="random", share=0.5),
+    settings=Settings(0.3, 0.4, "relu*", 0.2, grain="channel", spread="random", share=0.5, eps_schedule="ramp"),
     suites=("fgsm",),
     split="validation",
     train=TrainConfig(
@@ -47,7 +47,7 @@ def test_every_field_is_stored() -> None:
     stored = to_json(FULL)
     assert stored.keys() == {field.name for field in dataclasses.fields(Recipe)}
     assert stored["train"].keys() == {field.name for field in dataclasses.fields(TrainConfig)}
-    form = {"grain": "channel", "spread": "random", "share": 0.5}
+    form = {"grain": "channel", "spread": "random", "share": 0.5, "eps_schedule": "ramp"}
     assert stored["settings"] == {"eps": 0.3, "p": 0.4, "where": "relu*", "radius": 0.2, **form}
 
 
@@ -123,8 +123,16 @@ def test_an_older_recipe_is_completed_at_every_depth() -> None:
     plain = dataclasses.replace(FULL, settings=Settings(radius=0.1), train=dataclasses.replace(FULL.train, ema=0.0))
     whole = json.loads(json.dumps(to_json(plain)))
     older = json.loads(json.dumps(whole))
-    del older["hold_out"], older["settings"]["p"], older["train"]["ema"], older["train"]["augment"]["rotation"]
+    del (
+        older["hold_out"],
+        older["settings"]["p"],
+        older["settings"]["eps_schedule"],
+        older["train"]["ema"],
+        older["train"]["augment"]["rotation"],
+    )
     assert completed(older) == whole
+    del older["train"]["update_bn"]
+    assert completed(older)["train"] == whole["train"] | {"update_bn": False}, "what was not known was not done"
     assert completed({"train": None, "other": 1})["other"] == 1
 
 

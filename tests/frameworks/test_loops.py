@@ -210,6 +210,7 @@ def by_hand_with_schedule(silent: bool = False) -> State:
     return state(model)
 
 
+@pytest.mark.filterwarnings("ignore:Net is evaluated with BatchNorm statistics")
 def test_validation_in_between_draws_nothing() -> None:
     def validate(model: nn.Module) -> None:
         model.eval()

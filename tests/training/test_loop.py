@@ -563,17 +563,51 @@ def test_gradients_are_clipped_to_a_norm(monkeypatch: pytest.MonkeyPatch) -> Non
     assert norms == free
 
 
+# The strength of the noise over training
+
+
+def test_eps_follows_its_schedule_and_is_afterwards_what_was_set() -> None:
+    seen: list[float | None] = []
+    for method, given in (("r@eps_schedule=early", Settings(0.4)), ("r", Settings(0.4, eps_schedule="early"))):
+        seen.clear()
+        model = tiny_network()
+        note = functools.partial(_note_eps, model, seen)
+        train(model, tiny_images(), method=method, settings=given, config=CONFIG, on_step=note)
+        assert seen == pytest.approx([0.4 * max(0, 1 - 2 * step / 9) for step in range(9)])
+        assert sites(model)[0].eps == 0.4
+
+
+def _note_eps(model: nn.Module, seen: list[float | None], done: float) -> None:
+    seen.append(sites(model)[0].eps)
+
+
+def test_a_schedule_of_no_noise_is_base_bit_for_bit_and_a_constant_one_is_none() -> None:
+    pairs: list[tuple[str, Any, str, Any]] = [
+        ("base", {"eps_schedule": "early"}, "base", {}),
+        ("r", {"eps_schedule": "constant"}, "r", {}),
+    ]
+    for method, settings, other, plain in pairs:
+        models = tiny_network(dropout=0.5), tiny_network(dropout=0.5)
+        train(models[0], tiny_images(), method=method, settings=Settings(**settings), config=CONFIG)
+        train(models[1], tiny_images(), method=other, settings=Settings(**plain), config=CONFIG)
+        assert same(*map(weights, models))
+
+
 # BatchNorm's statistics after training
 
 
 @pytest.mark.parametrize("method", ["base", "r", "gaussian"])
-def test_statistics_without_noise_are_those_of_one_more_epoch(method: str) -> None:
-    """The weights and the noise stay; each batch counts the same, the incomplete one is left out."""
+def test_statistics_without_noise_are_those_of_the_batches_that_follow(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights and the noise stay; each batch counts the same, the incomplete one of an epoch is left out."""
+    monkeypatch.setattr(loop, "ENOUGH", 5)
     images, settings = tiny_images(50), Settings(eps=0.5, where="both")
     plain, updated = tiny_convolution(), tiny_convolution()
     train(plain, images, method=method, settings=settings, config=CONFIG, seed=2)
     train(updated, images, method=method, settings=settings, config=changed(update_bn=True), seed=2)
-    x = as_float(images)[0][epoch_order(50, 2, CONFIG.epochs)[:48]]
+    order = torch.cat([epoch_order(50, 2, CONFIG.epochs + more)[:48] for more in (0, 1)])
+    x = as_float(images)[0][order[: 5 * 16]]
     kernel, bias = list(plain.parameters())[:2]
     with torch.no_grad():
         outs = [F.conv2d((batch - 0.5) / 0.25, kernel, bias, padding=1) for batch in x.split(16)]
@@ -626,7 +660,7 @@ def fit_until(
 
 @pytest.mark.usefixtures("checkpoint_after_each_epoch")
 @pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("method", ["base", "r", "fgsm"])
+@pytest.mark.parametrize("method", ["base", "r", "fgsm", "r@eps_schedule=early"])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(method: str, kind: str, tmp_path: Path) -> None:
     """Weights, buffers and log, bit for bit, after dying twice in mid-epoch."""
     config = CONFIGS[kind]

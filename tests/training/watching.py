@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from resolute.config import Settings, TrainConfig
 from resolute.methods import METHODS, Method
 
-CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.1, device="cpu")
+CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.1, device="cpu", update_bn=False)
 PLAIN = dataclasses.replace(CONFIG, schedule="step")
 
 

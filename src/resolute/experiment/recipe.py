@@ -159,7 +159,7 @@ class TuneConfig:
     @property
     def forms(self) -> dict[str, list[str]]:
         """What is tried beside the paper's signs, if anything."""
-        tried = {"grain": [*self.grain], "spread": [*self.spread]}
+        tried: dict[str, list[str]] = {"grain": [*self.grain], "spread": [*self.spread]}
         return tried if (self.grain, self.spread) != (("element",), ("fixed",)) else {}
 
     @property
@@ -203,9 +203,9 @@ def set_name(data: str) -> str:
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what an earlier version could not store: fields that came later, at their defaults."""
+    """Fill in what an earlier version could not store, fields that came later, with what it did."""
     whole = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING} | stored
-    for name, default in (("settings", Settings()), ("train", TrainConfig())):
+    for name, default in (("settings", Settings()), ("train", TrainConfig(update_bn=False))):
         if isinstance(whole.get(name), dict):
             whole[name] = dataclasses.asdict(default) | whole[name]
     train = whole.get("train")

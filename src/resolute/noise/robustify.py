@@ -16,6 +16,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -24,7 +25,7 @@ from torch.nn.utils import parametrize
 
 from resolute.errors import InputError, check_strength
 from resolute.noise import signs, sites
-from resolute.noise.perturb import activate, noisy
+from resolute.noise.perturb import Perturb, activate, noisy
 
 if TYPE_CHECKING:
     from resolute.noise.signs import Grain, Groups, Spread
@@ -34,6 +35,9 @@ _Model = TypeVar("_Model", bound=nn.Module)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 _UNTOLD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 """Perturbed modules, and the network of each, of which it has not been told that they are silent."""
+_FRESH: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+_LEARNED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+"""Perturbed modules, and the network of each, that BatchNorm layers stand behind: before and after training."""
 _NAMED = 8
 """Places that a message names."""
 _NO_INPUT = ("label", "target", "mask", "weight")
@@ -87,7 +91,7 @@ def robustify(
         eps: Strength of the noise, 0 <= eps < 1 (see `perturb`).
         p: Probability of the sign +1, in [0, 1]. Unless it is 0.5 the mean of each activation shifts by
             eps * (2p - 1) * |x| and BatchNorm learns the shifted statistics: estimate them again after training
-            (``torch.optim.swa_utils.update_bn`` with eps 0).
+            (`update_bn`).
         where: ``"hidden"``: the output of each activation module of the rectifier family (ReLU, GELU, SiLU, ...).
             ``"input"``: what enters the network, after its own Normalize layer if it begins with one: the argument
             that ``forward`` names first among those that are floating-point tensors. ``"both"``. ``"layers"``: the
@@ -105,7 +109,8 @@ def robustify(
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
             module stands for (`unreached` names places for them); if a pattern names blocks rather than the
-            activations in them; at the first training step, if places are in evaluation mode, so that they are silent.
+            activations in them; at the first training step, if places are in evaluation mode, so that they are silent;
+            at the first evaluation after training, if BatchNorm's statistics are those of the noise (`update_bn`).
 
     Returns:
         The same model.
@@ -217,11 +222,48 @@ def set_eps(model: _Model, eps: float, where: Where | None = None) -> _Model:
             raise InputError(
                 f"where={item!r} names no place that carries noise. Noise is at {', '.join(names[:_NAMED])}{more}."
             )
-    for place in chosen:
-        noises, side = vars(there[place])["_resolute_noise"], place[1]
+    set_eps_at(model, dict.fromkeys(chosen, eps))
+    return model
+
+
+def set_eps_at(model: nn.Module, strengths: Mapping[tuple[str, sites.Side], float]) -> None:
+    """Set the strength of each of these places, which carry noise."""
+    there = sites.places(model)
+    for (name, side), eps in strengths.items():
+        noises = vars(there[name, side])["_resolute_noise"]
         set_to = dataclasses.replace if isinstance(noises[side], Noise) else functools.partial
         noises[side] = set_to(noises[side], eps=_graph_input(eps))
-    return model
+
+
+@contextmanager
+def quiet(model: nn.Module) -> Iterator[None]:
+    """Silence all noise of a network while a block runs, also in training mode.
+
+    Args:
+        model: A module, perturbed or not; `Perturb` in it is silent, too.
+
+    Yields:
+        Nothing. Afterwards each place has the noise that it had.
+
+    Example:
+        >>> model = robustify(nn.ReLU(), eps=0.5)
+        >>> with quiet(model):
+        ...     model(torch.ones(2))
+        tensor([1., 1.])
+    """
+    noises = {module: module._resolute_noise for module in carriers(model)}
+    layers = {module: module.eps for module in model.modules() if isinstance(module, Perturb)}
+    try:
+        for module in noises:
+            vars(module)["_resolute_noise"] = {}
+        for layer in layers:
+            layer.eps = 0.0
+        yield
+    finally:
+        for module, own in noises.items():
+            vars(module)["_resolute_noise"] = own
+        for layer, eps in layers.items():
+            layer.eps = eps
 
 
 def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden") -> _Model:
@@ -241,8 +283,38 @@ def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden")
             module.__class__ = _perturbed(type(module))
             module.__dict__["_resolute_noise"] = {}
         module.__dict__["_resolute_noise"][side] = own
-    _UNTOLD.update(dict.fromkeys(carriers(model), weakref.ref(model)))
+    perturbed: dict[nn.Module, weakref.ref[nn.Module]] = dict.fromkeys(carriers(model), weakref.ref(model))
+    _UNTOLD.update(perturbed)
+    if _is_before_batch_norm(model, found):
+        _FRESH.update(perturbed)
     return model
+
+
+def _is_before_batch_norm(model: nn.Module, found: Found) -> bool:
+    """Tell whether a BatchNorm layer that keeps statistics stands behind a place, in the order of the modules."""
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    layers = [name for name, module in model.named_modules() if _keeps_statistics(module)]
+    return any(
+        order[layer] >= order[name] if side == "input" else order[layer] > order[name] and not _is_in(layer, name)
+        for name, side in found
+        for layer in layers
+    )
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+
+
+def _is_in(name: str, block: str) -> bool:
+    return not block or name.startswith(f"{block}.")
+
+
+def trust_statistics(model: nn.Module, *, watch: bool) -> None:
+    """Take BatchNorm's statistics for those without noise; and watch whether training changes that, or no longer."""
+    for module in carriers(model):
+        ref = _LEARNED.pop(module, None) or _FRESH.pop(module, None)
+        if ref is not None and watch:
+            _FRESH[module] = ref
 
 
 def _graph_input(eps: float) -> Tensor:
@@ -277,10 +349,13 @@ class _Perturbed(nn.Module):
             return _trace(self, super().forward, proxy, args, kwargs)
         if not self.training:
             _tell_of_silence(None if torch.compiler.is_compiling() else self)
+            _tell_of_statistics(None if torch.compiler.is_compiling() else self)
             return super().forward(*args, **kwargs)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise InputError("torch.jit.trace cannot record the noise. Call model.eval() before it.")
         noises = self._resolute_noise
+        if noises:
+            _note_training(None if torch.compiler.is_compiling() else self)
         if "input" in noises:
             args, kwargs = _perturb_input(self, noises["input"], args, kwargs)
         noise = noises.get("output")
@@ -415,8 +490,7 @@ def _input(module: _Perturbed, given: dict[str, Any], ordered: list[str]) -> str
 
 def _tell_of_silence(silent: nn.Module | None) -> bool:
     """Warn once of a network in training mode that runs places in evaluation mode, as in a frozen backbone."""
-    refs = list(_UNTOLD.values()) if silent is None else [_UNTOLD.get(silent, lambda: None)]
-    for model in {model for ref in refs if (model := ref()) is not None and model.training and _is_running(model)}:
+    for model in {model for model in _networks(_UNTOLD, silent) if model.training and _is_running(model)}:
         places = {name: module.training for name, module in model.named_modules() if _UNTOLD.pop(module, None)}
         names = [name for name, trains in places.items() if not trains]
         warnings.warn(
@@ -430,12 +504,47 @@ def _tell_of_silence(silent: nn.Module | None) -> bool:
     return True
 
 
+def _note_training(noisy: nn.Module | None) -> bool:
+    """Take note that a network has run in training mode with noise in front of BatchNorm layers that learn."""
+    for model in _networks(_FRESH, noisy) if _FRESH else ():
+        learn = any(_keeps_statistics(module) and module.training for module in model.modules())
+        if model.training and learn and (noisy is not None or _is_running(model)):
+            _LEARNED.update({module: ref for module in carriers(model) if (ref := _FRESH.pop(module, None))})
+    return True
+
+
+def _tell_of_statistics(silent: nn.Module | None) -> bool:
+    """Warn once of a network that is evaluated with statistics that hold the variance of the noise."""
+    for model in _networks(_LEARNED, silent) if _LEARNED else ():
+        if not (model.training or all(site.eps == 0 for site in sites.sites(model))):
+            trust_statistics(model, watch=False)
+            warnings.warn(
+                f"{type(model).__name__} is evaluated with BatchNorm statistics that were learned under the noise, "
+                "which is absent now. Estimate them again first, on training images: resolute.update_bn(model, "
+                "loader). See docs/any-network.md, BatchNorm.",
+                UserWarning,
+                stacklevel=3,
+            )
+    return True
+
+
+def _networks(known: Mapping[nn.Module, weakref.ref[nn.Module]], module: nn.Module | None) -> set[nn.Module]:
+    """Look up the network of a perturbed module; without one, as when torch.compile reads it, all that are known."""
+    refs = list(known.values()) if module is None else [known[module]] if module in known else []
+    return {model for ref in refs if (model := ref()) is not None}
+
+
 def _is_running(model: nn.Module) -> bool:
     """Tell whether a network calls, rather than another one that shares modules with it, such as its features."""
     frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_locals.get("self") is not model:
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if caller is model or (isinstance(caller, nn.Module) and caller._modules.get("_orig_mod") is model):
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
 
 
-_tell_of_silence._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compile runs it while it compiles
+_told: Any
+for _told in (_tell_of_silence, _note_training, _tell_of_statistics):
+    _told._dynamo_marked_constant = True  # torch.compile runs it while it compiles

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from resolute.noise import sites
 from resolute.noise.perturb import Perturb
+from resolute.noise.robustify import quiet
 from resolute.noise.sites import ACTIVATIONS, Found, Where, is_gate, is_rectifier, own_class
 
 if TYPE_CHECKING:
@@ -247,14 +248,12 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
     with ExitStack() as back:
         for module in modules:
             back.callback(module._buffers.update, dict(module._buffers))
-            if noises := vars(module).get("_resolute_noise"):
-                back.callback(vars(module).__setitem__, "_resolute_noise", noises)
-                vars(module)["_resolute_noise"] = {}
         for module, flag in flags:
             back.callback(setattr, module, "training", flag)
         back.callback(random.setstate, random.getstate())
         back.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 (models draw from it)
         back.enter_context(torch.random.fork_rng(_cuda_devices(model)))
+        back.enter_context(quiet(model))
         back.enter_context(torch.no_grad())
         back.enter_context(torch.compiler.set_stance("force_eager"))
         copies: dict[int, Tensor] = {}

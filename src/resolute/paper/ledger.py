@@ -141,7 +141,13 @@ def training_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def _setting(method: str, settings: dict[str, Any]) -> dict[str, Any]:
-    names = {"base": (), PRETRAINED: (), "fgsm": ("radius",), "pgd": ("radius",), "r": ("eps", "p", "where")}
+    names = {
+        "base": (),
+        PRETRAINED: (),
+        "fgsm": ("radius",),
+        "pgd": ("radius",),
+        "r": ("eps", "p", "where", "eps_schedule"),
+    }
     return {name: settings[name] for name in names.get(method, tuple(settings))}
 
 

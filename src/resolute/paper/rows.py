@@ -102,6 +102,7 @@ _LENET = replace(
             warmup_epochs=1,
             augment=Augment(shift=2, rotation=10),
             channels_last=True,
+            update_bn=False,
         ),
     ),
     deviations=(

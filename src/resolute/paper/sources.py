@@ -39,6 +39,7 @@ def _source(
     hold_out: bool = False,
 ) -> Source:
     """Put a source together; its name is MODEL-DATA."""
+    train = replace(train, update_bn=False)  # as at every source
     recipe = Recipe(name, name.rpartition("-")[2], model, train, size=size, hold_out=hold_out)
     return Source(
         recipe, error, f"{loss} with label smoothing 0.1" if train.label_smoothing else loss, where, deviations

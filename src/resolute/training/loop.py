@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from resolute.data.dataset import Images, batches, epoch_order, fingerprint, tak
 from resolute.errors import DivergedError, InputError
 from resolute.models import loss as losses
 from resolute.noise import signs
-from resolute.noise.robustify import unrobustify
+from resolute.noise.robustify import set_eps_at, trust_statistics
+from resolute.noise.schedule import EpsSchedule, eps_at
+from resolute.noise.statistics import ENOUGH, update_bn
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
 from resolute.training.checkpoint import Epoch
@@ -130,6 +133,7 @@ class Trainee:
         optimizer: Its optimizer.
         ema: The average of its weights, where there is one.
         whole: Where the network is sharded: a plain one like it, which `gather` fills.
+        eps: How the strength of its noise changes, where it does.
     """
 
     fabric: Any
@@ -139,6 +143,7 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None
     whole: nn.Module | None
+    eps: EpsSchedule | None = None
 
     def parts(self, *, done: bool) -> dict[str, Any]:
         """Name all that has a state beyond (seed, epoch); where the network is sharded, each process must call this."""
@@ -205,7 +210,10 @@ def run_epoch(
     )  # fmt: skip
     for step, (x, y) in enumerate(walk, now.step):
         rate = learning_rate(config, epoch + step / steps)
-        losses.tell_progress(trainee.model, (epoch + step / steps) / config.epochs)
+        done = (epoch + step / steps) / config.epochs
+        losses.tell_progress(trainee.model, done)
+        if trainee.eps:
+            trainee.eps.move_to(done)
         with signs.sharded(rank) if config.global_noise else contextlib.nullcontext():
             step_loss, step_wrong = _step(trainee, job, x, y, rate)
         now.step, now.loss, now.wrong = step + 1, now.loss + step_loss, now.wrong + step_wrong
@@ -300,19 +308,17 @@ def _validation_error(trainee: Trainee, images: Images) -> float:
 
 
 def update_statistics(trainee: Trainee, job: Job) -> None:
-    """Estimate BatchNorm's statistics on a copy without noise, so that the network keeps its own."""
-    from torch.optim.swa_utils import update_bn
-
-    fabric, epoch = trainee.fabric, job.config.epochs
-    torch.manual_seed(signs.key(job.seed, "statistics"))
-    silent = unrobustify(copy.deepcopy(trainee.kept))
-    size = min(job.config.batch_size, len(job.data))
-    order = epoch_order(len(job.data), job.seed, epoch)[: len(job.data) // size * size]
+    """Estimate BatchNorm's statistics again on the next epochs' images as they are augmented, unattacked."""
+    device, size = trainee.fabric.device, min(job.config.batch_size, len(job.data))
     policy = job.config.augment or job.data.info.augment
-    walk: Any = training_batches(job.data, size, policy, seed=job.seed, epoch=epoch, order=order, device=fabric.device)
-    with fabric.autocast():
-        update_bn(walk, silent)
-    trainee.kept.load_state_dict(silent.state_dict())
+
+    def walk() -> Iterator[tuple[Tensor, Tensor]]:
+        for epoch in itertools.count(job.config.epochs):
+            order = epoch_order(len(job.data), job.seed, epoch)[: len(job.data) // size * size]
+            yield from training_batches(job.data, size, policy, seed=job.seed, epoch=epoch, order=order, device=device)
+
+    with trainee.fabric.autocast():
+        update_bn(trainee.kept, walk(), batches=ENOUGH)
 
 
 _SECONDS_BETWEEN_CHECKPOINTS = 10
@@ -377,10 +383,14 @@ def train(
     told = on_step if config.devices == 1 else None
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         _check(model, job)
-        trained = launch(config, functools.partial(_fit, job=job, on_step=told), method.prepare(model, job.settings))
+        prepared = method.prepare(model, job.settings)
+        trust_statistics(prepared, watch=False)
+        strengths = eps_at(prepared)
+        trained = launch(config, functools.partial(_fit, job=job, on_step=told), prepared)
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
+    set_eps_at(prepared, strengths)
     return [Epoch(**row) for row in trained["log"]]
 
 
@@ -420,7 +430,7 @@ def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], 
 def _run(
     fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, asked: Callable[[], bool]
 ) -> dict[str, Any]:
-    trainee = _set_up(fabric, model, job.config)
+    trainee = _scheduled(_set_up(fabric, model, job.config), job)
     log, begun = _resume(trainee, job)
     writer = files.tensorboard(job.out) if job.out and fabric.is_global_zero and job.config.tensorboard else None
     saved = time.monotonic()
@@ -449,9 +459,16 @@ def _run(
     if writer:
         writer.close()
     trainee.gather()
-    if job.config.update_bn and (fabric.is_global_zero or joins(job.config)):
+    if job.config.update_bn and (fabric.is_global_zero or joins(job.config) or job.config.sync_bn):
         update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
+
+
+def _scheduled(trainee: Trainee, job: Job) -> Trainee:
+    kind = methods.settings_of(job.method.name, job.settings).eps_schedule
+    if kind == "constant" or not eps_at(trainee.model):
+        return trainee
+    return dataclasses.replace(trainee, eps=EpsSchedule(trainee.model, kind, job.config.epochs))
 
 
 def _agreed(fabric: Fabric, wish: int, step: int) -> int:
