@@ -159,7 +159,7 @@ class TuneConfig:
     @property
     def forms(self) -> dict[str, list[str]]:
         """What is tried beside the paper's signs, if anything."""
-        tried = {"grain": [*self.grain], "spread": [*self.spread]}
+        tried: dict[str, list[str]] = {"grain": [*self.grain], "spread": [*self.spread]}
         return tried if (self.grain, self.spread) != (("element",), ("fixed",)) else {}
 
     @property
