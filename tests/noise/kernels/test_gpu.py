@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from noise.kernels.checks import GROUPS, check_groups, check_kernel
+from noise.kernels.checks import GROUPS, SEED, SHAPES, check_groups, check_kernel
+from resolute.noise import kernels, signs
+from resolute.noise.kernels import reference
 
 if TYPE_CHECKING:
     from resolute.noise.kernels.reference import Kernel
