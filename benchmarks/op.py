@@ -31,6 +31,8 @@ PASSES: dict[str, Run] = {
     "dropout": lambda x: F.dropout(x, 0.1),
     "perturb": lambda x: perturb(x, 0.1),
     "perturb, p = 0.3": lambda x: perturb(x, 0.1, 0.3),
+    "perturb, channels": lambda x: perturb(x.view(10, 10, -1), 0.1, grain="channel"),
+    "perturb, samples": lambda x: perturb(x.view(10, -1), 0.1, grain="sample"),
     "perturbed relu": robustify(nn.ReLU(), 0.1),
     "formula": lambda x: x + 0.1 * x * (2 * torch.bernoulli(torch.full_like(x, 0.5)) - 1) * x.sign(),
 }

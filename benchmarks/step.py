@@ -59,6 +59,7 @@ MODES: dict[str, tuple[Callable[[nn.Module], nn.Module], Craft]] = {
     "base": (lambda model: model, plain),
     "r hidden": (lambda model: robustify(model, 0.1), plain),
     "r both": (lambda model: robustify(model, 0.1, where="both"), plain),
+    "r channels": (lambda model: robustify(model, 0.1, grain="channel"), plain),
     "r at p = 0.3": (lambda model: robustify(model, 0.1, 0.3), plain),
     "dropout": (lambda model: attach(model, functools.partial(dropout, eps=0.1)), plain),
     "formula": (lambda model: attach(model, functools.partial(formula, eps=0.1)), plain),

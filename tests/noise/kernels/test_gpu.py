@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from noise.kernels.checks import GROUPS, check_groups, check_kernel
+from noise.kernels.checks import GROUPS, SEED, SHAPES, check_groups, check_kernel
+from resolute.noise import kernels, signs
+from resolute.noise.kernels import reference
 
 if TYPE_CHECKING:
     from resolute.noise.kernels.reference import Kernel
@@ -77,3 +79,17 @@ def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_positions_beyond_32_bits_count_in_triton(triton_kernel: Kernel) -> None:
     check_kernel(triton_kernel, 2048, torch.float32, 0.5, 1.0, 2**36 + 1024)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_groups_are_the_same_on_every_device(shape: str, groups: Groups) -> None:
+    x = SHAPES[shape]()
+    if x.ndim < 2 and groups.grain == "channel":
+        return
+    for p, dtype in ((0.5, torch.float32), (0.3, torch.bfloat16), (0.3, torch.float64)):
+        y, level = x.to(dtype), signs.level(p)
+        there = kernels.compute(kernels.choose(y.cuda()), y.cuda(), y.cuda(), SEED.cuda(), 0.3, level, groups=groups)
+        assert torch.equal(there.cpu(), reference.product(y, y, SEED, 0.3, level, groups=groups))
