@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resolute.noise.perturb import Perturb, perturb
     from resolute.noise.robustify import is_robust, robustify, set_eps, unrobustify
     from resolute.noise.sites import Site, sites
+    from resolute.noise.strength import Strength, calibrate, strength
     from resolute.noise.unreached import Unreached, unreached
     from resolute.training.loop import train
 
@@ -30,6 +31,7 @@ _HOME = {
     "robustify": "noise.robustify", "unrobustify": "noise.robustify",
     "is_robust": "noise.robustify", "set_eps": "noise.robustify",
     "sites": "noise.sites", "Site": "noise.sites",
+    "strength": "noise.strength", "Strength": "noise.strength", "calibrate": "noise.strength",
     "unreached": "noise.unreached", "Unreached": "noise.unreached",
     "train": "training", "evaluate": "experiment.evaluation", "compare": "experiment.grid",
 }  # fmt: skip
@@ -55,8 +57,9 @@ _NAMED = 3
 """Missing packages that a message names."""
 
 __all__ = [
-    "Perturb", "Site", "Unreached", "attacks", "compare", "data", "evaluate", "is_robust", "methods", "models",
-    "perturb", "recipes", "robustify", "set_eps", "shifts", "sites", "train", "unreached", "unrobustify",
+    "Perturb", "Site", "Strength", "Unreached", "attacks", "calibrate", "compare", "data", "evaluate", "is_robust",
+    "methods", "models", "perturb", "recipes", "robustify", "set_eps", "shifts", "sites", "strength", "train",
+    "unreached", "unrobustify",
 ]  # fmt: skip
 
 

@@ -7,15 +7,12 @@ in-place activations work, and code compiled before notices the change, as it wo
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
-import inspect
 import sys
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -27,6 +24,8 @@ from resolute.noise import signs, sites
 from resolute.noise.perturb import activate, noisy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from resolute.noise.sites import Found, Where
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -35,8 +34,6 @@ _UNTOLD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.
 """Perturbed modules, and the network of each, of which it has not been told that they are silent."""
 _NAMED = 8
 """Places that a message names."""
-_NO_INPUT = ("label", "target", "mask", "weight")
-"""In the names of arguments that are floating-point tensors and yet not what a network looks at."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -246,7 +243,7 @@ class _Perturbed(nn.Module):
             raise InputError("torch.jit.trace cannot record the noise. Call model.eval() before it.")
         noises = self._resolute_noise
         if "input" in noises:
-            args, kwargs = _perturb_input(self, noises["input"], args, kwargs)
+            args, kwargs = sites.perturb_input(self, noises["input"], args, kwargs)
         noise = noises.get("output")
         if noise is None:
             return super().forward(*args, **kwargs)
@@ -289,7 +286,7 @@ def _perturbed(own: type[nn.Module]) -> type[nn.Module]:
     shared = _Perturbed.forward
     forward = types.FunctionType(shared.__code__, shared.__globals__, closure=shared.__closure__)
     names["forward"] = functools.update_wrapper(forward, own.forward)  # tools read the names of the arguments from it
-    names["_resolute_names"] = _names(own.forward)
+    names["_resolute_names"] = sites.arguments(own.forward)
     if become := getattr(own, "cls_to_become", None):  # a lazy module, after its first call
         names["cls_to_become"] = _perturbed(become)
     # Other tools save the name, as save_pretrained does; the qualified one they show where they want the class itself.
@@ -327,51 +324,6 @@ def _trace(
             "name its first modules: where='conv1:input'."
         )
     return forward(*args, **kwargs)
-
-
-def _names(forward: Any) -> tuple[list[str], list[str]]:
-    """List the names of the arguments of a forward that may come by position, and those that may come by name."""
-    try:
-        own = list(inspect.signature(forward).parameters.values())[1:]
-    except (TypeError, ValueError):
-        return [], []
-    by_position = [p.name for p in own if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return by_position, [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-
-
-def _perturb_input(
-    module: _Perturbed, noise: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put noise on the argument that the signature names first among those that are floating-point tensors."""
-    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].is_floating_point():
-        return (noise(args[0]),), kwargs
-    if len(args) == 1 and not kwargs and isinstance(args[0], Mapping):  # such as a BatchEncoding
-        batch: Any = copy.copy(args[0])
-        name = _input(module, dict(batch), [])
-        batch[name] = noise(batch[name])
-        return (batch,), kwargs
-    by_position, by_name = module._resolute_names
-    names = [by_position[i] if i < len(by_position) else f"argument {i + 1}" for i in range(len(args))]
-    name = _input(module, {**dict(zip(names, args, strict=True)), **kwargs}, names + by_name)
-    if name in names:
-        return tuple(noise(x) if n == name else x for n, x in zip(names, args, strict=True)), kwargs
-    return args, {**kwargs, name: noise(kwargs[name])}
-
-
-def _input(module: _Perturbed, given: dict[str, Any], ordered: list[str]) -> str:
-    """Choose the argument that gets the noise, or refuse to guess."""
-    tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
-    floating = [name for name, x in tensors.items() if x.is_floating_point()]
-    first = next((name for name in ordered if name in floating), floating[0] if len(floating) == 1 else None)
-    if first and (len(tensors) == 1 or not (first == "y" or any(word in first for word in _NO_INPUT))):
-        return first
-    came = ", ".join(f"{name} ({getattr(x, 'dtype', type(x).__name__)})" for name, x in given.items()) or "none"
-    leaves = (n for n, m in module.named_modules() if n and not isinstance(m, nn.Embedding) and not m._modules)
-    raise InputError(
-        f"noise at the input of {module._resolute_own.__name__}: which of its arguments it is for is not certain; they "
-        f"are {came}. Name an inner module that the right one enters, with ':input' behind its name, such as "
-        f"where='{next(leaves, 'NAME')}:input'."
-    )
 
 
 def _tell_of_silence(silent: nn.Module | None) -> bool:
