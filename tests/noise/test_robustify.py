@@ -26,6 +26,7 @@ from resolute.noise.baselines import gaussian
 from resolute.noise.perturb import perturb
 from resolute.noise.robustify import _Perturbed, attach, is_robust, robustify, set_eps, unrobustify
 from resolute.noise.sites import Site, sites
+from resolute.noise.strength import strength
 from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
@@ -777,7 +778,7 @@ def test_numbers_of_numpy_are_numbers(number: Any) -> None:
     assert {(s.eps, s.p) for s in sites(robustify(small(), number, number))} == {(0.25, 0.25)}
 
 
-@pytest.mark.parametrize("model", ["resnet18", None, torch.relu, nn.ReLU, {}], ids=repr)
+@pytest.mark.parametrize("model", ["resnet18", None, torch.relu, nn.ReLU, {}], ids=lambda value: type(value).__name__)
 def test_what_is_no_network_is_refused(model: Any) -> None:
     calls: list[Callable[[Any], Any]] = [robustify, unrobustify, is_robust, sites, lambda m: set_eps(m, 0.1)]
     for call in [*calls, lambda m: unreached(m, ONES)]:
@@ -786,7 +787,11 @@ def test_what_is_no_network_is_refused(model: Any) -> None:
         assert str(caught.value).startswith(f"the model is {model!r}; it must be a torch.nn.Module that is built")
 
 
-@pytest.mark.parametrize("where", [None, 3, {"hidden"}, {"a": 1}, ["hidden", 3], nn.ReLU(), torch.relu, b"1"], ids=repr)
+@pytest.mark.parametrize(
+    "where",
+    [None, 3, {"hidden"}, {"a": 1}, ["hidden", 3], nn.ReLU(), torch.relu, b"1"],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_no_place_is_refused(where: Any) -> None:
     model = small()
     for call in (robustify, unreached, set_eps) if where is not None else (robustify,):
@@ -917,3 +922,35 @@ def test_ordinary_evaluation_warns_of_nothing() -> None:
         with torch.no_grad():
             module(x)
     model.train()(x)
+
+
+@pytest.mark.parametrize(("more", "ratio"), [({}, 0.5), ({"ratio": 0.2}, 0.2), ({"where": "both", "p": 0.4}, 0.5)])
+def test_auto_puts_in_the_eps_that_has_the_ratio(more: dict[str, Any], ratio: float) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(32, 4)
+    model = small()
+    state, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert robustify(model, eps="auto", example=images, **more) is model
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    [eps] = {site.eps for site in sites(model)}
+    settings = {key: value for key, value in more.items() if key != "ratio"}
+    assert eps is not None
+    assert strength(unrobustify(model), images, eps=eps, **settings).ratio == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"eps": "auto"}, "measures on a batch: robustify"),
+        ({"eps": 0.1, "ratio": 0.5}, "eps is 0.1; an example and a ratio are for eps='auto'"),
+        ({"example": torch.rand(2, 3)}, "eps is 0.1; an example"),
+        ({"eps": "automatic"}, "eps is 'automatic', a str"),
+        ({"eps": "auto", "example": torch.rand(8, 3, 8, 8), "ratio": 0.0}, "ratio is 0.0"),
+    ],
+)
+def test_auto_and_what_belongs_to_it(given: dict[str, Any], said: str) -> None:
+    model = small()
+    with pytest.raises(InputError, match=said):
+        robustify(model, **given)
+    assert not is_robust(model)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resolute.errors import InputError
-from resolute.noise.perturb import perturb
+from resolute.noise.perturb import Perturb, perturb
 from resolute.noise.robustify import robustify
 from resolute.noise.strength import calibrate, strength
 
@@ -87,7 +87,10 @@ def test_nothing_is_changed_and_it_is_the_same_each_time(training: bool) -> None
 
 
 def test_the_noise_that_a_network_carries_does_not_count() -> None:
-    assert strength(robustify(network(), 0.9), images(), eps=0.3) == strength(network(), images(), eps=0.3)
+    found = strength(robustify(network(), 0.9), images(), eps=0.3)
+    assert found == strength(network(), images(), eps=0.3)
+    by_hand = nn.Sequential(network(), Perturb(0.9))
+    assert strength(by_hand, images(), eps=0.3).logits == found.logits
 
 
 def test_frozen_statistics_stay_frozen() -> None:

@@ -13,7 +13,7 @@ import sys
 import types
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,11 +22,13 @@ from torch.nn.utils import parametrize
 from resolute.errors import InputError, check_strength
 from resolute.noise import signs, sites
 from resolute.noise.perturb import activate, noisy
+from resolute.noise.strength import RATIO, calibrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from resolute.noise.sites import Found, Where
+    from resolute.noise.strength import Batch
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
@@ -49,7 +51,15 @@ class Noise:
         return noisy(x, self.eps, signs.level(self.p))
 
 
-def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "hidden") -> _Model:
+def robustify(
+    model: _Model,
+    eps: float | Literal["auto"] = 0.1,
+    p: float = 0.5,
+    where: Where = "hidden",
+    *,
+    example: Batch | None = None,
+    ratio: float | None = None,
+) -> _Model:
     """Put g(x) = x + eps * x * l(x) at the input or the activations of a network, in place.
 
     The noise acts in training mode only; ``model.eval()`` gives the untouched network bit for bit. Calling it again
@@ -57,7 +67,8 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
 
     Args:
         model: Any module. Keep using it as before: same parameters, same state_dict keys, same type by isinstance.
-        eps: Strength of the noise, 0 <= eps < 1 (see `perturb`).
+        eps: Strength of the noise, 0 <= eps < 1 (see `perturb`); or ``"auto"``: what `calibrate` finds for the
+            ``example``. `sites` tells it.
         p: Probability of the sign +1, in [0, 1]. Unless it is 0.5 the mean of each activation shifts by
             eps * (2p - 1) * |x| and BatchNorm learns the shifted statistics: estimate them again after training
             (``torch.optim.swa_utils.update_bn`` with eps 0).
@@ -67,6 +78,8 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
             glob pattern over module names such as ``"layer?.*.relu"``, the same with ``":input"`` behind it for what
             enters those modules, a predicate ``(name, module) -> bool``, or a sequence of these; None in it is left
             out.
+        example: For ``"auto"``, a batch as in training: about 64 images, or what else `strength` takes.
+        ratio: For ``"auto"``, the wanted noise-to-signal; None is 0.5 (see `calibrate`).
 
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
@@ -88,6 +101,12 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
           (2): Linear(in_features=8, out_features=2, bias=True)
         )
     """
+    if eps == "auto":
+        if example is None:
+            raise InputError("eps='auto' measures on a batch: robustify(model, eps='auto', example=images), about 64.")
+        eps = calibrate(model, example, RATIO if ratio is None else ratio, p, where)
+    elif example is not None or ratio is not None:
+        raise InputError(f"eps is {eps!r}; an example and a ratio are for eps='auto', which finds eps by them.")
     check_strength(eps, p)
     return attach(model, Noise(_graph_input(eps), float(p)), where)
 

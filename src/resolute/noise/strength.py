@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from resolute.errors import InputError, check_strength
 from resolute.noise import signs
-from resolute.noise.perturb import noisy
+from resolute.noise.perturb import Perturb, noisy
 from resolute.noise.sites import Where, check_model, find_sites, perturb_input, places
 
 Batch = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -251,6 +251,8 @@ class _Trial:
         if not model.training:
             self.copy.train()
         for module in self.copy.modules():
+            if isinstance(module, Perturb):
+                module.eps = 0.0
             if "drop" in type(module).__name__.lower():
                 module.eval()
         for (name, side), module in find_sites(self.copy, where).items():
