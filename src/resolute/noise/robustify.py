@@ -7,6 +7,7 @@ in-place activations work, and code compiled before notices the change, as it wo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -22,7 +23,7 @@ from torch.nn.utils import parametrize
 from resolute.errors import InputError, check_strength
 from resolute.noise import signs, sites
 from resolute.noise.perturb import activate, noisy
-from resolute.noise.strength import RATIO, calibrate
+from resolute.noise.strength import RATIO, calibrate, said_of_own_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ _Model = TypeVar("_Model", bound=nn.Module)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 _UNTOLD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 """Perturbed modules, and the network of each, of which it has not been told that they are silent."""
+_UNMEASURED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+"""The same, until the first training step, in which their noise is compared with the signal."""
+_CALL = nn.Module._wrapped_call_impl.__code__
+"""What every call of a module runs, with args and kwargs."""
 _NAMED = 8
 """Places that a message names."""
 
@@ -84,7 +89,8 @@ def robustify(
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
             module stands for (`unreached` names places for them); if a pattern names blocks rather than the
-            activations in them; at the first training step, if places are in evaluation mode, so that they are silent.
+            activations in them; at the first training step, if places are in evaluation mode, so that they are silent,
+            or if the noise of a fixed eps drowns the signal.
 
     Returns:
         The same model.
@@ -108,7 +114,10 @@ def robustify(
     elif example is not None or ratio is not None:
         raise InputError(f"eps is {eps!r}; an example and a ratio are for eps='auto', which finds eps by them.")
     check_strength(eps, p)
-    return attach(model, Noise(_graph_input(eps), float(p)), where)
+    attach(model, Noise(_graph_input(eps), float(p)), where)
+    if example is None:
+        _UNMEASURED.update(dict.fromkeys(carriers(model), weakref.ref(model)))
+    return model
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -260,6 +269,8 @@ class _Perturbed(nn.Module):
             return super().forward(*args, **kwargs)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise InputError("torch.jit.trace cannot record the noise. Call model.eval() before it.")
+        if not torch.compiler.is_compiling() and _UNMEASURED:
+            _compare_with_signal(self)
         noises = self._resolute_noise
         if "input" in noises:
             args, kwargs = sites.perturb_input(self, noises["input"], args, kwargs)
@@ -360,6 +371,24 @@ def _tell_of_silence(silent: nn.Module | None) -> bool:
             stacklevel=3,
         )
     return True
+
+
+def _compare_with_signal(place: nn.Module) -> None:
+    """Warn, once, of a network whose noise is far above its signal; it is at its first training step."""
+    ref = _UNMEASURED.pop(place, None)
+    model = ref() if ref else None
+    frame: types.FrameType | None = sys._getframe(1) if model is not None else None
+    while frame is not None and not (frame.f_code is _CALL and frame.f_locals["self"] is model):
+        frame = frame.f_back
+    if model is None or frame is None:
+        return
+    for other in carriers(model):
+        _UNMEASURED.pop(other, None)
+    text, given = "", frame.f_locals
+    with contextlib.suppress(Exception):  # what cannot be copied, say: training needs no such look
+        text = said_of_own_noise(model, given["args"], given["kwargs"])
+    if text:
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _is_running(model: nn.Module) -> bool:

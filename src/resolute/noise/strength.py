@@ -7,12 +7,14 @@ next layer sees is the deviation of these values between images.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import statistics
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from typing import Any
 
 import torch
@@ -20,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resolute.errors import InputError, check_strength
-from resolute.noise import signs
+from resolute.noise import kernels, signs
 from resolute.noise.perturb import Perturb, noisy
-from resolute.noise.sites import Where, check_model, find_sites, perturb_input, places
+from resolute.noise.sites import Where, check_model, find_sites, perturb_input, places, sites
 
 Batch = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -44,6 +46,14 @@ RATIO = 0.5
 
 It errs on the safe side: a LeNet or a network that is trained from the start gains more at 1 to 2.5, and `resolute
 tune` looks there. Evidence of one to four seeds a network, so far.
+"""
+
+
+DROWNS, DROWNS_WITH_BATCHNORM = 3.0, 1.5
+"""The ratios above which a first training step warns.
+
+Without BatchNorm nothing was harmed up to 2.5, and nothing above it was measured. With BatchNorm the error of a
+pretrained EfficientNet-Lite0 had more than doubled at 1.8; a small WRN trained from the start gained at 1.7 even so.
 """
 
 
@@ -103,7 +113,7 @@ def strength(
         True
     """
     check_strength(eps, p)
-    trial = _Trial(model, batch, where, draws)
+    trial = _Trial(model, *_parts(batch), where, draws)
     ratio, logits = trial.ratios(eps, p)
     return Strength(eps, ratio, logits, trial.by_place(), trial.cosine(eps, p))
 
@@ -148,7 +158,11 @@ def calibrate(
     """
     check_ratio(ratio)
     check_strength(0.0, p)
-    trial = _Trial(model, batch, where, draws)
+    return _fitting(_Trial(model, *_parts(batch), where, draws), ratio, p)
+
+
+def _fitting(trial: _Trial, ratio: float, p: float) -> float:
+    """Find the eps that has a ratio."""
     low, high = math.log(WEAKEST), math.log(STRONGEST)
     at = math.log(0.1)
     while high - low > 0.005:
@@ -184,8 +198,44 @@ def _check_reached(trial: _Trial, ratio: float, p: float, low: float, high: floa
             f"noise-to-signal {ratio} is more than eps can give here: at eps {STRONGEST}, which is taken, it is "
             f"{found:.2g}.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
+
+
+def said_of_own_noise(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Say that a network's noise is far above its signal, given what a training step calls it with; or nothing."""
+    if not _may_run_again(model, [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]):
+        return ""
+    noises = {place: vars(module)["_resolute_noise"][place[1]] for place, module in places(model).items()}
+    text = {name: escape(name) for name, _ in noises}
+    suffix = {"input": ":input", "output": ""}
+    trial = _Trial(model, args, kwargs, None, [text[name] + suffix[side] for name, side in noises], draws=2)
+    for (name, side), noise in noises.items():
+        trial.places[name + suffix[side]].noise = noise
+    ratio, _ = trial.spread()
+    has_statistics = any(getattr(module, "running_var", None) is not None for module in model.modules())
+    if not ratio > (DROWNS_WITH_BATCHNORM if has_statistics else DROWNS):
+        return ""
+    own = [site for site in sites(model) if site.eps is not None]
+    eps, p = max(float(site.eps or 0) for site in own), own[0].p
+    return (
+        f"the noise of eps {eps:g} drowns the signal of this {type(model).__name__}: it is {ratio:.2g} times as large "
+        f"(noise-to-signal, median over {len(own)} places). At eps {_fitting(trial, RATIO, 0.5 if p is None else p):g} "
+        f"it would be {RATIO}, at which no network was harmed: robustify(model, eps='auto', example=batch). See "
+        "docs/any-network.md, How strong."
+    )
+
+
+def _may_run_again(model: nn.Module, given: list[Tensor]) -> bool:
+    """Tell whether a network may run once more within its own step, unseen, and learns anything of its signal."""
+    hooked = torch.nn.modules.module._has_any_global_hook() or any(
+        module._forward_hooks or module._forward_pre_hooks or isinstance(module, nn.SyncBatchNorm)
+        for module in model.modules()
+    )
+    captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    if hooked or captured or not model.training or any(kernels.choose(x) is None for x in given):
+        return False
+    return any(len(x) > 1 and bool((x[1:] != x[:1]).any()) for x in given if x.ndim and x.is_floating_point())
 
 
 @dataclass(slots=True)
@@ -207,20 +257,23 @@ class _Spread:
     @property
     def ratio(self) -> float:
         noise, total = self.noise / (self.draws - 1), self.total / self.draws
-        return math.sqrt(noise / (total - noise)) if total > noise else math.inf if noise else 0.0
+        if not total > noise:
+            return math.nan if math.isnan(total) else math.inf if noise else 0.0
+        return math.sqrt(noise / (total - noise))
 
 
 class _Place:
     """The noise of one place, which notes what it returns, apart for each time that a pass comes by."""
 
     def __init__(self) -> None:
-        self.eps, self.p, self.calls = 0.0, 0.5, 0
+        self.noise: Callable[[Tensor], Tensor] | None = None
+        self.calls = 0
         self.spreads: list[_Spread] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.eps == 0:
+        if self.noise is None:
             return x
-        out = noisy(x, self.eps, signs.level(self.p))
+        out = self.noise(x)
         self.spreads += [_Spread()] if self.calls == len(self.spreads) else []
         self.spreads[self.calls].add(out)
         self.calls += 1
@@ -238,13 +291,20 @@ class _Place:
 class _Trial:
     """A copy of a network, of the same parameters, that runs with any strength at its places."""
 
-    def __init__(self, model: nn.Module, batch: Batch, where: Where, draws: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        labels: Tensor | None,
+        where: Where,
+        draws: int,
+    ) -> None:
         check_model(model)
-        self.args, self.kwargs, self.labels = _parts(batch)
-        n = next((len(x) for x in (*self.args, *self.kwargs.values()) if isinstance(x, Tensor) and x.ndim), 0)
+        n = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim), 0)
         if n < 2 or draws < 2:
             raise InputError(f"strength got {n} images and {draws} draws: both must be at least 2.")
-        self.draws, self.places = draws, dict[str, _Place]()
+        self.args, self.kwargs, self.labels, self.draws = args, kwargs, labels, draws
         self.copy = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
         for module in places(self.copy).values():
             vars(module)["_resolute_noise"] = {}
@@ -255,6 +315,7 @@ class _Trial:
                 module.eps = 0.0
             if "drop" in type(module).__name__.lower():
                 module.eval()
+        self.places = dict[str, _Place]()
         for (name, side), module in find_sites(self.copy, where).items():
             place = self.places[name + (":input" if side == "input" else "")] = _Place()
             if side == "input":
@@ -262,28 +323,39 @@ class _Trial:
             else:
                 module.register_forward_hook(place.after)
 
-    def _logits(self, eps: float, p: float) -> Tensor:
+    def _set(self, eps: float, p: float) -> None:
+        """Put one strength at all places."""
+        noise = functools.partial(noisy, eps=eps, level=signs.level(p)) if eps else None
+        for place in self.places.values():
+            place.noise = noise
+
+    def _logits(self) -> Tensor:
         """Run once, with the next draw of the noise."""
         for place in self.places.values():
-            place.eps, place.p, place.calls = eps, p, 0
+            place.calls = 0
         out = self.copy(*self.args, **self.kwargs)
         logits: Tensor = out[0] if isinstance(out, tuple | list) else getattr(out, "logits", out)
         return logits
 
     def ratios(self, eps: float, p: float) -> tuple[float, float]:
         """Give the network's noise-to-signal and that of its output; note what leaves each place."""
+        self._set(eps, p)
+        return self.spread()
+
+    def spread(self) -> tuple[float, float]:
+        """Do so with the noise that is set."""
         for place in self.places.values():
             place.spreads = []
         output = _Spread()
         with self._alone(), torch.no_grad():
             for _ in range(self.draws):
-                output.add(self._logits(eps, p))
-        if eps and not (found := self.by_place()):
+                output.add(self._logits())
+        if not (found := self.by_place()) and any(place.noise for place in self.places.values()):
             raise InputError(
                 f"this batch passes none of the {len(self.places)} places of the noise, such as "
                 f"{next(iter(self.places))!r}, in training mode: they are in eval(), or the network does not call them."
             )
-        return QUANTITY(found.values()) if eps else 0.0, output.ratio
+        return QUANTITY(found.values()) if found else 0.0, output.ratio
 
     def by_place(self) -> dict[str, float]:
         """Give the noise-to-signal that was noted at each place: of all times that a pass comes by, the largest."""
@@ -295,12 +367,14 @@ class _Trial:
         if not self._weights():
             return math.nan
         with self._alone(), torch.enable_grad():
-            plain = self._gradient(0.0, p)
-            each = [F.cosine_similarity(plain, self._gradient(eps, p), 0) for _ in range(self.draws)]
+            self._set(0.0, p)
+            plain = self._gradient()
+            self._set(eps, p)
+            each = [F.cosine_similarity(plain, self._gradient(), 0) for _ in range(self.draws)]
         return float(torch.stack(each).mean())
 
-    def _gradient(self, eps: float, p: float) -> Tensor:
-        logits = self._logits(eps, p)
+    def _gradient(self) -> Tensor:
+        logits = self._logits()
         if self.labels is None:
             self.labels = logits.detach().argmax(1)
         loss = F.cross_entropy(logits.float(), self.labels)
@@ -313,10 +387,15 @@ class _Trial:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Draw the same noise each time, and leave torch's generators as they were."""
-        devices = {weight.device for weight in self.copy.parameters() if weight.is_cuda}
-        with torch.random.fork_rng(list(devices)):
+        # Autocast would keep what it casts here, without a gradient, for the training step around it.
+        cached = torch.is_autocast_cache_enabled()
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(0)
-            yield
+            torch.set_autocast_cache_enabled(False)
+            try:
+                yield
+            finally:
+                torch.set_autocast_cache_enabled(cached)
 
 
 def _parts(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any], Tensor | None]:
