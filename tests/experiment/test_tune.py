@@ -28,6 +28,7 @@ from resolute.experiment.cell import load_splits
 from resolute.experiment.recipe import TUNABLE, TuneConfig
 from resolute.experiment.tune import search_folder, tune, variant
 from resolute.report.run import load_run
+from resolute.report.tuning import strength_of
 from resolute.run_folder import (
     cell_name,
     locked,
@@ -66,7 +67,7 @@ def test_the_setting_that_helps_is_found(found: Found) -> None:
     tuned, _, made = found
     assert tuned.best is not None
     assert tuned.best.settings.where == "input"
-    assert tuned.best.settings.eps >= 0.5
+    assert strength_of(tuned.best.settings) >= 0.5
     assert tuned.best.paired.difference.high < -0.02
     assert tuned.stopped == "stopped after 10 settings"
     assert "lowers the validation error of base" in tuned.sentence

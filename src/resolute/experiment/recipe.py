@@ -89,10 +89,15 @@ class Recipe:
             radius: What is customary for it, in pixel units.
 
         Returns:
-            A recipe without those two None.
+            A recipe without those two None, nor the ratio where eps is auto.
         """
+        from resolute.noise.strength import RATIO
+
         train = replace(self.train, augment=self.train.augment or augment)
-        return replace(self, settings=self.settings.resolved(radius), train=train)
+        settings = self.settings.resolved(radius)
+        if settings.eps == "auto" and settings.ratio is None:
+            settings = replace(settings, ratio=RATIO)
+        return replace(self, settings=settings, train=train)
 
 
 _Config = TypeVar("_Config", bound=Recipe | Settings | TrainConfig | Augment)

@@ -14,6 +14,7 @@ import sys
 import types
 import warnings
 import weakref
+from collections.abc import Callable, Iterator  # noqa: TC003 tools evaluate the annotations of a perturbed module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -26,8 +27,6 @@ from resolute.noise.perturb import activate, noisy
 from resolute.noise.strength import RATIO, calibrate, said_of_own_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from resolute.noise.sites import Found, Where
     from resolute.noise.strength import Batch
 

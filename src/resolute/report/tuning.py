@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from resolute.stats import Interval, Paired, Verdict
 
 
+def strength_of(settings: Settings) -> float:
+    """Give what a search varies: the ratio of eps auto, else eps."""
+    return float(settings.eps if settings.ratio is None else settings.ratio)
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     """One setting that was tried."""
@@ -96,7 +101,7 @@ class Tuned:
     def places(self) -> dict[str, list[Tried]]:
         """The settings by place, in the order of eps and p."""
         groups: dict[str, list[Tried]] = {str(each.settings.where): [] for each in self.tried}
-        for each in sorted(self.tried, key=lambda each: (each.settings.eps, each.settings.p)):
+        for each in sorted(self.tried, key=lambda each: (strength_of(each.settings), each.settings.p)):
             groups[str(each.settings.where)].append(each)
         return groups
 
@@ -187,10 +192,10 @@ def draw_tuned(tuned: Tuned, kind: str) -> bytes:
     lines = {place: [each for each in own if each.settings.p == 0.5] for place, own in tuned.places.items()}
     aside = [each for each in tuned.tried if each.settings.p != 0.5]
     colours = {place: at for at, place in enumerate(tuned.places, start=1)}
-    eps = sorted({each.settings.eps for each in tuned.tried})
+    eps = sorted({strength_of(each.settings) for each in tuned.tried})
     ends = [eps[0], eps[-1]]
     curves = [replace(errors_of(tuned.baseline, 0, ends, [tuned.base] * 2), marked=False)] + [
-        errors_of(place, colours[place], [each.settings.eps for each in own], [each.error for each in own])
+        errors_of(place, colours[place], [strength_of(each.settings) for each in own], [each.error for each in own])
         for place, own in lines.items()
         if own
     ]
@@ -199,9 +204,17 @@ def draw_tuned(tuned: Tuned, kind: str) -> bytes:
         figure, axes = figures.plot(curves, "eps", limits=_limits(curves), log=log, height=300, width=520, top=44)
         for each in aside:
             colour = figures.mark(colours[str(each.settings.where)])
-            axes.plot(each.settings.eps, 100 * each.error.mean, "o", mfc="white", color=colour, markersize=5, zorder=3)
+            axes.plot(
+                strength_of(each.settings),
+                100 * each.error.mean,
+                "o",
+                mfc="white",
+                color=colour,
+                markersize=5,
+                zorder=3,
+            )
         if log:
-            _mark_strengths(axes, sorted({each.settings.eps for own in lines.values() for each in own}))
+            _mark_strengths(axes, sorted({strength_of(each.settings) for own in lines.values() for each in own}))
         axes.set_title(f"{tuned.method}: error against eps, %", loc="left", fontsize=11, pad=20)
         note = f"{count(tuned.n, 'validation image')}; mean and 95 % interval over seeds"
         note += "; open: p other than 0.5" if aside else ""
