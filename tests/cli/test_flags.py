@@ -49,7 +49,8 @@ FLAGS = {
         "--no-compile", "--out", "--results", "--write",
     ],
     "tune": [
-        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--eps", "--where", "--trials",
+        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--ratio", "--eps", "--where",
+        "--trials",
         "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
     ],
     "disturb": [*DATA, "--suites", "--images", "--levels", "--seed", "--out"],

@@ -380,7 +380,7 @@ def test_the_test_set_is_out_of_reach() -> None:
 @pytest.mark.parametrize(
     ("method", "settings"),
     [(method, own) for method in TUNABLE for own in (Settings(), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))]
-    + [("r", Settings(0.25, 0.7, "input"))],
+    + [("r", Settings(0.25, 0.7, "input")), ("gaussian", Settings("auto", 0.5, "both", ratio=0.25))],
 )
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
     name = variant(method, settings)
@@ -391,6 +391,25 @@ def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) ->
 def test_the_grid_has_every_place_at_every_eps() -> None:
     plan = replace(DIGITS_PLAN, eps=(0.1, 0.2), where=("input", "both"))
     assert plan.grid == [(0.1, "input"), (0.1, "both"), (0.2, "input"), (0.2, "both")]
+    by_ratio = replace(DIGITS_PLAN, ratio=(0.5, 2.0), where=("input", "both"))
+    assert by_ratio.grid == [(0.5, "input"), (0.5, "both"), (2.0, "input"), (2.0, "both")]
+    assert (plan.varied, by_ratio.varied) == ("eps", "ratio")
+
+
+def test_the_ratio_that_helps_is_found(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    made = trained(lambda own: 0.1 - (0.06 - 0.04 * abs(own.ratio - 1)) * (own.where == "input"))
+    tuned = tune(replace(PLAN, eps=(), ratio=(0.25, 1.0, 2.0)), tmp_path / "run", console=quiet())
+    assert tuned.best is not None
+    assert tuned.best.settings.where == "input"
+    assert tuned.best.settings.eps == "auto"
+    assert tuned.best.settings.ratio is not None
+    assert 0.5 < tuned.best.settings.ratio < 1.6
+    assert tuned.best.eps == (), "made-up networks have none"
+    assert [each.settings.ratio for each in tuned.tried[:9:3]] == [0.25, 1.0, 2.0]
+    assert tuned.sentence.startswith(f"r with ratio {tuned.best.settings.ratio:g}, p ")
+    assert {name.partition("@")[2].partition("=")[0] for name, _ in made} == {"", "ratio"}
+    identity = json.loads((tmp_path / "run/tuning.json").read_text())
+    assert (identity["ratio"], identity.get("eps")) == ([0.25, 1.0, 2.0], None)
 
 
 def folder(plan: TuneConfig) -> Path:
@@ -421,7 +440,7 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         ({"method": "gausian"}, "unknown method 'gausian': did you mean 'gaussian'"),
         ({"method": "fgsm"}, "Those have an eps and a site to be tuned"),
         ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
-        ({"eps": ()}, "eps is empty; there must be at least one"),
+        ({"ratio": ()}, "ratio is empty; there must be at least one"),
         ({"where": ()}, "where is empty; there must be at least one"),
         ({"trials": 0}, "trials is 0; it must be from 1 to 1,000,000"),
         ({"margin": 0}, "margin is 0; it must be above 0 and below 100"),

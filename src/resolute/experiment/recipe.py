@@ -126,7 +126,9 @@ class TuneConfig:
     Attributes:
         recipe: Data, network, training, suites and seeds; its split becomes ``"validation"``.
         method: The method to tune: r, gaussian, additive or dropout.
-        eps: Strengths to try first at each site, separated by commas: 0.1,0.3. The ends of the curve are among them.
+        ratio: Noise-to-signal ratios to try first at each site, separated by commas: 0.5,1.0. Each network has the eps
+            that `calibrate` finds for it. The ends of the curve are among them.
+        eps: Fixed strengths to try in place of ratios, separated by commas: 0.1,0.3.
         where: Sites to try, separated by commas: input,hidden,both.
         trials: Largest number of settings to try.
         margin: Gain in percentage points that is too small to matter; by default half of the baseline's error, at most
@@ -137,7 +139,8 @@ class TuneConfig:
 
     recipe: Recipe
     method: str = "r"
-    eps: tuple[float, ...] = (0.1, 0.3, 0.05, 0.6, 0.2)
+    ratio: tuple[float, ...] = (0.5, 1.0, 0.25, 2.0, 0.1)
+    eps: tuple[float, ...] = ()
     where: tuple[str, ...] = ("hidden", "input", "both")
     trials: int = 20
     margin: float | None = None
@@ -150,9 +153,19 @@ class TuneConfig:
         check_fields(self)
         for eps in self.eps:
             check_strength(eps)
-        for name in ("eps", "where"):
+        for name in (self.varied, "where"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; there must be at least one to try.")
+
+    @property
+    def varied(self) -> Literal["ratio", "eps"]:
+        """What the search goes over."""
+        return "eps" if self.eps else "ratio"
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Those to try first."""
+        return self.eps or self.ratio
 
     @property
     def held_out(self) -> Recipe:
@@ -162,15 +175,20 @@ class TuneConfig:
 
     @property
     def grid(self) -> list[tuple[float, str]]:
-        """The settings that are tried first, as (eps, site), sites alternating."""
-        return [(eps, site) for eps in self.eps for site in self.where]
+        """The settings that are tried first, as (ratio or eps, site), sites alternating."""
+        return [(strength, site) for strength in self.strengths for site in self.where]
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a folder must agree in to be continued: not where the data lies, nor how much may be spent."""
         stored = identity(self.held_out)
         del stored["settings"]
-        return {"recipe": stored, "method": self.method, "eps": list(self.eps), "places": list(self.where)}
+        return {"recipe": stored, "method": self.method, **self.tried, "places": list(self.where)}
+
+    @property
+    def tried(self) -> dict[str, list[float]]:
+        """The strengths to try first, by what they are."""
+        return {self.varied: list(self.strengths)}
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:

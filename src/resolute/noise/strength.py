@@ -36,11 +36,11 @@ QUANTITY = statistics.median_high
 """What of the noise-to-signal at the places `calibrate` sets, as `Strength.ratio`: the median over the places.
 
 Measured before training, beside the errors after it (experiments/predict.py and earlier runs). Of the quantities that
-were looked at it is the one whose good range is nearest to the same in all networks: the noise helped a LeNet most at
-a median of 2.5 (8x8 digits) and a WRN-16-1 at 1.7 (digits; on CIFAR-10 it stood 0.7 and lost 3 to 5 points at 1.4), and
-a pretrained EfficientNet-Lite0, given new BatchNorm statistics, stood 0.5 and was harmed at 1.8. The ratio at the logits
-does not tell: it is 6.5 and 2.7 where the first two gained most, and 1.9 where the last was harmed; in a ConvNeXt it stays
-0, as its branches begin at 1e-6. Nor does the gradient's cosine: 0.6 and 0.35 there, and 0.07 where the Lite0 stood it.
+were looked at it is the one whose good range is nearest to the same in all networks: the noise helped a LeNet most at a
+median of 2.5 (8x8 digits) and a WRN-16-1 at 1.7 (digits; on CIFAR-10 it stood 0.7 and lost 3 to 5 points at 1.4), and a
+pretrained EfficientNet-Lite0, given new BatchNorm statistics, stood 0.5 and was harmed at 1.8. The ratio at the logits
+does not tell: it is 6.5 and 2.7 where the first two gained most, and 1.9 where the last was harmed; in a ConvNeXt it
+stays 0, as its branches begin at 1e-6. Nor does the gradient's cosine: 0.6 and 0.35 there, 0.07 where the Lite0 stood.
 """
 RATIO = 0.5
 """The ratio that ``eps="auto"`` sets: the largest at which none of these networks was harmed.
