@@ -115,7 +115,7 @@ def measured(model: nn.Module, train: Images, eps: float) -> dict[str, float]:
     found = strength(model, (x, y), eps=eps)
     places = sorted(found.places.values())
     return {
-        "logits": found.ratio,
+        "logits": found.logits,
         "cosine": found.cosine,
         "median place": places[len(places) // 2],
         "largest place": places[-1],

@@ -113,7 +113,8 @@ def test_imports_stay_light(code: str, also: tuple[str, ...]) -> None:
 def test_every_frozen_name_is_there() -> None:
     import resolute
 
-    functions = "perturb Perturb robustify unrobustify is_robust set_eps sites Site train evaluate compare"
+    functions = "perturb Perturb robustify unrobustify is_robust set_eps sites Site train evaluate compare "
+    functions += "strength calibrate"
     packages = "models.build models.MODELS data.DATASETS data.load methods.METHODS shifts.SUITES suites.SUITES "
     packages += "attacks.fgsm attacks.pgd"
     for name in functions.split():

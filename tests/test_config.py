@@ -23,6 +23,10 @@ from resolute.errors import InputError
         ({"p": 1.5}, "p is 1.5"),
         ({"radius": 2.0}, "radius is 2.0"),
         ({"radius": float("nan")}, "radius is nan"),
+        ({"eps": "much"}, "eps is 'much', a str; it must be a number such as 0.1"),
+        ({"eps": "auto", "p": 2.0}, "p is 2.0"),
+        ({"eps": "auto", "ratio": 0.0}, "ratio is 0.0; it must be above 0"),
+        ({"eps": 0.3, "ratio": 0.5}, "ratio is 0.5 and eps 0.3: a ratio is what eps 'auto' is chosen by"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -29,16 +30,24 @@ def test_every_public_name_is_there_and_listed() -> None:
     names = {
         "perturb", "Perturb", "robustify", "unrobustify", "is_robust", "set_eps", "sites", "Site", "models", "data",
         "methods", "shifts", "attacks", "recipes", "train", "evaluate", "compare",
-        "unreached", "Unreached", "quiet", "update_bn", "EpsSchedule",
+        "unreached", "Unreached", "quiet", "update_bn", "EpsSchedule", "strength", "Strength", "calibrate",
     }  # fmt: skip
     assert set(dir(resolute)) == set(resolute.__all__) == names
     for name in names:
         assert getattr(resolute, name) is getattr(resolute, name)
 
 
+def test_a_function_named_as_its_module_stays_the_function() -> None:
+    import resolute.noise.strength
+
+    assert callable(resolute.strength)
+    assert resolute.strength is resolute.noise.strength.strength
+    assert resolute.unreached is importlib.import_module("resolute.noise.unreached").unreached
+
+
 def test_an_unknown_name_is_refused_with_those_that_are_there() -> None:
     with pytest.raises(
         AttributeError,
-        match=r"no attribute 'robust'; it has EpsSchedule, Perturb, Site, Unreached, attacks, .* update_bn$",
+        match=r"no attribute 'robust'; it has EpsSchedule, Perturb, Site, Strength, Unreached, attacks, .* update_bn$",
     ):
         _ = resolute.robust

@@ -208,7 +208,7 @@ def test_forms_are_named_as_perturb_names_them() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("r@strength=1", "after each @ stands one of eps, where, p, grain, spread, share, radius"),
+        ("r@strength=1", "after each @ stands one of eps, ratio, where, p, grain, spread, share, radius"),
         ("r@0.3", "after each @ stands one of"),
         ("r@eps=0.1@eps=0.2", "each once"),
         ("fgsm@radius=8/0", "radius is '8/0'"),
@@ -224,6 +224,10 @@ def test_forms_are_named_as_perturb_names_them() -> None:
         ("r@eps=much", "'much' is no number"),
         ("r@eps=1.5", "eps is 1.5; it must be at least 0 and below 1"),
         ("s@eps=0.1", "unknown method 's'"),
+        ("r@eps=0.1@ratio=0.5", "a ratio is what eps auto is chosen by. Leave @eps or @ratio out"),
+        ("r@ratio=auto", "'auto' is no number"),
+        ("r@ratio=-1", "ratio is -1.0; it must be above 0"),
+        ("fgsm@ratio=1", "fgsm has no ratio"),
         ("@eps=0.1", "unknown method ''"),
     ],
 )
@@ -242,6 +246,8 @@ def test_a_variant_that_cannot_be_read_is_refused(name: str, message: str) -> No
         (["r@eps=0", "r@eps=0.0", "r@eps=0e3"], "r@eps=0"),
         (["r@p=1", "r@p=1.0"], "r@p=1"),
         (["r@share=.5@grain=channel", "r@grain=channel@share=0.50"], "r@grain=channel@share=0.5"),
+        (["r@ratio=0.50", "r@eps=auto@ratio=.5", "r@ratio=0.5@eps=auto"], "r@ratio=0.5"),
+        (["r@where=both@eps=auto"], "r@eps=auto@where=both"),
         (["r@eps=0.123456789"], "r@eps=0.123456789"),
     ],
 )
@@ -264,3 +270,58 @@ def test_a_meaning_is_the_settings_that_matter() -> None:
     assert not same("r", "gaussian")
     assert not same("fgsm", "pgd")
     assert methods.meaning("base", SETTINGS) == ("base",)
+    assert same("r@eps=auto", "r@ratio=0.5")
+    assert not same("r@ratio=1", "r@ratio=0.5")
+
+
+AUTO = dataclasses.replace(SETTINGS, eps="auto", ratio=0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "eps", "ratio"),
+    [
+        ("r", SETTINGS, SETTINGS.eps, None),
+        ("r@eps=auto", SETTINGS, "auto", 0.5),
+        ("r@ratio=2", SETTINGS, "auto", 2.0),
+        ("r", AUTO, "auto", 0.7),
+        ("r@eps=auto", AUTO, "auto", 0.7),
+        ("r@ratio=2@where=both", AUTO, "auto", 2.0),
+        ("r@eps=0.2", AUTO, 0.2, None),
+        ("r@where=both", dataclasses.replace(AUTO, ratio=None), "auto", 0.5),
+    ],
+)
+def test_a_ratio_goes_with_auto_alone(name: str, settings: Settings, eps: Any, ratio: float | None) -> None:
+    own = methods.settings_of(name, settings)
+    assert (own.eps, own.ratio) == (eps, ratio)
+
+
+@pytest.mark.parametrize("name", ["r", "r@ratio=2@where=both", "gaussian@eps=auto", "r+fgsm@eps=auto", "mine"])
+def test_what_was_chosen_stands_for_auto(name: str) -> None:
+    method = dataclasses.replace(methods.METHODS["r"], name="mine") if name == "mine" else methods.find_method(name)
+    asked: list[Settings] = []
+
+    def choose(settings: Settings) -> float:
+        asked.append(settings)
+        return 0.25
+
+    chosen, settings = methods.with_eps(method, AUTO, choose)
+    assert asked == [methods.settings_of(name, AUTO)]
+    assert (chosen.name, chosen.passes) == (method.name, method.passes)
+    assert settings == dataclasses.replace(asked[0], eps=0.25, ratio=None)
+    assert {site.eps for site in sites(chosen.prepare(tiny_network(), settings))} == {0.25}
+    x, y = as_float(tiny_images())
+    assert len(chosen.perturb_batch(tiny_network(), x, y, settings)[0]) == len(x) * (1 + ("fgsm" in name))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("base", AUTO), ("fgsm@radius=0.1", AUTO), ("r", SETTINGS), ("r@eps=0", AUTO)]
+)
+def test_nothing_is_chosen_where_there_is_no_auto_noise(name: str, settings: Settings) -> None:
+    method = methods.find_method(name)
+    assert methods.with_eps(method, settings, lambda _: pytest.fail("asked")) == (method, settings)
+
+
+@pytest.mark.parametrize("name", ["r", "gaussian", "additive", "dropout"])
+def test_auto_that_nobody_chose_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"eps='auto' measures on a batch|eps is 'auto', a str"):
+        methods.find_method(name).prepare(tiny_network(), AUTO)

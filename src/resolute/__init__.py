@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resolute.noise.schedule import EpsSchedule
     from resolute.noise.sites import Site, sites
     from resolute.noise.statistics import update_bn
+    from resolute.noise.strength import Strength, calibrate, strength
     from resolute.noise.unreached import Unreached, unreached
     from resolute.training.loop import train
 
@@ -33,6 +34,7 @@ _HOME = {
     "is_robust": "noise.robustify", "set_eps": "noise.robustify", "quiet": "noise.robustify",
     "update_bn": "noise.statistics", "EpsSchedule": "noise.schedule",
     "sites": "noise.sites", "Site": "noise.sites",
+    "strength": "noise.strength", "Strength": "noise.strength", "calibrate": "noise.strength",
     "unreached": "noise.unreached", "Unreached": "noise.unreached",
     "train": "training", "evaluate": "experiment.evaluation", "compare": "experiment.grid",
 }  # fmt: skip
@@ -58,9 +60,9 @@ _NAMED = 3
 """Missing packages that a message names."""
 
 __all__ = [
-    "EpsSchedule", "Perturb", "Site", "Unreached", "attacks", "compare", "data", "evaluate", "is_robust", "methods",
-    "models", "perturb", "quiet", "recipes", "robustify", "set_eps", "shifts", "sites", "train", "unreached",
-    "unrobustify", "update_bn",
+    "EpsSchedule", "Perturb", "Site", "Strength", "Unreached", "attacks", "calibrate", "compare", "data", "evaluate",
+    "is_robust", "methods", "models", "perturb", "quiet", "recipes", "robustify", "set_eps", "shifts", "sites",
+    "strength", "train", "unreached", "unrobustify", "update_bn",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from resolute.errors import InputError, check_strength, parse_radius, shown
+from resolute.errors import InputError, check_auto, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
@@ -44,7 +44,7 @@ class Range(NamedTuple):
 
 POSITIVE = Range(open="low")
 RANGES = {
-    **dict.fromkeys(("lr", "damping", "decay_epochs"), POSITIVE),
+    **dict.fromkeys(("lr", "damping", "decay_epochs", "ratio"), POSITIVE),
     **dict.fromkeys(("weight_decay", "clip_norm", "lr_floor", "warmup_epochs"), Range()),
     **dict.fromkeys(("label_smoothing", "ema"), Range(0, 1, "high")),
     **dict.fromkeys(("gamma", "crop", "train_fraction"), Range(0, 1, "low")),
@@ -103,7 +103,8 @@ class Settings:
     """How strong each method is.
 
     Attributes:
-        eps: Strength of the noise, at least 0 and below 1. ``r`` and its controls of equal power use it.
+        eps: Strength of the noise, at least 0 and below 1; or auto: what has the ratio in each network. ``r`` and its
+            controls of equal power use it.
         p: Probability of the sign +1. Only ``r`` uses it.
         where: Sites of the noise: input, hidden, both, layers, last, or a pattern over module names. In Python,
             whatever `robustify` takes.
@@ -113,9 +114,14 @@ class Settings:
         grain: What one sign is for: each element, a sample's channel, or a sample. Only ``r`` uses it.
         spread: Strength of the samples: fixed, or random from 0 to eps. Only ``r`` uses it.
         share: Share of the samples that get noise at a step. Only ``r`` uses it.
+        ratio: Noise-to-signal ratio that ``--eps auto`` has, on the first images and with the initial weights of each
+            network; None is 0.5. See `resolute.calibrate`.
+
+    Raises:
+        InputError: If a setting is out of range, or there is a ratio beside a fixed eps.
     """
 
-    eps: float = 0.1
+    eps: float | Literal["auto"] = 0.1
     p: float = 0.5
     where: Any = "hidden"
     radius: float | None = None
@@ -123,12 +129,16 @@ class Settings:
     spread: Spread = "fixed"
     share: float = 1.0
     eps_schedule: EpsScheduleKind = "constant"
+    ratio: float | None = None
 
     def __post_init__(self) -> None:
         if self.radius is not None:
             object.__setattr__(self, "radius", parse_radius(self.radius))
         check_fields(self)
-        check_strength(self.eps, self.p)
+        if self.eps != "auto" and self.ratio is not None:
+            raise InputError(f"ratio is {self.ratio} and eps {self.eps}: a ratio is what eps 'auto' is chosen by.")
+        check_auto(self.eps, self.grain, self.spread, self.share)
+        check_strength(0.0 if self.eps == "auto" else self.eps, self.p)
 
     def resolved(self, radius: float) -> Settings:
         """Fill in what follows the data set.

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from resolute import attacks
 from resolute.config import Settings
-from resolute.errors import InputError, parse_radius, unknown
+from resolute.errors import InputError, check_strength, parse_radius, unknown
 from resolute.noise.baselines import additive, dropout, gaussian
 from resolute.noise.robustify import attach, robustify
+from resolute.noise.strength import RATIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ def _robust_model(model: nn.Module, settings: Settings) -> nn.Module:
 
 
 def _noisy_model(model: nn.Module, settings: Settings, *, noise: Callable[..., Tensor]) -> nn.Module:
+    check_strength(settings.eps)  # type: ignore[arg-type]  # it refuses auto, too
     return attach(model, functools.partial(noise, eps=settings.eps), settings.where)
 
 
@@ -130,6 +132,8 @@ def canonical(name: str) -> str:
     """Write a method or a variant in its one way: ``r@eps=.10@where=both`` and the like as ``r@eps=0.1@where=both``."""
     changes = _changes(name)
     plain = "+".join(method.name for method in _parts(name.partition("@")[0]))
+    if "ratio" in changes:
+        del changes["eps"]  # auto, which a ratio says too
     return "".join([plain, *(f"@{key}={_shortest(changes[key])}" for key in SETTINGS if key in changes)])
 
 
@@ -137,7 +141,7 @@ def _shortest(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-SETTINGS = ("eps", "where", "p", "grain", "spread", "share", "radius", "eps_schedule")
+SETTINGS = ("eps", "ratio", "where", "p", "grain", "spread", "share", "radius", "eps_schedule")
 """What may follow a method's name, in this order."""
 _OF_SIGNS = ("p", "grain", "spread", "share")
 _OF_WORDS = ("where", "grain", "spread", "eps_schedule")
@@ -145,7 +149,22 @@ _OF_WORDS = ("where", "grain", "spread", "eps_schedule")
 
 def settings_of(name: str, settings: Settings) -> Settings:
     """Tell what a method, or a variant of one, is trained with in a comparison."""
-    return dataclasses.replace(settings, **_changes(name))  # type: ignore[arg-type]
+    changes: dict[str, Any] = _changes(name)
+    if changes.get("eps", "auto") != "auto":
+        changes["ratio"] = None
+    own = dataclasses.replace(settings, **changes)
+    return dataclasses.replace(own, ratio=RATIO) if own.eps == "auto" and own.ratio is None else own
+
+
+def with_eps(method: Method, settings: Settings, choose: Callable[[Settings], float]) -> tuple[Method, Settings]:
+    """Put a number in the place of eps "auto", which ``choose`` is asked for where the method has noise."""
+    own, plain = settings_of(method.name, settings), method.name.partition("@")[0]
+    is_known = METHODS.keys() >= {*plain.split("+")}
+    if own.eps != "auto" or (is_known and not _matters("eps", _parts(plain))):
+        return method, settings
+    if "@" in method.name:
+        method = dataclasses.replace(find_method(plain), name=method.name)
+    return method, dataclasses.replace(own, eps=choose(own), ratio=None)
 
 
 def meaning(name: str, settings: Settings) -> tuple[object, ...]:
@@ -172,7 +191,10 @@ def _changes(name: str) -> dict[str, float | str]:
             )
         if not _matters(key, _parts(plain)):
             raise InputError(f"method {name!r}: {plain} has no {key}. Leave @{part} out.")
-        changes[key] = text if key in _OF_WORDS else parse_radius(text) if key == "radius" else _number(name, text)
+        as_it_is = key in _OF_WORDS or (key, text) == ("eps", "auto")
+        changes[key] = text if as_it_is else parse_radius(text) if key == "radius" else _number(name, text)
+    if "ratio" in changes and changes.setdefault("eps", "auto") != "auto":
+        raise InputError(f"method {name!r}: a ratio is what eps auto is chosen by. Leave @eps or @ratio out.")
     return changes
 
 

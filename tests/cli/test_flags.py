@@ -12,6 +12,7 @@ import typer
 from resolute import cli
 from resolute.cli.flags import as_words, of
 from resolute.config import Augment, CurvatureConfig, EvaluateConfig, Settings, TrainConfig
+from resolute.errors import InputError
 from resolute.experiment.recipe import Recipe, TuneConfig
 
 if TYPE_CHECKING:
@@ -29,15 +30,15 @@ TRAIN = [
     "--no-flip", "--erase", "--crop", "--rotation",
 ]  # fmt: skip
 FORMS = ["--grain", "--spread", "--share"]
+SETTINGS = ["--eps", "--ratio", "--p", "--where", *FORMS, "--radius", "--eps-schedule"]
 FLAGS = {
     "compare": [
         "[RECIPE]", *DATA, "--model", "--methods", "--seeds", "--suites", "--split", "--hold-out", "--no-hold-out",
-        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", *FORMS, "--radius", "--eps-schedule",
-        *TRAIN, "--jobs", "--on", "--out",
+        "--train-on-all", "--train-fraction", *SETTINGS, *TRAIN, "--jobs", "--on", "--out",
     ],
     "train": [
-        *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", "--eps", "--p", "--where", *FORMS,
-        "--radius", "--eps-schedule", *TRAIN, "--nodes", "--out",
+        *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", *SETTINGS, *TRAIN, "--nodes",
+        "--out",
     ],
     "evaluate": [*NETWORKS, *DATA, "--suites", "--seed", "--batch-size", "-b", "--limit", "--out"],
     "curvature": [
@@ -50,8 +51,8 @@ FLAGS = {
         "--no-compile", "--out", "--results", "--write",
     ],
     "tune": [
-        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--eps", "--where", *FORMS[:2],
-        "--trials", "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
+        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--ratio", "--eps", "--where",
+        *FORMS[:2], "--trials", "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
     ],
     "disturb": [*DATA, "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],
@@ -113,6 +114,13 @@ def test_flags_are_written_as_they_are_read() -> None:
     flags = {flag.parameter.name: flag for config in (TuneConfig, TrainConfig) for flag in of(config)}
     for name in ("eps", "where", "milestones"):
         assert flags[name].read(as_words({name: given[name]})[1]) == given[name]
+
+
+def test_eps_is_a_number_or_auto() -> None:
+    [eps] = of(Settings, "eps")
+    assert [eps.read(text) for text in ("0.25", "1e-2", "auto")] == [0.25, 0.01, "auto"]
+    with pytest.raises(InputError, match="--eps got 'much'; it takes a number, or auto"):
+        eps.read("much")
 
 
 def test_help_names_every_command_and_flag(resolute: Call) -> None:

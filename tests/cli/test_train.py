@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,15 @@ def test_a_network_is_trained_with_progress_and_its_folder_is_named(resolute: Ca
     assert answer.code == 0, answer.message
     assert re.fullmatch(rf"clean: \d+\.\d\d % wrong of 898\nnetwork: {re.escape(str(out))}\n", answer.out)
     assert "r seed 0 done, 0:00:" in answer.err
+
+
+def test_the_strength_that_was_found_is_told(resolute: Call, tmp_path: Path) -> None:
+    out = tmp_path / "one"
+    answer = resolute("train", "--epochs", 1, "--device", "cpu", "--eps", "auto", "--ratio", 0.4, "--out", out)
+    assert answer.code == 0, answer.message
+    eps = json.loads((out / "model.json").read_text())["eps"]
+    assert 0.05 < eps < 0.3
+    assert f"\neps: {eps:g}, found for the ratio\n" in answer.out
 
 
 def test_several_methods_are_for_compare(resolute: Call) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -76,12 +78,32 @@ def test_the_command_for_the_test_set_can_be_run(resolute: Call) -> None:
     assert Path("final/report.html").exists()
 
 
+def test_a_search_over_ratios_shows_the_eps_of_its_networks(resolute: Call) -> None:
+    line = "tune --epochs 1 --device cpu --trials 2 --seeds 2 --ratio 0.4,1 --where hidden --out run"
+    answer = resolute(*line.split())
+    assert answer.code == 0, answer.message
+    cells = {name: Path("run/cells").glob(f"r@ratio={name}@*/cost.json") for name in ("0.4", "1")}
+    found = {name: sorted(json.loads(file.read_text())["eps"] for file in files) for name, files in cells.items()}
+    assert found["0.4"][-1] < found["1"][0], "the eps follows from the ratio"
+    said = " ".join(answer.out.split())
+    assert "where ratio eps p seeds" in said
+    for name, own in found.items():
+        low, high = (f"{value:.2g}" for value in own)
+        assert f"{name} {low}-{high} 0.5 2" in said or f"{name} {low} 0.5 2" in said
+    final = answer.out.split("on the test set: ")[1].strip()
+    assert re.search(r"--methods base,r --seeds 2-3 --eps auto --ratio (0.4|1) --where hidden$", final)
+    assert resolute(*shlex.split(final)[1:], "--suites", "clean", "--out", "final").code == 0
+    assert "| setting | eps | seeds |" in Path("run/tuned.md").read_text()
+    assert "Error against ratio" in Path("run/tuned.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("tune --method fgsm", "unknown method 'fgsm'"),
         ("tune --eps 0.1,x", "--eps got 'x'; it takes numbers, separated by commas."),
         ("tune --eps 2", "eps is 2.0"),
+        ("tune --ratio 0", "ratio is (0.0,); it must be above 0"),
         ("tune --trials 0", "trials is 0"),
         ("tune --model lenett", "did you mean 'lenet'"),
     ],

@@ -14,6 +14,7 @@ from resolute.experiment import recipe
 from resolute.experiment.cell import is_finished, run_identity
 from resolute.experiment.recipe import TuneConfig
 from resolute.methods import settings_of
+from resolute.report.tuning import strength_of
 from resolute.run_folder import cell_identity, cell_name, seal, write_bits, write_records
 
 if TYPE_CHECKING:
@@ -58,4 +59,5 @@ def made_up(error: Callable[[Settings], float], made: list[tuple[str, int]]) -> 
 
 
 def helps_at_input(settings: Settings) -> float:
-    return 0.1 - 0.05 * settings.eps if settings.where == "input" else 0.1 + 0.05 * settings.eps
+    harm = 0.05 * strength_of(settings)
+    return 0.1 - harm if settings.where == "input" else 0.1 + harm

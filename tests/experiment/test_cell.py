@@ -3,18 +3,20 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from cases import TINY
+from resolute.config import Settings
 from resolute.evaluation import measure as engine
 from resolute.experiment import cell as one_cell
 from resolute.experiment.cell import load_splits, run_cell, run_identity, time_steps
 from resolute.experiment.grid import compare
-from resolute.run_folder import read_sealed
+from resolute.report.run import load_run, run_facts
+from resolute.run_folder import cell_name, read_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +116,29 @@ def test_steps_are_timed_in_turn_without_the_first_and_only_once(
     grown = compare(replace(TINY, methods=("base", "r", "fgsm"), seeds=(0,)), tmp_path)
     assert set(order) == {"base", "fgsm"}
     assert (grown.costs["r"].ratio.mean, grown.costs["fgsm"].ratio.mean) == (1.5, 2.5)
+
+
+def test_the_eps_that_was_found_is_in_the_cell_and_in_the_report(tmp_path: Path) -> None:
+    settings = Settings(eps="auto", ratio=0.4)
+    recipe = replace(TINY, methods=("base", "r", "gaussian@ratio=1"), seeds=(0, 1), settings=settings)
+    compare(recipe, tmp_path)
+    run = load_run(tmp_path)
+    found = dict[tuple[str, int], Any]()
+    for method in recipe.methods:
+        for seed in recipe.seeds:
+            cell = tmp_path / "cells" / cell_name(method, seed)
+            found[method, seed] = read_sealed(cell / "cost.json").get("eps")
+            assert read_sealed(cell / "model.json").get("eps") == found[method, seed]
+    assert [found["base", seed] for seed in (0, 1)] == [None, None]
+    assert found["r", 0] != found["r", 1], "each network has its own weights"
+    assert max(found["r", 0], found["r", 1]) < min(found["gaussian@ratio=1", 0], found["gaussian@ratio=1", 1])
+    low, high = sorted((found["r", 0], found["r", 1]))
+    assert ("eps, r", f"{low:g} to {high:g}") in run_facts(run)["Network"]
+    assert not any(name == "eps, base" for name, _ in run_facts(run)["Network"])
+    assert run.recipe["settings"]["eps"] == "auto"
+    assert run.recipe["settings"]["ratio"] == 0.4
+    compare(recipe, tmp_path)
+    assert "eps, r" in (tmp_path / "report.html").read_text()
 
 
 def test_slow_steps_are_timed_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

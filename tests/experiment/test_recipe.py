@@ -47,7 +47,7 @@ def test_every_field_is_stored() -> None:
     stored = to_json(FULL)
     assert stored.keys() == {field.name for field in dataclasses.fields(Recipe)}
     assert stored["train"].keys() == {field.name for field in dataclasses.fields(TrainConfig)}
-    form = {"grain": "channel", "spread": "random", "share": 0.5, "eps_schedule": "ramp"}
+    form = {"grain": "channel", "spread": "random", "share": 0.5, "eps_schedule": "ramp", "ratio": None}
     assert stored["settings"] == {"eps": 0.3, "p": 0.4, "where": "relu*", "radius": 0.2, **form}
 
 
@@ -78,6 +78,9 @@ def test_radius_and_augmentation_follow_the_data() -> None:
     assert plain.resolved(*customs).settings.radius == 0.2
     assert plain.resolved(*customs).train.augment == Augment(shift=3)
     assert FULL.resolved(*customs) == FULL
+    auto = dataclasses.replace(plain, settings=Settings(eps="auto")).resolved(*customs)
+    assert (auto.settings.eps, auto.settings.ratio) == ("auto", 0.5)
+    assert from_json(json.loads(json.dumps(to_json(auto)))) == auto
     assert plain.resolved(*customs).resolved(Augment(), 0.5) == plain.resolved(*customs)
 
 

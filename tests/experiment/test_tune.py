@@ -28,6 +28,7 @@ from resolute.experiment.cell import load_splits
 from resolute.experiment.recipe import TUNABLE, TuneConfig
 from resolute.experiment.tune import search_folder, tune, variant
 from resolute.report.run import load_run
+from resolute.report.tuning import strength_of
 from resolute.run_folder import (
     cell_name,
     locked,
@@ -66,7 +67,7 @@ def test_the_setting_that_helps_is_found(found: Found) -> None:
     tuned, _, made = found
     assert tuned.best is not None
     assert tuned.best.settings.where == "input"
-    assert tuned.best.settings.eps >= 0.5
+    assert strength_of(tuned.best.settings) >= 0.5
     assert tuned.best.paired.difference.high < -0.02
     assert tuned.stopped == "stopped after 10 settings"
     assert "lowers the validation error of base" in tuned.sentence
@@ -391,7 +392,8 @@ def test_the_test_set_is_out_of_reach() -> None:
 @pytest.mark.parametrize(
     ("method", "settings"),
     [(method, own) for method in TUNABLE for own in (Settings(), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))]
-    + [("r", Settings(0.25, 0.7, "input")), ("r", Settings(grain="channel", spread="random"))],
+    + [("r", Settings(0.25, 0.7, "input")), ("r", Settings(grain="channel", spread="random"))]
+    + [("gaussian", Settings("auto", 0.5, "both", ratio=0.25))],
 )
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
     name = variant(method, settings)
@@ -406,6 +408,25 @@ def test_the_grid_has_every_place_at_every_eps() -> None:
     plan = replace(plan, where=("both",), grain=("element", "channel"), spread=("random",))
     forms = [(0.1, "element"), (0.1, "channel"), (0.2, "element"), (0.2, "channel")]
     assert plan.grid == [Settings(eps=e, where="both", grain=g, spread="random") for e, g in forms]  # type: ignore[arg-type]
+    by_ratio = replace(DIGITS_PLAN, ratio=(0.5, 2.0), where=("input", "both"))
+    assert [(own.ratio, own.where) for own in by_ratio.grid] == [(r, w) for r in (0.5, 2.0) for w in ("input", "both")]
+    assert (plan.varied, by_ratio.varied) == ("eps", "ratio")
+
+
+def test_the_ratio_that_helps_is_found(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    made = trained(lambda own: 0.1 - (0.06 - 0.04 * abs(own.ratio - 1)) * (own.where == "input"))
+    tuned = tune(replace(PLAN, eps=(), ratio=(0.25, 1.0, 2.0)), tmp_path / "run", console=quiet())
+    assert tuned.best is not None
+    assert tuned.best.settings.where == "input"
+    assert tuned.best.settings.eps == "auto"
+    assert tuned.best.settings.ratio is not None
+    assert 0.5 < tuned.best.settings.ratio < 1.6
+    assert tuned.best.eps == (), "made-up networks have none"
+    assert [each.settings.ratio for each in tuned.tried[:9:3]] == [0.25, 1.0, 2.0]
+    assert tuned.sentence.startswith(f"r with ratio {tuned.best.settings.ratio:g}, p ")
+    assert {name.partition("@")[2].partition("=")[0] for name, _ in made} == {"", "ratio"}
+    identity = json.loads((tmp_path / "run/tuning.json").read_text())
+    assert (identity["ratio"], identity.get("eps")) == ([0.25, 1.0, 2.0], None)
 
 
 def folder(plan: TuneConfig) -> Path:
@@ -437,7 +458,7 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         ({"method": "gausian"}, "unknown method 'gausian': did you mean 'gaussian'"),
         ({"method": "fgsm"}, "Those have an eps and a site to be tuned"),
         ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
-        ({"eps": ()}, "eps is empty; there must be at least one"),
+        ({"ratio": ()}, "ratio is empty; there must be at least one"),
         ({"where": ()}, "where is empty; there must be at least one"),
         ({"grain": ("pixel",)}, "grain is \\('pixel',\\); it must be one of element, channel, sample"),
         ({"grain": ()}, "grain is empty; there must be at least one"),

@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import pickle
+import re
 import warnings
 from collections import OrderedDict, UserDict
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from resolute.noise.baselines import gaussian
 from resolute.noise.perturb import perturb
 from resolute.noise.robustify import _Perturbed, attach, is_robust, robustify, set_eps, trust_statistics, unrobustify
 from resolute.noise.sites import Site, sites
+from resolute.noise.strength import strength
 from resolute.noise.unreached import unreached
 
 if TYPE_CHECKING:
@@ -1049,3 +1051,93 @@ def test_forms_in_a_network_compile_once_for_any_eps(form: dict[str, Any]) -> No
             results.append((out, *torch.autograd.grad(out.square().sum(), x)))
         torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize(("more", "ratio"), [({}, 0.5), ({"ratio": 0.2}, 0.2), ({"where": "both", "p": 0.4}, 0.5)])
+def test_auto_puts_in_the_eps_that_has_the_ratio(more: dict[str, Any], ratio: float) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(32, 4)
+    model = small()
+    state, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert robustify(model, eps="auto", example=images, **more) is model
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    [eps] = {site.eps for site in sites(model)}
+    settings = {key: value for key, value in more.items() if key != "ratio"}
+    assert eps is not None
+    assert strength(unrobustify(model), images, eps=eps, **settings).ratio == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"eps": "auto"}, "measures on a batch: robustify"),
+        ({"eps": 0.1, "ratio": 0.5}, "eps is 0.1; an example and a ratio are for eps='auto'"),
+        ({"example": torch.rand(2, 3)}, "eps is 0.1; an example"),
+        ({"eps": "automatic"}, "eps is 'automatic', a str"),
+        ({"eps": "auto", "example": torch.rand(8, 3, 8, 8), "ratio": 0.0}, "ratio is 0.0"),
+    ],
+)
+def test_auto_and_what_belongs_to_it(given: dict[str, Any], said: str) -> None:
+    model = small()
+    with pytest.raises(InputError, match=said):
+        robustify(model, **given)
+    assert not is_robust(model)
+
+
+def deep(layers: int = 12) -> nn.Sequential:
+    """BatchNorm networks whose activations are large beside their deviation, as pretrained ones have them."""
+    torch.manual_seed(1)
+    blocks = [nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU()) for _ in range(layers)]
+    for block in blocks:
+        nn.init.constant_(block.get_submodule("1").bias, 2.0)  # type: ignore[arg-type]
+    return nn.Sequential(*blocks, nn.Linear(16, 3))
+
+
+def test_the_first_training_step_tells_of_noise_that_drowns_the_signal() -> None:
+    model, images = robustify(deep(), 0.3), torch.rand(64, 16)
+    twin, generator = robustify(deep(), 0.3, example=None), torch.get_rng_state()
+    model.eval()(images)
+    with pytest.warns(UserWarning, match=r"the noise of eps 0.3 drowns the signal of this Sequential: it is") as caught:
+        out = model.train()(images)
+    told, fits = map(float, re.findall(r"it is ([\d.]+) times .* At eps ([\d.]+) it", str(caught[0].message))[0])
+    assert told == pytest.approx(strength(deep(), images, eps=0.3).ratio, rel=0.1)
+    assert strength(deep(), images, eps=fits).ratio == pytest.approx(0.5, rel=0.05)
+    torch.set_rng_state(generator)
+    set_eps(twin, 0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert torch.equal(twin(images), out)
+    assert all(torch.equal(own, other) for own, other in zip(model.buffers(), twin.buffers(), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(images)  # once only
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("how", ["weak", "auto", "hooked", "alike", "few", "one", "part", "compiled", "uncopyable"])
+def test_it_is_silent_where_the_noise_is_weak_or_a_look_could_disturb(how: str) -> None:
+    model, images = deep(), torch.rand(64, 16)
+    if how == "auto":
+        robustify(model, "auto", example=images, ratio=3.0)
+    else:
+        robustify(model, 0.02 if how == "weak" else 0.3)
+    seen: list[Any] = []
+    if how == "hooked":
+        model[3].register_forward_hook(lambda *_: seen.append(1))
+    if how == "uncopyable":
+        vars(model)["cache"] = torch.ones(2, requires_grad=True) * 2
+    images = torch.ones(64, 16) if how == "alike" else images
+    run = torch.compile(model, backend="eager") if how == "compiled" else model[:4] if how == "part" else model
+    if how == "one":
+        model.eval().get_submodule("0.2").train()
+    run(images[: {"one": 1, "few": 7}.get(how)])
+    assert len(seen) == (how == "hooked")
+
+
+def test_autocast_keeps_no_weight_without_its_gradient_from_that_look() -> None:
+    model = robustify(deep(2), 0.9)
+    with pytest.warns(UserWarning, match="drowns"), torch.autocast("cpu", torch.bfloat16):
+        loss = model(torch.rand(64, 16)).sum()
+    loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resolute.errors import InputError
-from resolute.noise.perturb import perturb
+from resolute.noise.perturb import Perturb, perturb
 from resolute.noise.robustify import robustify
 from resolute.noise.strength import calibrate, strength
 
@@ -32,7 +32,7 @@ def test_of_one_layer_it_is_known() -> None:
     x = torch.randn(4000, 6, generator=torch.Generator().manual_seed(1)) + 2
     found = strength(nn.Sequential(nn.Identity()), x, eps=0.3, where="0", draws=20)
     wanted = 0.3 * float((x.square().mean() / x.var(0).mean()).sqrt())
-    assert found.ratio == pytest.approx(wanted, rel=0.02)
+    assert found.ratio == found.logits == pytest.approx(wanted, rel=0.02)
     assert found.places == {"0": pytest.approx(wanted, rel=0.02)}
 
 
@@ -48,7 +48,7 @@ def test_it_is_what_many_draws_written_out_give() -> None:
             h2 = perturb(first(h.flatten(1)).relu(), 0.4)
             outs.append(last(h2))
             places.append(h2)
-    for values, seen in ((outs, found.ratio), (places, found.places["6"])):
+    for values, seen in ((outs, found.logits), (places, found.places["6"])):
         each = torch.stack(values)
         noise, signal = each.var(0).mean(), each.mean(0).var(0).mean() - each.var(0).mean() / 300
         assert seen == pytest.approx(float((noise / signal).sqrt()), rel=0.05)
@@ -83,6 +83,14 @@ def test_nothing_is_changed_and_it_is_the_same_each_time(training: bool) -> None
     assert torch.equal(torch.get_rng_state(), state)
     assert (printed, modes) == (str(model), [module.training for module in model.modules()])
     assert all(weight.grad is None for weight in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_noise_that_a_network_carries_does_not_count() -> None:
+    found = strength(robustify(network(), 0.9), images(), eps=0.3)
+    assert found == strength(network(), images(), eps=0.3)
+    by_hand = nn.Sequential(network(), Perturb(0.9))
+    assert strength(by_hand, images(), eps=0.3).logits == found.logits
 
 
 def test_frozen_statistics_stay_frozen() -> None:
@@ -100,14 +108,36 @@ def test_a_module_that_is_called_twice_counts_by_its_worse_call() -> None:
     assert set(strength(model, torch.rand(9, 6), eps=0.2).places) == {"1"}
 
 
-@pytest.mark.parametrize("ratio", [0.02, 0.3, 2.0])
-def test_calibrate_meets_the_ratio(ratio: float) -> None:
-    eps = calibrate(network(), images(), ratio=ratio)
-    assert strength(network(), images(), eps=eps).ratio == pytest.approx(ratio, rel=0.02)
+@pytest.mark.parametrize("ratio", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("where", ["hidden", "input", "both", "5:input"])
+def test_calibrate_meets_the_ratio_at_half_of_the_places(ratio: float, where: str) -> None:
+    eps = calibrate(network(), images(), ratio=ratio, where=where)
+    found = strength(network(), images(), eps=eps, where=where)
+    assert found.ratio == pytest.approx(ratio, rel=0.01)
+    assert sorted(found.places.values())[len(found.places) // 2] == found.ratio
+    assert eps == float(f"{eps:.3g}")
 
 
-def test_what_cannot_be_reached_ends_at_the_strongest() -> None:
-    assert calibrate(network(), images(), ratio=1e6) == pytest.approx(0.95, rel=0.01)
+def test_what_cannot_be_reached_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"noise-to-signal 100.* is more than eps can give here: at eps 0.95"):
+        assert calibrate(network(), images(), ratio=1e6) == 0.95
+    with pytest.raises(InputError, match="all alike"):
+        calibrate(network(), torch.ones(9, 1, 8, 8))
+    with pytest.raises(InputError, match="all alike, or what the network makes of them is not finite"):
+        calibrate(network(), images() * math.nan)
+    with pytest.raises(InputError, match="no eps gives noise here: at p = 1"):
+        calibrate(network(), images(), p=1.0)
+
+
+def test_places_that_are_not_passed_do_not_count() -> None:
+    model = network()
+    model.add_module("frozen", nn.Sequential(nn.ReLU()))
+    model[2].eval()
+    assert set(strength(model, images(), eps=0.1).places) == {"6", "frozen.0"}
+    model[6].eval()
+    model.get_submodule("frozen").eval()
+    with pytest.raises(InputError, match=r"passes none of the 3 places of the noise, such as '2', in training mode"):
+        calibrate(model, images())
 
 
 def test_keyword_arguments_and_a_dataclass_of_logits() -> None:
@@ -120,7 +150,8 @@ def test_keyword_arguments_and_a_dataclass_of_logits() -> None:
             return self.inner(pixel_values), "more"
 
     found = strength(Named(), {"pixel_values": images()}, eps=0.2)
-    assert found.ratio == strength(network(), images(), eps=0.2).ratio
+    plain = strength(network(), images(), eps=0.2)
+    assert (found.ratio, found.logits) == (plain.ratio, plain.logits)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +169,7 @@ def test_what_makes_no_sense_is_refused(batch: Any, more: dict[str, Any], said: 
         strength(network(), batch, **more)
 
 
-@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
-def test_a_ratio_is_a_positive_number(ratio: float) -> None:
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan, "much", True])
+def test_a_ratio_is_a_positive_number(ratio: Any) -> None:
     with pytest.raises(InputError, match="positive number"):
         calibrate(network(), images(), ratio=ratio)

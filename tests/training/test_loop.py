@@ -30,12 +30,13 @@ from cases import NO_GRADIENT, NO_LOGITS, Answers, as_float, tiny_convolution, t
 from resolute.attacks import evaluating
 from resolute.config import Augment, Settings, TrainConfig
 from resolute.data.augment import augment
-from resolute.data.dataset import Images, augment_generator, epoch_order
+from resolute.data.dataset import Images, augment_generator, epoch_order, training_batches
 from resolute.errors import InputError
-from resolute.methods import METHODS
+from resolute.methods import METHODS, settings_of
 from resolute.noise import signs
 from resolute.noise.robustify import is_robust
 from resolute.noise.sites import sites
+from resolute.noise.strength import calibrate
 from resolute.training import loop
 from resolute.training.loop import learning_rate, make_optimizer, train
 from training.watching import CONFIG, PLAIN, changed, same, watcher, weights
@@ -660,7 +661,7 @@ def fit_until(
 
 @pytest.mark.usefixtures("checkpoint_after_each_epoch")
 @pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("method", ["base", "r", "fgsm", "r@eps_schedule=early"])
+@pytest.mark.parametrize("method", ["base", "r", "fgsm", "r@eps_schedule=early", "r@eps=auto"])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(method: str, kind: str, tmp_path: Path) -> None:
     """Weights, buffers and log, bit for bit, after dying twice in mid-epoch."""
     config = CONFIGS[kind]
@@ -673,6 +674,31 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(method: str, kind: str, t
     assert resumed_log == log
     for name, tensor in model.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+AUTO_BATCH = 64
+
+
+@pytest.mark.parametrize("method", ["r", "r@ratio=0.2@where=both", "gaussian@eps=auto"])
+def test_auto_is_calibrated_on_the_first_images_and_the_initial_weights(method: str) -> None:
+    policy, images = Augment(shift=1, flip=True), tiny_images()
+    model, settings = tiny_convolution(), Settings(eps="auto")
+    config = dataclasses.replace(FOUR_EPOCHS, epochs=1, augment=policy)
+    own = settings_of(method, settings)
+    order = epoch_order(len(images), 3, 0)[:AUTO_BATCH]
+    [(x, y)] = training_batches(images, len(order), policy, seed=3, epoch=0, order=order, device=torch.device("cpu"))
+    wanted = calibrate(tiny_convolution(), (x, y), own.ratio or 0, where=own.where)
+    train(model, images, method=method, settings=settings, config=config, seed=3)
+    assert {site.eps for site in sites(model)} == {wanted}
+    twin = tiny_convolution()
+    name = f"{method.partition('@')[0]}@eps={wanted}@where={own.where}"
+    train(twin, images, method=name, config=config, seed=3)
+    assert all(torch.equal(tensor, twin.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_base_asks_for_no_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "calibrate", lambda *_: pytest.fail("asked"))
+    train(tiny_convolution(), tiny_images(), method="fgsm", settings=Settings(eps="auto"), config=CONFIG)
 
 
 @pytest.mark.usefixtures("checkpoint_after_each_epoch")

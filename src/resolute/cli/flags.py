@@ -79,6 +79,8 @@ def _flag(name: str, kind: Any, default: Any, help_text: str) -> Flag:
         read = read or functools.partial(_split, dashed, get_args(kind)[0])
     elif get_origin(kind) is Literal:
         metavar = f"[{'|'.join(get_args(kind))}]"
+    elif words := [word for part in get_args(kind) if get_origin(part) is Literal for word in get_args(part)]:
+        read = functools.partial(_number_or, words, dashed)
     typed = str if read or metavar or kind is Any else kind
     option = typer.Option(*names, help=help_text, metavar=metavar)
     annotation = Annotated[typed | None, option]  # type: ignore[valid-type]
@@ -104,6 +106,14 @@ def _split(flag: str, kind: type, text: str) -> tuple[Any, ...]:
         except ValueError:
             raise InputError(f"{flag} got {shown(part)}; it takes {wanted}, separated by commas.") from None
     return tuple(found)
+
+
+def _number_or(words: list[str], flag: str, text: str) -> float | str:
+    """Read a number, or one of some words."""
+    try:
+        return text if text in words else float(text)
+    except ValueError:
+        raise InputError(f"{flag} got {shown(text)}; it takes a number, or {' or '.join(words)}.") from None
 
 
 def whole(text: str) -> int:

@@ -45,6 +45,7 @@ def train(
     --nproc-per-node N --rdzv-endpoint HOST:PORT -m resolute train --nodes M --devices N ...
     """  # noqa: DOC501 the docstring is the command's help
     from resolute.experiment import grid
+    from resolute.models.checkpoint import read_spec
 
     if "," in method:
         raise InputError(f"--method got {method!r}; it takes one method. Several are trained by `resolute compare`.")
@@ -54,4 +55,6 @@ def train(
         shift = "clean" if record.suite == "clean" else f"{record.suite}, {record.shift} {record.severity:.4g}"
         say(f"{shift}: {100 * record.error:.2f} % wrong of {record.n:,}")
     if records:
+        if recipe.settings.eps == "auto" and "eps" in (spec := read_spec(folder)):
+            say(f"eps: {spec['eps']:g}, found for the ratio")
         say(f"network: {folder}")

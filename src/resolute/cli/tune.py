@@ -33,7 +33,7 @@ def tune(
     out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/tune-NAME-HASH.")] = None,
     **given: Any,
 ) -> None:
-    """Choose eps, p and the site of the noise on validation images; the test images are not used.
+    """Choose the noise-to-signal ratio, p and the site of the noise on validation images; the test images are not used.
 
     Without arguments: R on scikit-learn's digits, in a few minutes. To continue a study that was stopped, run the same
     command again.
@@ -56,7 +56,9 @@ def _final(recipe: str | None, shared: dict[str, Any], method: str, settings: Se
     n, first = len(shared["seeds"]), max(shared["seeds"]) + 1
     kept = {name: value for name, value in shared.items() if name not in ("suites", "seeds")}
     words = ["resolute", "compare", *([recipe] if recipe else []), *as_words(kept)]
-    words += ["--methods", f"base,{method}", "--seeds", f"{first}-{first + n - 1}", "--eps", f"{settings.eps:g}"]
+    words += ["--methods", f"base,{method}", "--seeds", f"{first}-{first + n - 1}"]
+    auto = settings.ratio is not None
+    words += ["--eps", "auto", "--ratio", f"{settings.ratio:g}"] if auto else ["--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
     words += ["--grain", settings.grain] if settings.grain != "element" else []
     words += ["--spread", settings.spread] if settings.spread != "fixed" else []

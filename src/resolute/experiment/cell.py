@@ -106,8 +106,14 @@ def check_recipe(recipe: Recipe, splits: Splits) -> None:
     find_shifts(recipe.suites, splits.test.info)
     model = _build(recipe, splits.train, seed=0)
     weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    for method in methods.find_methods(recipe.methods):
-        method.prepare(copy.deepcopy(model, dict(weights)), recipe.settings)  # a copy that shares the weights
+    for named in methods.find_methods(recipe.methods):
+        method, settings = methods.with_eps(named, recipe.settings, _any_eps)
+        method.prepare(copy.deepcopy(model, dict(weights)), settings)  # a copy that shares the weights
+
+
+def _any_eps(settings: methods.Settings) -> float:  # noqa: ARG001
+    """Stand for eps "auto" where nothing is learned."""
+    return 0.1
 
 
 def run_cell(
@@ -177,9 +183,10 @@ def _run(
     bits = measure(model, splits.test, recipe.suites, name=cell.name, store=cell_file(cell, model, own), sharded=True)
     if rank(recipe.train):
         return
-    save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed})
+    found = {"eps": sites(model)[0].eps} if is_robust(model) else {}
+    save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed} | found)
     write_bits(cell / "bits.npz", bits)
-    write_sealed(cell / "cost.json", _cost(recipe, method, model))
+    write_sealed(cell / "cost.json", _cost(recipe, method, model) | found)
     rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
     write_records(cell / "records.jsonl", rows)
     for file in cell.glob(f"{ANSWERS}-*"):
@@ -248,8 +255,8 @@ def _in_turn(recipe: Recipe, splits: Splits, method: str) -> dict[str, Any]:
         load = os.getloadavg()[0]
 
     def steps(name: str) -> Iterator[float]:
-        found = methods.find_method(name)
-        job = Job(found, recipe.settings, recipe.train, 0, splits.train, None, None, {})
+        found, settings = methods.with_eps(methods.find_method(name), recipe.settings, _any_eps)
+        job = Job(found, settings, recipe.train, 0, splits.train, None, None, {})
         return step_times(_build(recipe, splits.train, recipe.seeds[0]), job)
 
     networks, rounds, begun = (steps(method), steps(recipe.baseline)), list[tuple[float, float]](), time.monotonic()

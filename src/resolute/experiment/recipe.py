@@ -90,10 +90,15 @@ class Recipe:
             radius: What is customary for it, in pixel units.
 
         Returns:
-            A recipe without those two None.
+            A recipe without those two None, nor the ratio where eps is auto.
         """
+        from resolute.noise.strength import RATIO
+
         train = replace(self.train, augment=self.train.augment or augment)
-        return replace(self, settings=self.settings.resolved(radius), train=train)
+        settings = self.settings.resolved(radius)
+        if settings.eps == "auto" and settings.ratio is None:
+            settings = replace(settings, ratio=RATIO)
+        return replace(self, settings=settings, train=train)
 
 
 _Config = TypeVar("_Config", bound=Recipe | Settings | TrainConfig | Augment)
@@ -122,7 +127,9 @@ class TuneConfig:
     Attributes:
         recipe: Data, network, training, suites and seeds; its split becomes ``"validation"``.
         method: The method to tune: r, gaussian, additive or dropout.
-        eps: Strengths to try first at each site, separated by commas: 0.1,0.3. The ends of the curve are among them.
+        ratio: Noise-to-signal ratios to try first at each site, separated by commas: 0.5,1.0. Each network has the eps
+            that `calibrate` finds for it. The ends of the curve are among them.
+        eps: Fixed strengths to try in place of ratios, separated by commas: 0.1,0.3.
         where: Sites to try, separated by commas: input,hidden,both.
         grain: What one sign of R is for, to try, separated by commas: element,channel,sample.
         spread: Strengths of the samples of R to try, separated by commas: fixed,random.
@@ -135,7 +142,8 @@ class TuneConfig:
 
     recipe: Recipe
     method: str = "r"
-    eps: tuple[float, ...] = (0.1, 0.3, 0.05, 0.6, 0.2)
+    ratio: tuple[float, ...] = (0.5, 1.0, 0.25, 2.0, 0.1)
+    eps: tuple[float, ...] = ()
     where: tuple[str, ...] = ("hidden", "input", "both")
     grain: tuple[Grain, ...] = ("element",)
     spread: tuple[Spread, ...] = ("fixed",)
@@ -150,9 +158,11 @@ class TuneConfig:
         check_fields(self)
         for eps in self.eps:
             check_strength(eps)
-        for name in ("eps", "where", "grain", "spread"):
+        for name in (self.varied, "where", "grain", "spread"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; there must be at least one to try.")
+        if self.forms and not self.eps:
+            raise InputError("forms are tried at fixed strengths: give grain and spread beside eps, 0.1,0.3 say.")
         if self.method != "r" and self.forms:
             raise InputError(f"only r has a grain and a spread; {self.method} has none. Leave them out.")
 
@@ -163,6 +173,16 @@ class TuneConfig:
         return tried if (self.grain, self.spread) != (("element",), ("fixed",)) else {}
 
     @property
+    def varied(self) -> Literal["ratio", "eps"]:
+        """What the search goes over."""
+        return "eps" if self.eps else "ratio"
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Those to try first."""
+        return self.eps or self.ratio
+
+    @property
     def held_out(self) -> Recipe:
         """The recipe as tuning runs it: evaluated on the validation images, which are kept out of training."""
         methods = (self.recipe.baseline, self.method)
@@ -170,17 +190,25 @@ class TuneConfig:
 
     @property
     def grid(self) -> list[Settings]:
-        """The settings that are tried first: at each eps all sites, and there all forms."""
-        tried = itertools.product(self.eps, self.where, self.grain, self.spread)
-        return [Settings(eps=eps, where=site, grain=grain, spread=spread) for eps, site, grain, spread in tried]
+        """The settings that are tried first: at each ratio (or eps) all sites, and there all forms."""
+        tried = itertools.product(self.strengths, self.where, self.grain, self.spread)
+        return [replace(self.settings(strength, site), grain=grain, spread=how) for strength, site, grain, how in tried]
+
+    def settings(self, strength: float, where: str, p: float = 0.5) -> Settings:
+        """The settings that have this ratio, or eps."""
+        return Settings(strength, p, where) if self.eps else Settings("auto", p, where, ratio=strength)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a folder must agree in to be continued: not where the data lies, nor how much may be spent."""
         stored = identity(self.held_out)
         del stored["settings"]
-        tried = {"eps": list(self.eps), "places": list(self.where), **self.forms}
-        return {"recipe": stored, "method": self.method, **tried}
+        return {"recipe": stored, "method": self.method, **self.tried, "places": list(self.where), **self.forms}
+
+    @property
+    def tried(self) -> dict[str, list[float]]:
+        """The strengths to try first, by what they are."""
+        return {self.varied: list(self.strengths)}
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Choose eps, p, the site and the form of the noise on validation images: Optuna proposes, paired networks decide."""
+"""Choose strength, p, site and form of the noise on validation images: Optuna proposes, paired networks decide."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from resolute.experiment.grid import fill, settle
 from resolute.methods import canonical
 from resolute.progress import clock, say
 from resolute.report.page import write_report
-from resolute.report.tuning import sum_up, write_tuning
-from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits
+from resolute.report.tuning import strength_of, sum_up, write_tuning
+from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits, read_sealed
 from resolute.stats import paired_t
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def variant(method: str, settings: Settings) -> str:
     usual = Settings()
     own = {key: getattr(settings, key) for key in ("p", "grain", "spread")}
     more = [f"@{key}={value}" for key, value in own.items() if value != getattr(usual, key)]
-    return canonical("".join([f"{method}@eps={settings.eps}@where={settings.where}", *more]))
+    strength = f"eps={settings.eps}" if settings.ratio is None else f"ratio={settings.ratio}"
+    return canonical("".join([f"{method}@{strength}@where={settings.where}", *more]))
 
 
 def search_folder(plan: TuneConfig, splits: Splits) -> Path:
@@ -53,6 +54,8 @@ def search_folder(plan: TuneConfig, splits: Splits) -> Path:
     return Path("runs") / f"tune-{plan.recipe.name}-{digest(identity)[:8]}"
 
 
+RANGES = {"ratio": (0.05, 3.0), "eps": (0.02, 0.9)}
+"""Where Optuna looks, at least."""
 WARM_UP = 4
 """Settings that get every seed before any is dropped against their median."""
 NOTHING = "stopped early: at no setting that got every seed does the 95 % interval reach a gain of {:.2g} points"
@@ -63,14 +66,15 @@ LATE = "stopped after {:.0f} s, as asked"
 def tune(
     plan: TuneConfig, out: str | Path | None = None, *, command: str = "", console: Console | None = None
 ) -> Tuned:
-    """Choose eps, p and site on the validation images; the test images are not even loaded.
+    """Choose strength, p and site on the validation images; the test images are not even loaded.
 
     Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. Once there
     are 4 finalists, a setting whose mean difference to the baseline is above the finalists' median (with these seeds)
     is dropped; any other is trained with every seed and becomes a finalist. First come all sites and forms at each
-    eps, then what Optuna's TPE proposes.
+    ratio (or eps), then what Optuna's TPE proposes. A ratio means the same in every network; eps follows from
+    it in each.
 
-    It stops when ``trials`` settings were tried, when time is up, or once all sites were tried at each eps and the
+    It stops when ``trials`` settings were tried, when time is up, or once all sites were tried at each ratio and the
     lower ends of all finalists' paired 95 % intervals lie above minus ``margin`` points: then none gains as much.
 
     Args:
@@ -102,7 +106,7 @@ def run_tuning(
     splits = load_splits(plan.held_out)
     info = splits.test.info
     recipe = plan.held_out.resolved(info.augment, info.radius)
-    for own in plan.grid[: len(plan.grid) // len(plan.eps)]:  # those of the first eps
+    for own in plan.grid[: len(plan.grid) // len(plan.strengths)]:  # those of the first strength
         check_recipe(replace(recipe, methods=(recipe.baseline, variant(plan.method, own))), splits)
     out = Path(out) if out is not None else search_folder(plan, splits)
     _claim(out, plan, splits)
@@ -167,6 +171,12 @@ class _Lab:
             rows.append(self.known[name, seed])
         return np.array(rows)
 
+    def eps(self, name: str) -> tuple[float, ...]:
+        """The eps of a variant's networks, as far as they are trained: given, or found for the ratio."""
+        files = [self.out / "cells" / cell_name(name, seed) / "cost.json" for seed in self.seeds]
+        found = [read_sealed(file).get("eps") for file in files if file.exists()]
+        return tuple(float(eps) for eps in found if eps is not None)
+
     def is_finalist(self, name: str) -> bool:
         """Whether a variant was trained with every seed, and none of them diverged."""
         cells = [self.out / "cells" / cell_name(name, seed) for seed in self.seeds]
@@ -190,7 +200,7 @@ def _alone(out: Path) -> AbstractContextManager[object]:
 def _claim(out: Path, plan: TuneConfig, splits: Splits) -> None:
     """Make the folder that of a search: of its recipe, images, settings and versions."""
     run = {key: value for key, value in run_identity(plan.held_out, splits).items() if key != "settings"}
-    identity = run | {"method": plan.method, "eps": list(plan.eps), "places": list(plan.where), **plan.forms}
+    identity = run | {"method": plan.method, **plan.tried, "places": list(plan.where), **plan.forms}
     RunFolder(out, "tuning.json", "search").claim(identity, plan.identity)
 
 
@@ -200,8 +210,8 @@ def _study(optuna: Any, plan: TuneConfig) -> Any:
     # goes through the same settings in the same order as one that was not, and trains only what is missing.
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP))
     for own in plan.grid:
-        keys = ("where", "eps", *(("p", "grain", "spread") if plan.method == "r" else ()))
-        given = {key: getattr(own, key) for key in keys}
+        keys = ("where", *(("p", "grain", "spread") if plan.method == "r" else ()))
+        given = {key: getattr(own, key) for key in keys} | {plan.varied: strength_of(own)}
         study.enqueue_trial(given, skip_if_exists=True)
     return study
 
@@ -214,9 +224,11 @@ def _given(trial: Any) -> dict[str, Any]:
 
 def _as_settings(plan: TuneConfig, given: dict[str, Any]) -> Settings:
     """Round what was drawn, so that names stay short; what the plan names is taken as it is."""
-    eps, p = given["eps"], given.get("p", 0.5)
+    strength = given[plan.varied]
+    if strength not in plan.strengths:
+        strength = round(strength, 2)
     form = {key: given[key] for key in ("grain", "spread") if key in given}
-    return Settings(eps=eps if eps in plan.eps else round(eps, 2), p=round(p, 1), where=given["where"], **form)
+    return replace(plan.settings(strength, given["where"], round(given.get("p", 0.5), 1)), **form)
 
 
 def _settings(study: Any, plan: TuneConfig, *, queued: bool = False) -> list[tuple[str, Settings]]:
@@ -254,7 +266,8 @@ def _try(study: Any, plan: TuneConfig, lab: _Lab, console: Console) -> str:
         lab.train(queued[: min(plan.jobs, plan.trials - _done(study))], lab.screen, console)
     trial = study.ask()
     trial.suggest_categorical("where", list(plan.where))
-    trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps))
+    low, high = RANGES[plan.varied]
+    trial.suggest_float(plan.varied, min(low, *plan.strengths), max(high, *plan.strengths))
     if plan.method == "r":
         trial.suggest_float("p", 0.2, 0.8)
         trial.suggest_categorical("grain", list(plan.grain))
@@ -283,7 +296,8 @@ def _conclude(lab: _Lab, settings: dict[str, Settings], stopped: str, command: s
 
     baseline, out = lab.recipe.baseline, lab.out
     wrong = {name: lab.wrong(name) for name in (baseline, *settings)}
-    tuned = sum_up(lab.plan.method, wrong, settings, baseline=baseline, stopped=stopped)
+    eps = {name: lab.eps(name) for name in settings}
+    tuned = sum_up(lab.plan.method, wrong, settings, eps, baseline=baseline, stopped=stopped)
     write_tuning(out, tuned)
     chosen = (tuned.best or tuned.nearest).name  # comes first, as the report's sentence speaks of the first
     finalists = sorted((each.name for each in tuned.tried if each.finalist), key=lambda name: name != chosen)

@@ -7,29 +7,30 @@ in-place activations work, and code compiled before notices the change, as it wo
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
 import functools
-import inspect
 import sys
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 tools evaluate the annotations of a perturbed module
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from resolute.errors import InputError, check_strength
+from resolute.errors import InputError, check_auto, check_strength
 from resolute.noise import signs, sites
 from resolute.noise.perturb import Perturb, activate, noisy
+from resolute.noise.strength import RATIO, calibrate, said_of_own_noise
 
 if TYPE_CHECKING:
     from resolute.noise.signs import Grain, Groups, Spread
     from resolute.noise.sites import Found, Where
+    from resolute.noise.strength import Batch
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
@@ -38,10 +39,12 @@ _UNTOLD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.
 _FRESH: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 _LEARNED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 """Perturbed modules, and the network of each, that BatchNorm layers stand behind: before and after training."""
+_UNMEASURED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+"""The same, until the first training step, in which their noise is compared with the signal."""
+_CALL = nn.Module._wrapped_call_impl.__code__
+"""What every call of a module runs, with args and kwargs."""
 _NAMED = 8
 """Places that a message names."""
-_NO_INPUT = ("label", "target", "mask", "weight")
-"""In the names of arguments that are floating-point tensors and yet not what a network looks at."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +76,15 @@ class Noise:
 
 def robustify(
     model: _Model,
-    eps: float = 0.1,
+    eps: float | Literal["auto"] = 0.1,
     p: float = 0.5,
     where: Where = "hidden",
     *,
     grain: Grain | tuple[Grain, int] = "element",
     spread: Spread = "fixed",
     share: float = 1.0,
+    example: Batch | None = None,
+    ratio: float | None = None,
 ) -> _Model:
     """Put g(x) = x + eps * x * l(x) at the input or the activations of a network, in place.
 
@@ -88,7 +93,8 @@ def robustify(
 
     Args:
         model: Any module. Keep using it as before: same parameters, same state_dict keys, same type by isinstance.
-        eps: Strength of the noise, 0 <= eps < 1 (see `perturb`).
+        eps: Strength of the noise, 0 <= eps < 1 (see `perturb`); or ``"auto"``: what `calibrate` finds for the
+            ``example``. `sites` tells it.
         p: Probability of the sign +1, in [0, 1]. Unless it is 0.5 the mean of each activation shifts by
             eps * (2p - 1) * |x| and BatchNorm learns the shifted statistics: estimate them again after training
             (`update_bn`).
@@ -105,12 +111,15 @@ def robustify(
             the dimension too: ``("channel", -1)``.
         spread: ``"fixed"`` or ``"random"``, as in `perturb`.
         share: Share of the samples that get noise at each place and step, as in `perturb`.
+        example: For ``"auto"``, a batch as in training: about 64 images, or what else `strength` takes.
+        ratio: For ``"auto"``, the wanted noise-to-signal; None is 0.5 (see `calibrate`).
 
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
             module stands for (`unreached` names places for them); if a pattern names blocks rather than the
-            activations in them; at the first training step, if places are in evaluation mode, so that they are silent;
-            at the first evaluation after training, if BatchNorm's statistics are those of the noise (`update_bn`).
+            activations in them; at the first training step, if places are in evaluation mode, so that they are silent,
+            or if the noise of a fixed eps drowns the signal; at the first evaluation after training, if BatchNorm's
+            statistics are those of the noise (`update_bn`).
 
     Returns:
         The same model.
@@ -127,12 +136,22 @@ def robustify(
           (2): Linear(in_features=8, out_features=2, bias=True)
         )
     """
+    check_auto(eps, grain, spread, share)
+    if eps == "auto":
+        if example is None:
+            raise InputError("eps='auto' measures on a batch: robustify(model, eps='auto', example=images), about 64.")
+        eps = calibrate(model, example, RATIO if ratio is None else ratio, p, where)
+    elif example is not None or ratio is not None:
+        raise InputError(f"eps is {eps!r}; an example and a ratio are for eps='auto', which finds eps by them.")
     check_strength(eps, p)
     kind, channel = grain if isinstance(grain, tuple) and len(grain) == 2 else (grain, 1)
     groups = signs.groups(kind, spread, share, channel)
     if groups is not None and kind is grain:
         groups = groups._replace(channel=0)  # each place has its own
-    return attach(model, Noise(_graph_input(eps), float(p), groups, float(share)), where)
+    attach(model, Noise(_graph_input(eps), float(p), groups, float(share)), where)
+    if example is None and groups is None:
+        _UNMEASURED.update(dict.fromkeys(carriers(model), weakref.ref(model)))
+    return model
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -353,11 +372,13 @@ class _Perturbed(nn.Module):
             return super().forward(*args, **kwargs)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise InputError("torch.jit.trace cannot record the noise. Call model.eval() before it.")
+        if not torch.compiler.is_compiling() and _UNMEASURED:
+            _compare_with_signal(self)
         noises = self._resolute_noise
         if noises:
             _note_training(None if torch.compiler.is_compiling() else self)
         if "input" in noises:
-            args, kwargs = _perturb_input(self, noises["input"], args, kwargs)
+            args, kwargs = sites.perturb_input(self, noises["input"], args, kwargs)
         noise = noises.get("output")
         if noise is None:
             return super().forward(*args, **kwargs)
@@ -403,7 +424,7 @@ def _perturbed(own: type[nn.Module]) -> type[nn.Module]:
     shared = _Perturbed.forward
     forward = types.FunctionType(shared.__code__, shared.__globals__, closure=shared.__closure__)
     names["forward"] = functools.update_wrapper(forward, own.forward)  # tools read the names of the arguments from it
-    names["_resolute_names"] = _names(own.forward)
+    names["_resolute_names"] = sites.arguments(own.forward)
     if become := getattr(own, "cls_to_become", None):  # a lazy module, after its first call
         names["cls_to_become"] = _perturbed(become)
     # Other tools save the name, as save_pretrained does; the qualified one they show where they want the class itself.
@@ -441,51 +462,6 @@ def _trace(
             "name its first modules: where='conv1:input'."
         )
     return forward(*args, **kwargs)
-
-
-def _names(forward: Any) -> tuple[list[str], list[str]]:
-    """List the names of the arguments of a forward that may come by position, and those that may come by name."""
-    try:
-        own = list(inspect.signature(forward).parameters.values())[1:]
-    except (TypeError, ValueError):
-        return [], []
-    by_position = [p.name for p in own if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return by_position, [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-
-
-def _perturb_input(
-    module: _Perturbed, noise: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put noise on the argument that the signature names first among those that are floating-point tensors."""
-    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].is_floating_point():
-        return (noise(args[0]),), kwargs
-    if len(args) == 1 and not kwargs and isinstance(args[0], Mapping):  # such as a BatchEncoding
-        batch: Any = copy.copy(args[0])
-        name = _input(module, dict(batch), [])
-        batch[name] = noise(batch[name])
-        return (batch,), kwargs
-    by_position, by_name = module._resolute_names
-    names = [by_position[i] if i < len(by_position) else f"argument {i + 1}" for i in range(len(args))]
-    name = _input(module, {**dict(zip(names, args, strict=True)), **kwargs}, names + by_name)
-    if name in names:
-        return tuple(noise(x) if n == name else x for n, x in zip(names, args, strict=True)), kwargs
-    return args, {**kwargs, name: noise(kwargs[name])}
-
-
-def _input(module: _Perturbed, given: dict[str, Any], ordered: list[str]) -> str:
-    """Choose the argument that gets the noise, or refuse to guess."""
-    tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
-    floating = [name for name, x in tensors.items() if x.is_floating_point()]
-    first = next((name for name in ordered if name in floating), floating[0] if len(floating) == 1 else None)
-    if first and (len(tensors) == 1 or not (first == "y" or any(word in first for word in _NO_INPUT))):
-        return first
-    came = ", ".join(f"{name} ({getattr(x, 'dtype', type(x).__name__)})" for name, x in given.items()) or "none"
-    leaves = (n for n, m in module.named_modules() if n and not isinstance(m, nn.Embedding) and not m._modules)
-    raise InputError(
-        f"noise at the input of {module._resolute_own.__name__}: which of its arguments it is for is not certain; they "
-        f"are {came}. Name an inner module that the right one enters, with ':input' behind its name, such as "
-        f"where='{next(leaves, 'NAME')}:input'."
-    )
 
 
 def _tell_of_silence(silent: nn.Module | None) -> bool:
@@ -532,6 +508,24 @@ def _networks(known: Mapping[nn.Module, weakref.ref[nn.Module]], module: nn.Modu
     """Look up the network of a perturbed module; without one, as when torch.compile reads it, all that are known."""
     refs = list(known.values()) if module is None else [known[module]] if module in known else []
     return {model for ref in refs if (model := ref()) is not None}
+
+
+def _compare_with_signal(place: nn.Module) -> None:
+    """Warn, once, of a network whose noise is far above its signal; it is at its first training step."""
+    ref = _UNMEASURED.pop(place, None)
+    model = ref() if ref else None
+    frame: types.FrameType | None = sys._getframe(1) if model is not None else None
+    while frame is not None and not (frame.f_code is _CALL and frame.f_locals["self"] is model):
+        frame = frame.f_back
+    if model is None or frame is None:
+        return
+    for other in carriers(model):
+        _UNMEASURED.pop(other, None)
+    text, given = "", frame.f_locals
+    with contextlib.suppress(Exception):  # what cannot be copied, say: training needs no such look
+        text = said_of_own_noise(model, given["args"], given["kwargs"])
+    if text:
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _is_running(model: nn.Module) -> bool:

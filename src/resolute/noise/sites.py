@@ -7,13 +7,14 @@ activations; `unreached` finds the rest in a trial run.
 
 from __future__ import annotations
 
+import copy
 import dis
 import functools
 import inspect
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -218,6 +219,8 @@ _RECTIFIER_NAME = re.compile(r"relu|gelu|selu|celu|xielu|silu|swish|mish|^elu|^e
 _GATE_NAME = re.compile(r"sigmoid|gate", re.IGNORECASE)
 
 _INPUT_SUFFIX = ":input"
+_NO_INPUT = ("label", "target", "mask", "weight")
+"""In the names of arguments that are floating-point tensors and yet not what a network looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,4 +526,49 @@ def _said_of_functions(model: nn.Module, where: Any) -> str:
     return (
         f"Activations called as functions (F.relu) are not modules. {seen}resolute.unreached(model, example) finds "
         "them and tells what to name. "
+    )
+
+
+def arguments(forward: Any) -> tuple[list[str], list[str]]:
+    """List the names of the arguments of a forward that may come by position, and those that may come by name."""
+    try:
+        own = list(inspect.signature(forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return [], []
+    by_position = [p.name for p in own if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return by_position, [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def perturb_input(
+    module: nn.Module, noise: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put noise on the argument that the signature names first among those that are floating-point tensors."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].is_floating_point():
+        return (noise(args[0]),), kwargs
+    if len(args) == 1 and not kwargs and isinstance(args[0], Mapping):  # such as a BatchEncoding
+        batch: Any = copy.copy(args[0])
+        name = _input(module, dict(batch), [])
+        batch[name] = noise(batch[name])
+        return (batch,), kwargs
+    by_position, by_name = getattr(module, "_resolute_names", None) or arguments(type(module).forward)
+    names = [by_position[i] if i < len(by_position) else f"argument {i + 1}" for i in range(len(args))]
+    name = _input(module, {**dict(zip(names, args, strict=True)), **kwargs}, names + by_name)
+    if name in names:
+        return tuple(noise(x) if n == name else x for n, x in zip(names, args, strict=True)), kwargs
+    return args, {**kwargs, name: noise(kwargs[name])}
+
+
+def _input(module: nn.Module, given: dict[str, Any], ordered: list[str]) -> str:
+    """Choose the argument that gets the noise, or refuse to guess."""
+    tensors = {name: x for name, x in given.items() if isinstance(x, Tensor)}
+    floating = [name for name, x in tensors.items() if x.is_floating_point()]
+    first = next((name for name in ordered if name in floating), floating[0] if len(floating) == 1 else None)
+    if first and (len(tensors) == 1 or not (first == "y" or any(word in first for word in _NO_INPUT))):
+        return first
+    came = ", ".join(f"{name} ({getattr(x, 'dtype', type(x).__name__)})" for name, x in given.items()) or "none"
+    leaves = (n for n, m in module.named_modules() if n and not isinstance(m, nn.Embedding) and not m._modules)
+    raise InputError(
+        f"noise at the input of {own_class(module).__name__}: which of its arguments it is for is not certain; they "
+        f"are {came}. Name an inner module that the right one enters, with ':input' behind its name, such as "
+        f"where='{next(leaves, 'NAME')}:input'."
     )

@@ -146,9 +146,9 @@ def _setting(method: str, settings: dict[str, Any]) -> dict[str, Any]:
         PRETRAINED: (),
         "fgsm": ("radius",),
         "pgd": ("radius",),
-        "r": ("eps", "p", "where", "eps_schedule"),
+        "r": ("eps", "p", "where", "ratio", "eps_schedule"),
     }
-    return {name: settings[name] for name in names.get(method, tuple(settings))}
+    return {name: settings[name] for name in names.get(method, tuple(settings)) if name != "ratio" or settings[name]}
 
 
 def _key(fields: Mapping[str, Any]) -> str:
@@ -195,7 +195,8 @@ def setting_words(pool: Pool) -> str:
     setting = pool.setting
     if "eps" in setting:
         p = "" if setting["p"] == 0.5 else f", p {setting['p']:g}"
-        return f"eps {setting['eps']:g} at {setting['where']}{p}"
+        eps = f"noise-to-signal {setting['ratio']:g}" if "ratio" in setting else f"eps {setting['eps']:g}"
+        return f"{eps} at {setting['where']}{p}"
     return f"radius {fraction(setting['radius'])}" if "radius" in setting else ""
 
 

@@ -47,7 +47,7 @@ RECIPE = {
     "split?": str, "command?": Maybe(str), "identity?": dict,
 }  # fmt: skip
 """What the report reads of recipe.json; it lists the rest as it stands."""
-COST = {"passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT}
+COST = {"passes?": POSITIVE, "parameters?": COUNT, "sites?": COUNT, "eps?": float}
 TAKEN = Within(float, 1e-9)
 STEPS = {
     "methods": {str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}}
@@ -68,6 +68,7 @@ class Cell:
     passes: float = math.nan  # forward and backward passes of a batch in a step; NaN if they were not counted
     parameters: int = 0  # trainable numbers of the network; 0 if they were not counted
     sites: int = 0  # places where the method disturbs the network
+    eps: float = math.nan  # strength of the noise there, given or found; NaN without noise
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def _read_cell(folder: Path, method: str, seed: int, identity: Mapping[str, Any]
         passes=cost.get("passes", math.nan),
         parameters=cost.get("parameters", 0),
         sites=cost.get("sites", 0),
+        eps=cost.get("eps", math.nan),
     )
 
 
@@ -258,6 +260,14 @@ def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     sizes = sorted({cell.parameters for cell in cells if cell.parameters})
     network = {"parameters": ", ".join(f"{size:,}" for size in sizes)} if sizes else {}
     network |= {f"sites, {cell.method}": str(cell.sites) for cell in cells if cell.parameters}
+    strengths = {
+        method: [cell.eps for cell in cells if cell.method == method and cell.eps >= 0] for method in run.methods
+    }
+    network |= {
+        f"eps, {method}": f"{min(own):g}" + (f" to {max(own):g}" if min(own) < max(own) else "")
+        for method, own in strengths.items()
+        if own
+    }
     return {
         "Recipe": list(flat(recipe)),
         **{TITLES[key]: list(flat(value)) for key, value in sections.items()},

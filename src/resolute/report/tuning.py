@@ -27,18 +27,30 @@ if TYPE_CHECKING:
     from resolute.stats import Interval, Paired, Verdict
 
 
+def strength_of(settings: Settings) -> float:
+    """Give what a search varies: the ratio of eps auto, else eps."""
+    return float(settings.eps if settings.ratio is None else settings.ratio)
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     """One setting that was tried."""
 
     name: str  # the variant of the method, as in the records
     settings: Settings  # what it was trained with
+    eps: tuple[float, ...]  # of its networks, which follows from the ratio; none where that was not kept
     seeds: int  # paired seeds
     error: Interval  # mean error and its 95 % interval over seeds, or with one seed over images
     paired: Paired  # against the baseline with the same seeds
     finalist: bool  # whether it was trained with every seed
     p_holm: float  # for finalists, `paired.p` after Holm over all settings that were tried; else NaN
     verdict: Verdict  # for finalists, what that shows; of others nothing is claimed
+
+    @property
+    def eps_text(self) -> str:
+        """The eps of its networks."""
+        low, high = (f"{end(self.eps):.2g}" if self.eps else "" for end in (min, max))
+        return low if low == high else f"{low}-{high}"
 
     @property
     def word(self) -> str:
@@ -77,7 +89,9 @@ class Tuned:
         """What was found, in a sentence."""
         chosen = self.best or self.nearest
         s, change = chosen.settings, chosen.paired.difference
-        spot = f"eps {s.eps:g}" + (f", p {s.p:g}" if self.method == "r" else "") + f" at {_place(s)}"
+        strength = f"{self.varied} {strength_of(s):g}"
+        strength += f" (eps {chosen.eps_text})" if self.varied == "ratio" and chosen.eps else ""
+        spot = strength + (f", p {s.p:g}" if self.method == "r" else "") + f" at {_place(s)}"
         span = f", 95 % interval {bounds(change, points)}" if chosen.seeds > 1 else ""
         evidence = f"{points(change.mean)} points{span}, {count(chosen.seeds, 'paired seed')}"
         if self.best:
@@ -93,10 +107,15 @@ class Tuned:
         )
 
     @property
+    def varied(self) -> str:
+        """What the search went over."""
+        return "eps" if self.nearest.settings.ratio is None else "ratio"
+
+    @property
     def places(self) -> dict[str, list[Tried]]:
-        """The settings by place and form, in the order of eps and p."""
+        """The settings by place and form, in the order of strength and p."""
         groups: dict[str, list[Tried]] = {_place(each.settings): [] for each in self.tried}
-        for each in sorted(self.tried, key=lambda each: (each.settings.eps, each.settings.p)):
+        for each in sorted(self.tried, key=lambda each: (strength_of(each.settings), each.settings.p)):
             groups[_place(each.settings)].append(each)
         return groups
 
@@ -111,6 +130,7 @@ def sum_up(
     method: str,
     wrong: Mapping[str, NDArray[np.bool_]],
     settings: Mapping[str, Settings],
+    eps: Mapping[str, tuple[float, ...]] | None = None,
     *,
     baseline: str = "base",
     stopped: str = "",
@@ -125,6 +145,7 @@ def sum_up(
         Tried(
             name=name,
             settings=own,
+            eps=(eps or {}).get(name, ()),
             seeds=len(wrong[name]),
             error=_error(wrong[name]),
             paired=paired[name],
@@ -146,15 +167,33 @@ def _error(wrong: NDArray[np.bool_]) -> Interval:
 
 def console_tuned(tuned: Tuned) -> Iterator[RenderableType]:
     """Lay the settings out for a terminal: the curve as a table, a block for each place; then what was found."""
-    sides = ("left", "right", "right", "right", "right", "left", "right", "left")
-    names = ("where", "eps", "p", "seeds", "error, %", "95 % interval", f"to {tuned.baseline}, points", "verdict")
+    by_ratio = ("ratio",) * (tuned.varied == "ratio")
+    sides = ("left", *("right",) * (len(by_ratio) + 4), "left", "right", "left")
+    names = (
+        "where",
+        *by_ratio,
+        "eps",
+        "p",
+        "seeds",
+        "error, %",
+        "95 % interval",
+        f"to {tuned.baseline}, points",
+        "verdict",
+    )
     table = terminal_table(dict(zip(names, sides, strict=True)))
-    base = (tuned.baseline, "", "", str(tuned.seeds), percent(tuned.base.mean), bounds(tuned.base))
+    base = (
+        tuned.baseline,
+        *("",) * (len(by_ratio) + 2),
+        str(tuned.seeds),
+        percent(tuned.base.mean),
+        bounds(tuned.base),
+    )
     table.add_row(*base, "", "", end_section=True)
     for place, own in tuned.places.items():
         for each in own:
             s, mark = each.settings, " *" if each is tuned.best else ""
-            cells = (f"{s.eps:g}", f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, bounds(each.error))
+            strength = (f"{s.ratio:g}", each.eps_text) if by_ratio else (f"{s.eps:g}",)
+            cells = (*strength, f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, bounds(each.error))
             change = points(each.paired.difference.mean)
             table.add_row(place if each is own[0] else "", *cells, change, each.word, end_section=each is own[-1])
     yield table
@@ -172,43 +211,72 @@ def write_tuning(folder: Path, tuned: Tuned) -> Written[Tuned]:
 
 def markdown_tuned(tuned: Tuned) -> str:
     """Write what was found as a page of Markdown."""
-    head = ["setting", "seeds", "error, %", "interval", "difference, points", "p, Holm-corrected", "verdict"]
-    base = [escape(tuned.baseline), str(tuned.seeds), percent(tuned.base.mean), bounds(tuned.base), "", "", ""]
+    by_ratio = tuned.varied == "ratio"
+    head = [
+        "setting",
+        *["eps"] * by_ratio,
+        "seeds",
+        "error, %",
+        "interval",
+        "difference, points",
+        "p, Holm-corrected",
+        "verdict",
+    ]
+    base = [
+        escape(tuned.baseline),
+        *[""] * by_ratio,
+        str(tuned.seeds),
+        percent(tuned.base.mean),
+        bounds(tuned.base),
+        "",
+        "",
+        "",
+    ]
     rows = [head, base]
     for each in (each for _, own in sorted(tuned.places.items()) for each in own):
         moved = estimate(each.paired.difference, points)
         p = p_value(each.p_holm) if each.finalist else ""
         word = each.verdict if each.finalist else "dropped"
         name, mean = escape(brief(each.name)), percent(each.error.mean)
-        rows.append([name, str(each.seeds), mean, bounds(each.error), moved, p, word])
+        rows.append([name, *[each.eps_text] * by_ratio, str(each.seeds), mean, bounds(each.error), moved, p, word])
     table = markdown_rows(rows, ("setting", "interval", "difference, points", "verdict"))
     images = f"{count(tuned.n, 'validation image')}; {tuned.stopped}."
-    title = f"# Tuning of {tuned.method}\n\n{tuned.sentence}\n\n{images}\n\n![Error against eps](curve.svg)"
+    title = f"# Tuning of {tuned.method}\n\n{tuned.sentence}\n\n{images}\n\n![Error against {tuned.varied}](curve.svg)"
     return f"{title}\n\n{table}"
 
 
 def draw_tuned(tuned: Tuned, kind: str) -> bytes:
-    """Draw error against eps: a line for each place, the baseline across."""
+    """Draw error against ratio or eps: a line for each place, the baseline across."""
     # Settings with p other than 0.5 are single open markers, as they lie on no line.
     lines = {place: [each for each in own if each.settings.p == 0.5] for place, own in tuned.places.items()}
     aside = [each for each in tuned.tried if each.settings.p != 0.5]
     colours = {place: at for at, place in enumerate(tuned.places, start=1)}
-    eps = sorted({each.settings.eps for each in tuned.tried})
+    eps = sorted({strength_of(each.settings) for each in tuned.tried})
     ends = [eps[0], eps[-1]]
     curves = [replace(errors_of(tuned.baseline, 0, ends, [tuned.base] * 2), marked=False)] + [
-        errors_of(place, colours[place], [each.settings.eps for each in own], [each.error for each in own])
+        errors_of(place, colours[place], [strength_of(each.settings) for each in own], [each.error for each in own])
         for place, own in lines.items()
         if own
     ]
     log = "x" if eps[0] > 0 else ""
     with figures.style():
-        figure, axes = figures.plot(curves, "eps", limits=_limits(curves), log=log, height=300, width=520, top=44)
+        figure, axes = figures.plot(
+            curves, tuned.varied, limits=_limits(curves), log=log, height=300, width=520, top=44
+        )
         for each in aside:
             colour = figures.mark(colours[_place(each.settings)])
-            axes.plot(each.settings.eps, 100 * each.error.mean, "o", mfc="white", color=colour, markersize=5, zorder=3)
+            axes.plot(
+                strength_of(each.settings),
+                100 * each.error.mean,
+                "o",
+                mfc="white",
+                color=colour,
+                markersize=5,
+                zorder=3,
+            )
         if log:
-            _mark_strengths(axes, sorted({each.settings.eps for own in lines.values() for each in own}))
-        axes.set_title(f"{tuned.method}: error against eps, %", loc="left", fontsize=11, pad=20)
+            _mark_strengths(axes, sorted({strength_of(each.settings) for own in lines.values() for each in own}))
+        axes.set_title(f"{tuned.method}: error against {tuned.varied}, %", loc="left", fontsize=11, pad=20)
         note = f"{count(tuned.n, 'validation image')}; mean and 95 % interval over seeds"
         note += "; open: p other than 0.5" if aside else ""
         axes.annotate(note, (0, 1), (0, 6), "axes fraction", "offset points", color=figures.MUTED, fontsize=9)

@@ -25,6 +25,7 @@ from resolute.noise import signs
 from resolute.noise.robustify import set_eps_at, trust_statistics
 from resolute.noise.schedule import EpsSchedule, eps_at
 from resolute.noise.statistics import ENOUGH, update_bn
+from resolute.noise.strength import RATIO, calibrate
 from resolute.run_folder import identity_of, versions
 from resolute.training import checkpoint as files
 from resolute.training.checkpoint import Epoch
@@ -349,7 +350,8 @@ def train(
         model: Images in [0, 1] in, logits out. It keeps the noise that the method put into it, silent in eval mode.
         data: The training set.
         method: A name in ``methods.METHODS``, several joined by ``+``, or a `Method`.
-        settings: Strength of the method; by default eps 0.1 at the hidden activations and the data's radius.
+        settings: Strength of the method; by default eps 0.1 at the hidden activations and the data's radius. Where
+            eps is auto, it is found on the first 64 images of this training and with the weights as they come.
         config: Epochs, optimizer, device and so on.
         seed: Seed of the order, the augmentation and all noise. Initial weights are the caller's.
         validation: Images whose error is logged after each epoch; nothing is chosen by it.
@@ -378,11 +380,13 @@ def train(
     config = config or TrainConfig()
     method = methods.find_method(method) if isinstance(method, str) else method
     settings = (settings or Settings()).resolved(data.info.radius)
-    identity = _identity(method, settings, config, seed, data, validation) if out else {}
-    job = Job(method, settings, config, seed, data, validation, out, identity)
     told = on_step if config.devices == 1 else None
     with torch.random.fork_rng(range(torch.cuda.device_count())):
-        _check(model, job)
+        _check(model, method, data)
+        choose = functools.partial(_calibrated, model, data, config, seed)
+        method, settings = methods.with_eps(method, settings, choose)
+        identity = _identity(method, settings, config, seed, data, validation) if out else {}
+        job = Job(method, settings, config, seed, data, validation, out, identity)
         prepared = method.prepare(model, job.settings)
         trust_statistics(prepared, watch=False)
         strengths = eps_at(prepared)
@@ -394,11 +398,26 @@ def train(
     return [Epoch(**row) for row in trained["log"]]
 
 
-def _check(model: nn.Module, job: Job) -> None:
+_TO_CALIBRATE = 64
+"""Images that eps is calibrated on."""
+
+
+def _calibrated(model: nn.Module, data: Images, config: TrainConfig, seed: int, settings: Settings) -> float:
+    """Find the eps that has the ratio on the first images of a training; the same again where it is continued."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if config.device != "cpu" and torch.cuda.is_available() and device.type == "cpu":
+        device = torch.device("cuda")
+        model = copy.deepcopy(model).to(device)
+    order, policy = epoch_order(len(data), seed, 0)[:_TO_CALIBRATE], config.augment or data.info.augment
+    walk = training_batches(data, len(order), policy, seed=seed, epoch=0, order=order, device=device)
+    return calibrate(model, next(iter(walk)), settings.ratio or RATIO, settings.p, settings.where)
+
+
+def _check(model: nn.Module, method: Method, data: Images) -> None:
     """Refuse a network that cannot be trained on the data, before any step."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x = take(job.data, torch.arange(min(2, len(job.data)))).to(device).float() / 255
-    info, attacks = job.data.info, job.method.passes > 1
+    x = take(data, torch.arange(min(2, len(data)))).to(device).float() / 255
+    info, attacks = data.info, method.passes > 1
     first_answer(model, x, classes=info.classes, data=info.name, gradient="images" if attacks else "weights")
 
 
