@@ -129,6 +129,17 @@ def test_what_cannot_be_reached_is_told() -> None:
         calibrate(network(), images(), p=1.0)
 
 
+def test_a_network_whose_forward_was_replaced_is_refused() -> None:
+    """A copy of it would run the original, and move its statistics."""
+    model, x = robustify(network(), 0.9), images()
+    own = model.forward
+    model.forward = lambda x: own(x)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"'the model' \(Sequential\) has had its forward replaced"):
+        strength(model, x)
+    model(x)
+    assert int(model.get_buffer("1.num_batches_tracked")) == 1
+
+
 def test_places_that_are_not_passed_do_not_count() -> None:
     model = network()
     model.add_module("frozen", nn.Sequential(nn.ReLU()))
