@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from typing import Any
 
@@ -127,6 +128,17 @@ def test_what_cannot_be_reached_is_told() -> None:
         calibrate(network(), images() * math.nan)
     with pytest.raises(InputError, match="no eps gives noise here: at p = 1"):
         calibrate(network(), images(), p=1.0)
+
+
+def test_a_network_whose_forward_was_replaced_is_refused() -> None:
+    """A copy of it would run the original, and move its statistics."""
+    model, x = robustify(network(), 0.9), images()
+    own = model.forward
+    vars(model)["forward"] = functools.partial(own)
+    with pytest.raises(InputError, match=r"'the model' \(Sequential\) has had its forward replaced"):
+        strength(model, x)
+    model(x)
+    assert int(model.get_buffer("1.num_batches_tracked")) == 1
 
 
 def test_places_that_are_not_passed_do_not_count() -> None:

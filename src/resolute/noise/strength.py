@@ -311,6 +311,7 @@ class _Trial:
         n = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim), 0)
         if n < 2 or draws < 2:
             raise InputError(f"strength got {n} images and {draws} draws: both must be at least 2.")
+        _check_forwards(model)
         self.args, self.kwargs, self.labels, self.draws = args, kwargs, labels, draws
         self.copy = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
         for module in places(self.copy).values():
@@ -404,6 +405,16 @@ class _Trial:
                 yield
             finally:
                 torch.set_autocast_cache_enabled(cached)
+
+
+def _check_forwards(model: nn.Module) -> None:
+    """Refuse a network that a copy is no copy of, as another tool has put something around a forward."""
+    for name, module in model.named_modules():
+        if "forward" in vars(module):
+            raise InputError(
+                f"{name or 'the model'!r} ({type(module).__name__}) has had its forward replaced, so no copy of it "
+                "can be measured. Call strength before the tool that did so."
+            )
 
 
 def _own(value: Any) -> Any:
