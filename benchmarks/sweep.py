@@ -5,8 +5,8 @@ example, so that activations called as functions are seen, not only read.
 `python benchmarks/sweep.py --out benchmarks/results/sweep.json`.
 
 With `--train` the smallest member of each family of timm and every classifier of torchvision is built in memory and
-takes a training step plainly and one with the noise, at its own input size, in float32, under bfloat16 autocast and in
-channels_last: `python benchmarks/sweep.py --train --out benchmarks/results/sweep-train.json`.
+takes a training step with the noise, at its own input size, in float32 (beside a plain one), under bfloat16 autocast
+and in channels_last: `python benchmarks/sweep.py --train --out benchmarks/results/sweep-train.json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from resolute import run_folder
 from resolute.errors import InputError
-from resolute.noise.robustify import robustify, set_eps
+from resolute.noise.robustify import robustify, set_eps, unrobustify
 from resolute.noise.sites import Found, find_sites, functional, sites
 from resolute.noise.unreached import unreached
 
@@ -190,26 +190,27 @@ def attempt(model: nn.Module, x: Tensor, *, autocast: bool) -> tuple[float, set[
 
 
 def train(library: str, name: str) -> dict[str, str]:
-    """Compare a step with noise to a plain one in each mode: "trained", or what went wrong."""
+    """Take a step with noise in each mode, in the first one beside a plain one: "trained", or what went wrong."""
     verdicts: dict[str, str] = {}
     for mode, (autocast, memory_format) in MODES.items():
         model, shape = real_model(library, name)
         model = model.to(memory_format=memory_format)
         x = torch.rand(2, *shape).contiguous(memory_format=memory_format)
-        plain = attempt(model, x, autocast=autocast)
+        plain = attempt(model, x, autocast=autocast) if not verdicts else None
         try:
             robustify(model, 0.05)
         except InputError as error:
             return dict.fromkeys(MODES, f"no place: {str(error).splitlines()[0]}")
-        with torch.no_grad():  # the same draws of dropout and of signs, at another strength
-            weaker = loss_of(model, x, autocast=autocast).item()
-        set_eps(model, 0.1)
-        noisy = attempt(model, x, autocast=autocast)
-        if isinstance(plain, str) or isinstance(noisy, str):
-            same = "as plainly" if plain == noisy else f"plainly: {'trained' if isinstance(plain, tuple) else plain}"
-            verdicts[mode] = f"{noisy if isinstance(noisy, str) else 'trained'} ({same})"
-        elif not math.isfinite(noisy[0]) or noisy[1] != plain[1]:
-            verdicts[mode] = f"loss {noisy[0]}, {len(noisy[1])} of {len(plain[1])} gradients finite"
+        weaker = None
+        if isinstance(plain, tuple):
+            with torch.no_grad():  # the same draws of dropout and of signs, at another strength
+                weaker = loss_of(model, x, autocast=autocast).item()
+        noisy = attempt(set_eps(model, 0.1), x, autocast=autocast)
+        if isinstance(noisy, str):
+            plainly = attempt(unrobustify(model), x, autocast=autocast)
+            verdicts[mode] = f"{noisy} (plainly: {'trained' if isinstance(plainly, tuple) else plainly})"
+        elif not math.isfinite(noisy[0]) or (isinstance(plain, tuple) and noisy[1] != plain[1]):
+            verdicts[mode] = f"loss {noisy[0]}, {len(noisy[1])} gradients finite"
         else:
             verdicts[mode] = "trained" if noisy[0] != weaker else "the noise does not change the loss"
     return verdicts

@@ -12,12 +12,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import timm.layers.activations
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+import reference
 from resolute.noise import signs
 from resolute.noise.perturb import Perturb
 from resolute.noise.robustify import robustify
@@ -114,6 +116,13 @@ class Case:
     grid: bool  # numbers that lie on kinks
     eps: float
     p: float
+    grain: Any = "element"
+    spread: Any = "fixed"
+    share: float = 1.0
+
+    @property
+    def form(self) -> dict[str, Any]:
+        return {"grain": self.grain, "spread": self.spread, "share": self.share}
 
 
 def drawn(number: int) -> Case:
@@ -133,6 +142,9 @@ def drawn(number: int) -> Case:
         pick([False, False, True]),
         pick([0.0, 0.1, 0.3, 0.45]),
         pick([0.5, 0.5, 0.3, 0.0, 1.0]),
+        pick(["element", "element", "channel", "sample"]),
+        pick(["fixed", "fixed", "random"]),
+        pick([1.0, 1.0, 0.4]),
     )
 
 
@@ -143,6 +155,8 @@ def answered(case: Case) -> bool:
         return False  # which of several writes to one place is the last?
     if case.layout == "zero" and after:
         return False  # only without noise may the result be one of those that cannot be written to
+    if case.layout in ("0-d", "zero", "imaginary") and signs.groups(**case.form) is not None:
+        return False  # has no samples and channels
     half = case.dtype in {torch.bfloat16, torch.float16}
     if case.layout == "0-d" and case.dual and half:
         return False  # the tangent of the formula cannot be written to
@@ -236,8 +250,12 @@ def formula(case: Case) -> Run:
         seed = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
         like = torch.empty_like(x.detach(), dtype=torch.float64)
         like.as_strided((x.numel(),), (1,)).copy_(signs.draw(seed, x.numel(), signs.level(case.p)))
+        moved = case.eps * (2 * like - 1)
+        if signs.groups(**case.form) is not None:
+            own = reference.group_strengths(x.detach(), int(seed), case.eps, case.p, **case.form)
+            moved = own * (2 * like - 1 if case.grain == "element" else 1)
         wide = torch.promote_types(x.dtype, torch.float32)
-        return (x.to(wide) + case.eps * (2 * like - 1).to(wide) * x.abs().to(wide)).to(x.dtype)
+        return (x.to(wide) + moved.to(wide) * x.abs().to(wide)).to(x.dtype)
 
     return noise
 
@@ -247,18 +265,19 @@ def fault(case: Case) -> str | None:
     noise = formula(case)
     ours: nn.Module
     if case.act == "perturb":
-        ours, plain, reference = Perturb(case.eps, case.p), noise, noise
+        ours, plain, wanted_of = Perturb(case.eps, case.p, **case.form), noise, noise
     else:
         make = {**KNOWN, **UNKNOWN}[case.act]
         plain = make(case.inplace).to(case.dtype)
-        ours = robustify(make(case.inplace).to(case.dtype), case.eps, case.p, where=lambda *_: True)
-        reference = lambda x: noise(plain(x))  # noqa: E731
+        form = case.form | ({"grain": ("channel", 1)} if case.grain == "channel" else {})
+        ours = robustify(make(case.inplace).to(case.dtype), case.eps, case.p, where=lambda *_: True, **form)
+        wanted_of = lambda x: noise(plain(x))  # noqa: E731
     actual, base = ran(case, ours), ran(case, plain)
     if actual.error or base.error:
         return None if actual.error == base.error else f"error {actual.error!r}, plainly {base.error!r}"
     if actual.overwrote != base.overwrote and not (case.act in OWN_PLACE and case.eps > 0):
         return f"wrote over x: {actual.overwrote}, plainly {base.overwrote}"
-    wanted = ran(case, reference, over=base.overwrote)
+    wanted = ran(case, wanted_of, over=base.overwrote)
     if wanted.error or actual.tensors.keys() != wanted.tensors.keys():
         return f"{[*actual.tensors]}, by the formula {[*wanted.tensors]} {wanted.error}"
     for name, right in wanted.tensors.items():

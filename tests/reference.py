@@ -59,6 +59,20 @@ def signs(x: Tensor, seed: int, p: float) -> Tensor:
     return out
 
 
+def group_strengths(
+    x: Tensor, seed: int, eps: float, p: float, grain: str, spread: str, share: float, channel: int = 1
+) -> Tensor:
+    """Give, for every element, its sample's strength, with the sign that it shares with others if it shares one."""
+    out = torch.empty(x.shape, dtype=torch.float64)
+    for index in itertools.product(*map(range, x.shape)):
+        n = index[0]
+        strength = eps * (word(seed, 16 * WORD + n) >> 8) / 2**24 if spread == "random" else eps
+        strength *= word(seed, 17 * WORD + n) / WORD < round(share * 2**16) / 2**16
+        group = n * x.shape[channel] + index[channel] if grain == "channel" else n
+        out[index] = strength * (1 if grain == "element" else sign(seed, group, p))
+    return out
+
+
 def perturbed(x: float, eps: float, s: int) -> Fraction:
     """Give g(x) = x + eps * x * l(x) with l(x) = s * sgn(x), exactly."""
     sgn = (x > 0) - (x < 0)

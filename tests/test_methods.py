@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cases import as_float, tiny_images, tiny_network
-from resolute import attacks, methods
+from resolute import attacks, config, methods
 from resolute.config import Settings
 from resolute.errors import InputError
 from resolute.methods import METHODS, Method
+from resolute.noise import signs
 from resolute.noise.robustify import robustify
 from resolute.noise.sites import sites
 
@@ -175,6 +176,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fgsm@radius=0.2": ("fgsm", {"radius": 0.2}),
     "r+fgsm@eps=0.2@radius=0.1": ("r+fgsm", {"eps": 0.2, "radius": 0.1}),
     "r@where=[0-4]:input": ("r", {"where": "[0-4]:input"}),
+    "r@grain=channel@spread=random@share=0.5": ("r", {"grain": "channel", "spread": "random", "share": 0.5}),
+    "r@where=layers@grain=sample": ("r", {"where": "layers", "grain": "sample"}),
+    "gaussian@eps=0.4@where=layers": ("gaussian", {"eps": 0.4, "where": "layers"}),
 }
 
 
@@ -197,16 +201,26 @@ def test_a_variant_is_its_method_with_settings_of_its_own(name: str) -> None:
     assert methods.settings_of(name, SETTINGS) == dataclasses.replace(SETTINGS, **changes)
 
 
+def test_forms_are_named_as_perturb_names_them() -> None:
+    assert (get_args(config.Grain), get_args(config.Spread)) == (get_args(signs.Grain), get_args(signs.Spread))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("r@strength=1", "after each @ stands one of eps, where, p, radius"),
+        ("r@strength=1", "after each @ stands one of eps, where, p, grain, spread, share, radius"),
         ("r@0.3", "after each @ stands one of"),
         ("r@eps=0.1@eps=0.2", "each once"),
         ("fgsm@radius=8/0", "radius is '8/0'"),
         ("base@eps=0.1", "base has no eps. Leave @eps=0.1 out"),
         ("r@radius=0.1", "r has no radius"),
         ("gaussian+fgsm@p=0.3", "gaussian\\+fgsm has no p"),
+        ("gaussian@grain=channel", "gaussian has no grain. Leave @grain=channel out"),
+        ("dropout@spread=random", "dropout has no spread"),
+        ("additive@share=0.5", "additive has no share"),
+        ("fgsm@grain=sample", "fgsm has no grain"),
+        ("r@grain=pixel", "grain is 'pixel'; it must be one of element, channel, sample"),
+        ("r@share=1.5", "share is 1.5; it must be from 0 to 1"),
         ("r@eps=much", "'much' is no number"),
         ("r@eps=1.5", "eps is 1.5; it must be at least 0 and below 1"),
         ("s@eps=0.1", "unknown method 's'"),
@@ -227,6 +241,7 @@ def test_a_variant_that_cannot_be_read_is_refused(name: str, message: str) -> No
         (["r+fgsm", "fgsm+r", "base+fgsm+r"], "r+fgsm"),
         (["r@eps=0", "r@eps=0.0", "r@eps=0e3"], "r@eps=0"),
         (["r@p=1", "r@p=1.0"], "r@p=1"),
+        (["r@share=.5@grain=channel", "r@grain=channel@share=0.50"], "r@grain=channel@share=0.5"),
         (["r@eps=0.123456789"], "r@eps=0.123456789"),
     ],
 )
@@ -244,6 +259,8 @@ def test_a_meaning_is_the_settings_that_matter() -> None:
     assert same("r@where=hidden", "r@p=0.5")
     assert same("fgsm", "fgsm@radius=0.05")
     assert not same("r", "r@eps=0.1")
+    assert same("r", "r@grain=element@share=1.0")
+    assert not same("r", "r@grain=channel")
     assert not same("r", "gaussian")
     assert not same("fgsm", "pgd")
     assert methods.meaning("base", SETTINGS) == ("base",)

@@ -68,4 +68,4 @@ def test_a_time_in_words(seconds: float, text: str) -> None:
 
 def test_a_line_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     say("[bold]" + "x" * 300)
-    assert capsys.readouterr().err == "[bold]" + "x" * 300 + "\n"
+    assert capsys.readouterr().out == "[bold]" + "x" * 300 + "\n"

@@ -15,6 +15,8 @@ Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
 EpsScheduleKind = Literal["constant", "early", "late", "ramp", "off"]
 Device = Literal["auto", "cpu", "cuda"]
+Grain = Literal["element", "channel", "sample"]
+Spread = Literal["fixed", "random"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 LARGEST = 1e30
@@ -58,6 +60,7 @@ RANGES = {
     "momentum": Range(0, 1, "both"),
     "margin": Range(0, 100, "both", "percentage points"),
     "erase": Range(0, 1),
+    "share": Range(0, 1),
     "rotation": Range(0, 180, unit="degrees"),
     "surface": Range(0, 101, unit="points (0: no surface)"),
 }
@@ -102,17 +105,23 @@ class Settings:
     Attributes:
         eps: Strength of the noise, at least 0 and below 1. ``r`` and its controls of equal power use it.
         p: Probability of the sign +1. Only ``r`` uses it.
-        where: Sites of the noise: input, hidden, both, or a pattern over module names. In Python, whatever
-            `robustify` takes.
+        where: Sites of the noise: input, hidden, both, layers, last, or a pattern over module names. In Python,
+            whatever `robustify` takes.
         eps_schedule: How eps changes over training. ``"early"``: it falls linearly to 0 by half of the training;
             ``"late"``: 0 for the first half; ``"ramp"``: it rises linearly from 0; ``"off"``: 0 for the last tenth.
         radius: Budget of FGSM and PGD training in pixel units, such as 0.1 or 8/255. None is the data set's usual one.
+        grain: What one sign is for: each element, a sample's channel, or a sample. Only ``r`` uses it.
+        spread: Strength of the samples: fixed, or random from 0 to eps. Only ``r`` uses it.
+        share: Share of the samples that get noise at a step. Only ``r`` uses it.
     """
 
     eps: float = 0.1
     p: float = 0.5
     where: Any = "hidden"
     radius: float | None = None
+    grain: Grain = "element"
+    spread: Spread = "fixed"
+    share: float = 1.0
     eps_schedule: EpsScheduleKind = "constant"
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,8 @@ def _plain_batch(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> 
 
 
 def _robust_model(model: nn.Module, settings: Settings) -> nn.Module:
-    return robustify(model, settings.eps, settings.p, settings.where)
+    form: dict[str, Any] = {key: getattr(settings, key) for key in ("grain", "spread", "share")}
+    return robustify(model, settings.eps, settings.p, settings.where, **form)
 
 
 def _noisy_model(model: nn.Module, settings: Settings, *, noise: Callable[..., Tensor]) -> nn.Module:
@@ -136,8 +137,10 @@ def _shortest(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-SETTINGS = ("eps", "where", "p", "radius", "eps_schedule")
+SETTINGS = ("eps", "where", "p", "grain", "spread", "share", "radius", "eps_schedule")
 """What may follow a method's name, in this order."""
+_OF_SIGNS = ("p", "grain", "spread", "share")
+_OF_WORDS = ("where", "grain", "spread", "eps_schedule")
 
 
 def settings_of(name: str, settings: Settings) -> Settings:
@@ -152,7 +155,7 @@ def meaning(name: str, settings: Settings) -> tuple[object, ...]:
 
 
 def _matters(key: str, parts: Sequence[Method]) -> bool:
-    if key == "p":
+    if key in _OF_SIGNS:
         return any(method.name == "r" for method in parts)
     return any((method.prepare is _plain_model) == (key == "radius") and method.name != "base" for method in parts)
 
@@ -169,9 +172,7 @@ def _changes(name: str) -> dict[str, float | str]:
             )
         if not _matters(key, _parts(plain)):
             raise InputError(f"method {name!r}: {plain} has no {key}. Leave @{part} out.")
-        changes[key] = (
-            text if key in ("where", "eps_schedule") else parse_radius(text) if key == "radius" else _number(name, text)
-        )
+        changes[key] = text if key in _OF_WORDS else parse_radius(text) if key == "radius" else _number(name, text)
     return changes
 
 

@@ -28,15 +28,16 @@ TRAIN = [
     "--channels-last", "--no-channels-last", "--tensorboard", "--no-tensorboard", "--shift", "--padding", "--flip",
     "--no-flip", "--erase", "--crop", "--rotation",
 ]  # fmt: skip
+FORMS = ["--grain", "--spread", "--share"]
 FLAGS = {
     "compare": [
         "[RECIPE]", *DATA, "--model", "--methods", "--seeds", "--suites", "--split", "--hold-out", "--no-hold-out",
-        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", "--radius", "--eps-schedule", *TRAIN,
-        "--jobs", "--on", "--out",
+        "--train-on-all", "--train-fraction", "--eps", "--p", "--where", *FORMS, "--radius", "--eps-schedule",
+        *TRAIN, "--jobs", "--on", "--out",
     ],
     "train": [
-        *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", "--eps", "--p", "--where", "--radius",
-        "--eps-schedule", *TRAIN, "--nodes", "--out",
+        *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", "--eps", "--p", "--where", *FORMS,
+        "--radius", "--eps-schedule", *TRAIN, "--nodes", "--out",
     ],
     "evaluate": [*NETWORKS, *DATA, "--suites", "--seed", "--batch-size", "-b", "--limit", "--out"],
     "curvature": [
@@ -49,8 +50,8 @@ FLAGS = {
         "--no-compile", "--out", "--results", "--write",
     ],
     "tune": [
-        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--eps", "--where", "--trials",
-        "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
+        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--eps", "--where", *FORMS[:2],
+        "--trials", "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
     ],
     "disturb": [*DATA, "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],

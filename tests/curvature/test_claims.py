@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from resolute.errors import InputError
 from resolute.noise.perturb import perturb
+from resolute.noise.signs import Grain
 
 EPS = (0.1, 0.5, 0.9)
 
@@ -206,19 +208,8 @@ def test_a_layer_between_the_noise_and_batch_norm_adds_the_squares_of_its_weight
     assert measured.item() == pytest.approx(wanted.item(), rel=0.02)
 
 
-GRAINS = {"element": (), "channel": (2, 3), "sample": (1, 2, 3)}
-"""Dimensions of NCHW over which a sign is shared."""
-
-
-def grained(x: Tensor, eps: float, grain: str) -> Tensor:
-    """g with one sign for each element, each channel of a sample, or each sample."""
-    shape = [1 if d in GRAINS[grain] else n for d, n in enumerate(x.shape)]
-    signs = torch.randint(0, 2, shape).to(x) * 2 - 1
-    return x + eps * signs * x.abs()
-
-
-@pytest.mark.parametrize("grain", GRAINS)
-def test_what_each_grain_leaves_behind_convolution_and_pooling(grain: str) -> None:
+@pytest.mark.parametrize("grain", get_args(Grain))
+def test_what_each_grain_leaves_behind_convolution_and_pooling(grain: Grain) -> None:
     """Behind a circular convolution and the mean over M places: eps^2 sum W_c^2 E x_c^2 / M for element signs; eps^2
     sum (W_c E |x_c|)^2 for channel signs; eps^2 (sum W_c E |x_c|)^2 for one sign a sample. W_c is the kernel's sum."""
     torch.manual_seed(5)
@@ -227,7 +218,7 @@ def test_what_each_grain_leaves_behind_convolution_and_pooling(grain: str) -> No
     conv = nn.Conv2d(6, 1, 3, padding=1, padding_mode="circular", bias=False).double()
     with torch.no_grad():
         many = x.expand(20_000, -1, -1, -1)
-        pooled = torch.cat([conv(grained(part, eps, grain)).mean((2, 3)) for part in many.split(500)])
+        pooled = torch.cat([conv(perturb(part, eps, grain=grain)).mean((2, 3)) for part in many.split(500)])
     sums, mean = conv.weight.detach().sum((2, 3)).flatten(), x.mean((2, 3)).flatten()
     wanted = {
         "element": (sums.square() * x.square().mean((2, 3)).flatten()).sum() / places,

@@ -288,7 +288,7 @@ def test_variants_stand_under_their_own_names(tmp_path: Path) -> None:
     assert own.read_bytes() != plain.read_bytes()
     assert {row.method for row in read_records(tmp_path / "run/records.jsonl")} == {"base", "r", name}
     sites = [json.loads((tmp_path / f"run/cells/{m}-seed0/cost.json").read_text())["sites"] for m in (name, "r")]
-    assert sites == [2, 1]
+    assert sites == [4, 3]
 
 
 def test_a_folder_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path, tiny_run: Path) -> None:

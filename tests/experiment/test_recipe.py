@@ -23,7 +23,7 @@ FULL = Recipe(
     size=32,
     methods=("base", "r+fgsm"),
     seeds=(3, 1),
-    settings=Settings(eps=0.3, p=0.4, where="relu*", radius=0.2, eps_schedule="ramp"),
+    settings=Settings(0.3, 0.4, "relu*", 0.2, grain="channel", spread="random", share=0.5, eps_schedule="ramp"),
     suites=("fgsm",),
     split="validation",
     train=TrainConfig(
@@ -47,7 +47,8 @@ def test_every_field_is_stored() -> None:
     stored = to_json(FULL)
     assert stored.keys() == {field.name for field in dataclasses.fields(Recipe)}
     assert stored["train"].keys() == {field.name for field in dataclasses.fields(TrainConfig)}
-    assert stored["settings"] == {"eps": 0.3, "p": 0.4, "where": "relu*", "radius": 0.2, "eps_schedule": "ramp"}
+    form = {"grain": "channel", "spread": "random", "share": 0.5, "eps_schedule": "ramp"}
+    assert stored["settings"] == {"eps": 0.3, "p": 0.4, "where": "relu*", "radius": 0.2, **form}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -80,7 +80,19 @@ def test_what_is_worse_than_the_median_gets_three_seeds(found: Found) -> None:
         assert each.finalist == (each.seeds == 5)
         if each.settings.where == "input":
             assert each.finalist
-    assert [e.settings for e in tuned.tried[:6]] == [Settings(eps, 0.5, place) for eps, place in PLAN.grid]
+    assert [e.settings for e in tuned.tried[:6]] == PLAN.grid
+
+
+def test_forms_are_tried_at_every_place_and_the_best_is_named(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda settings: 0.02 if settings.grain == "channel" and settings.where == "input" else 0.1)
+    plan = replace(PLAN, where=("input", "hidden"), grain=("element", "channel"), spread=("fixed", "random"), trials=16)
+    tuned = tune(plan, tmp_path / "run", console=quiet())
+    assert [each.settings for each in tuned.tried] == plan.grid
+    assert tuned.best is not None
+    assert (tuned.best.settings.where, tuned.best.settings.grain) == ("input", "channel")
+    assert "at input, channel signs" in tuned.sentence
+    assert "hidden, element signs" not in tuned.places
+    assert {"hidden", "input, channel signs, random strength"} <= tuned.places.keys()
 
 
 def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
@@ -379,7 +391,7 @@ def test_the_test_set_is_out_of_reach() -> None:
 @pytest.mark.parametrize(
     ("method", "settings"),
     [(method, own) for method in TUNABLE for own in (Settings(), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))]
-    + [("r", Settings(0.25, 0.7, "input"))],
+    + [("r", Settings(0.25, 0.7, "input")), ("r", Settings(grain="channel", spread="random"))],
 )
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
     name = variant(method, settings)
@@ -389,7 +401,11 @@ def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) ->
 
 def test_the_grid_has_every_place_at_every_eps() -> None:
     plan = replace(DIGITS_PLAN, eps=(0.1, 0.2), where=("input", "both"))
-    assert plan.grid == [(0.1, "input"), (0.1, "both"), (0.2, "input"), (0.2, "both")]
+    whole = [(0.1, "input"), (0.1, "both"), (0.2, "input"), (0.2, "both")]
+    assert plan.grid == [Settings(eps=eps, where=place) for eps, place in whole]
+    plan = replace(plan, where=("both",), grain=("element", "channel"), spread=("random",))
+    forms = [(0.1, "element"), (0.1, "channel"), (0.2, "element"), (0.2, "channel")]
+    assert plan.grid == [Settings(eps=e, where="both", grain=g, spread="random") for e, g in forms]  # type: ignore[arg-type]
 
 
 def folder(plan: TuneConfig) -> Path:
@@ -403,11 +419,12 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         replace(DIGITS_PLAN, method="dropout"),
         replace(DIGITS_PLAN, eps=(0.1,)),
         replace(DIGITS_PLAN, where=("input",)),
+        replace(DIGITS_PLAN, grain=("channel",)),
     ]
     others.append(replace(DIGITS_PLAN, recipe=replace(DIGITS_PLAN.recipe, seeds=(0, 1))))
     splits = load_splits(DIGITS_PLAN.held_out)
     assert search_folder(same, splits) == search_folder(DIGITS_PLAN, splits)
-    assert len({search_folder(plan, splits) for plan in [DIGITS_PLAN, *others]}) == 5
+    assert len({search_folder(plan, splits) for plan in [DIGITS_PLAN, *others]}) == 6
     assert search_folder(DIGITS_PLAN, splits).name.startswith("tune-digits-")
     swapped = replace(splits.train, y=9 - splits.train.y)
     other = replace(splits, fingerprints={**splits.fingerprints, "train": fingerprint(swapped)})
@@ -422,6 +439,9 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         ({"eps": (0.1, 1.0)}, "eps is 1.0; it must be at least 0 and below 1"),
         ({"eps": ()}, "eps is empty; there must be at least one"),
         ({"where": ()}, "where is empty; there must be at least one"),
+        ({"grain": ("pixel",)}, "grain is \\('pixel',\\); it must be one of element, channel, sample"),
+        ({"grain": ()}, "grain is empty; there must be at least one"),
+        ({"method": "gaussian", "spread": ("random",)}, "only r has a grain and a spread; gaussian has none"),
         ({"trials": 0}, "trials is 0; it must be from 1 to 1,000,000"),
         ({"margin": 0}, "margin is 0; it must be above 0 and below 100"),
         ({"timeout": 0}, "timeout is 0; it must be above 0 and at most 1e\\+30 seconds"),

@@ -31,6 +31,13 @@ LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "zero-size": lambda: torch.randn(2, 0, 3),
 }
 
+FORMS = [
+    {"grain": grain, "spread": spread, "share": share}
+    for grain in ("element", "channel", "sample")
+    for spread, share in (("fixed", 1.0), ("random", 1.0), ("fixed", 0.6), ("random", 0.3))
+][1:]
+"""All but the paper's."""
+
 
 def drawn(x: Tensor, g: Tensor) -> Tensor:
     """Read the signs s from g(x) - x = eps * s * |x|."""

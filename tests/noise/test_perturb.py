@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 import fuzz_op
 import reference
 from networks import NETWORKS
-from noise.samples import DTYPES, LAYOUTS, SIGMA, correlation, drawn
+from noise.samples import DTYPES, FORMS, LAYOUTS, SIGMA, correlation, drawn
 from resolute.errors import InputError, check_strength
 from resolute.noise import kernels, signs
 from resolute.noise import perturb as op
@@ -839,3 +839,145 @@ def test_networks_give_the_same_gradients_with_and_without_the_kernel(
         model(x).square().sum().backward()
         results.append([w.grad.clone() for w in model.parameters() if w.grad is not None])
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+
+# Forms: signs for channels and samples, strengths that differ, samples that get none
+
+
+by_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
+
+
+@by_form
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_forms_are_those_of_plain_integers(layout: str, form: dict[str, Any], p: float) -> None:
+    x = LAYOUTS[layout]()[..., :25].double() if layout not in ("0-d", "vector", "empty") else torch.randn(40, 3)
+    seed = reference.next_seed()
+    wanted = reference.group_strengths(x, seed, 0.3, p, **form)
+    if form["grain"] == "element":
+        wanted = wanted * reference.signs(x, seed, p)
+    x.requires_grad_()
+    g = perturb(x, 0.3, p, **form)
+    torch.testing.assert_close(g, x + wanted.to(x.dtype) * x.abs())
+    (grad,) = torch.autograd.grad(g.sum(), x)
+    torch.testing.assert_close(grad * x, g)
+
+
+@by_form
+def test_forms_keep_only_x_and_eight_bytes(form: dict[str, Any]) -> None:
+    x = torch.randn(6, 10, 5, requires_grad=True)
+    storages = kept(lambda x: perturb(x, 0.1, **form), x)
+    assert sorted(storages.values()) == sorted([8, x.nbytes, *kept(lambda x: x, x).values()])
+
+
+@pytest.mark.parametrize("spread", ["fixed", "random"])
+@pytest.mark.parametrize("grain", ["channel", "sample"])
+def test_groups_have_their_signs_whatever_the_memory_format(grain: Any, spread: Any) -> None:
+    x = torch.randn(5, 6, 7, 8)
+    formats = (x, x.to(memory_format=torch.channels_last), x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2))
+    results = [seeded(lambda y: perturb(y, 0.3, grain=grain, spread=spread), y) for y in formats]
+    last = seeded(lambda y: perturb(y, 0.3, grain=grain, spread=spread, channel_dim=-1), x.movedim(1, -1).contiguous())
+    assert all(torch.equal(each, results[0]) for each in (*results, last.movedim(-1, 1)))
+
+
+def test_a_feature_is_a_channel() -> None:
+    x = torch.randn(30, 50)
+    assert torch.equal(seeded(lambda x: perturb(x, grain="channel", channel_dim=-1), x), seeded(perturb, x))
+
+
+def test_shares_and_spreads_are_those_that_the_words_say() -> None:
+    x = torch.ones(100_000, 1)
+    moved = (perturb(x, 0.4, share=0.3) - 1).abs()[:, 0]
+    assert abs(float((moved > 0).float().mean()) - 0.3) < SIGMA * (0.21 / 1e5) ** 0.5
+    sizes = (perturb(x, 0.4, spread="random") - 1).abs()[:, 0]
+    assert abs(float(sizes.mean()) - 0.2) < SIGMA * 0.4 / (12 * 1e5) ** 0.5
+    assert float(sizes.square().mean()) == pytest.approx(0.16 / 3, rel=0.02)
+    assert torch.equal(perturb(x, 0.4, share=0.0), x)
+
+
+@by_form
+@pytest.mark.parametrize("name", ["relu", "relu in place", "gelu", "leaky relu", "elu by its result", "softplus"])
+def test_forms_behind_an_activation(name: str, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    act = ACTIVATIONS[name]()
+    x, level, groups = torch.randn(3, 4, 9, 11, requires_grad=True), signs.level(0.4), signs.groups(**form)
+    results = []
+    wanted = seeded(lambda x: perturb(ACTIVATIONS[name]()(x), 0.3, 0.4, **form), x)
+    for choose in (kernels.choose, lambda *_: None):
+        monkeypatch.setattr(kernels, "choose", choose)
+        out = seeded(lambda x: op.activate(act, type(act), x, 0.3, level, groups), x)
+        torch.testing.assert_close(out, wanted)
+        results.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+@by_form
+def test_forms_under_checkpointing_vmap_and_forward_mode(form: dict[str, Any]) -> None:
+    layer, x = Perturb(0.3, **form), torch.randn(4, 5, 6, dtype=torch.float64, requires_grad=True)
+    plain = torch.autograd.grad(seeded(layer, x).pow(2).sum(), x)
+    again = torch.autograd.grad(seeded(lambda x: checkpoint(layer, x, use_reentrant=False), x).pow(2).sum(), x)
+    torch.testing.assert_close(plain, again, rtol=0, atol=0)
+    assert torch.autograd.gradcheck(lambda x: seeded(layer, x), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: seeded(layer, x), (x,))
+    function, point = functools.partial(seeded, layer), x.detach()
+    value, wanted = torch.autograd.functional.jvp(function, point, torch.ones_like(point))
+    torch.testing.assert_close(torch.func.jvp(function, (point,), (torch.ones_like(point),)), (value, wanted))
+    rows = torch.ones(30, 4, 5, 6, dtype=torch.float64)
+    out = torch.func.vmap(torch.func.grad(lambda row: layer(row).sum()), randomness="different")(rows)
+    assert len(out.unique(dim=0)) > 10
+
+
+@by_form
+@pytest.mark.usefixtures("compiler")
+def test_forms_compile_into_one_graph(form: dict[str, Any]) -> None:
+    x = torch.randn(6, 5, 40, requires_grad=True)
+    layer = Perturb(0.3, **form)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (layer, compiled):
+        torch.manual_seed(3)
+        out = function(x)
+        results.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("grain", ["channel", "sample", "element"])
+def test_forms_compile_to_machine_code(grain: Any) -> None:
+    x = torch.randn(6, 5, 8, 8, requires_grad=True)
+    layer = Perturb(0.3, 0.3, grain=grain, spread="random", share=0.7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the compiler says of itself
+        out = torch.compile(layer, fullgraph=True)(x)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(grad * x, out)
+    moved = ((out - x).abs() / x.abs()).flatten(1)
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), rtol=1e-3, atol=1e-5)
+
+
+def test_forms_are_shown_and_survive_copies() -> None:
+    layer = pickle.loads(pickle.dumps(Perturb(0.2, grain="channel", channel_dim=-1, share=0.5)))
+    assert repr(layer) == "Perturb(eps=0.2, p=0.5, grain=channel, share=0.5, channel_dim=-1)"
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "said"),
+    [
+        ({"grain": "pixel"}, (2, 3), "grain is 'pixel'; it must be one of element, channel, sample"),
+        ({"spread": "wide"}, (2, 3), "spread is 'wide'; it must be one of fixed, random"),
+        ({"share": 1.5}, (2, 3), "share is 1.5; it is the share of the samples"),
+        ({"grain": "channel", "channel_dim": 0}, (2, 3), "channel_dim is 0; it must be a dimension of x, and not 0"),
+        (
+            {"grain": "channel"},
+            (3,),
+            r"got a tensor of shape \[3\]; wanted are samples along dimension 0, and channels",
+        ),
+        ({"grain": "sample"}, (), r"got a tensor of shape \[\]; wanted are samples"),
+        ({"grain": "channel", "channel_dim": -3}, (3, 4, 5), r"\[3, 4, 5\]; wanted are channels at dimension -3"),
+        ({"grain": "channel", "channel_dim": 3}, (3, 4, 5), r"\[3, 4, 5\]; wanted are channels at dimension 3"),
+    ],
+)
+def test_forms_that_make_no_sense_are_refused(form: dict[str, Any], shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        perturb(torch.ones(shape), 0.1, **form)

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import torchvision
 from torch import Tensor, fx, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.nn.utils import parametrizations, parametrize
 
 from networks import NETWORKS, Shared, skeleton, small, strengths
+from noise.samples import FORMS
 from resolute.errors import InputError
 from resolute.noise.baselines import gaussian
 from resolute.noise.perturb import perturb
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
     from networks import Network
     from resolute.noise.sites import Where
+
+
+PAPERS: dict[str, Any] = {"form": "sign", "grain": "element", "spread": "fixed", "share": 1.0}
 
 
 def test_eps_and_p_arrive() -> None:
@@ -169,7 +174,15 @@ def test_where_chooses_the_sites(name: str) -> None:
     assert sites(model, where) == wanted
     robustify(model, 0.25, 0.75, where=where)
     assert sites(model) == sites(model, where)
-    assert sites(model) == [replace(site, eps=0.25, p=0.75, form="sign") for site in wanted]
+    noise: dict[str, Any] = {
+        "eps": 0.25,
+        "p": 0.75,
+        "form": "sign",
+        "grain": "element",
+        "spread": "fixed",
+        "share": 1.0,
+    }
+    assert sites(model) == [replace(site, **noise) for site in wanted]
     assert [name for name, module in model.named_modules() if isinstance(module, _Perturbed)] == names
 
 
@@ -370,7 +383,7 @@ def test_unrobustify_leaves_everything_as_it_was(case: Network) -> None:
     assert robustify(model, where="both") is model
     assert is_robust(model)
     assert repr(model) != shown
-    assert sites(model, "both") == [replace(site, eps=0.1, p=0.5, form="sign") for site in listed]
+    assert sites(model, "both") == [replace(site, eps=0.1, p=0.5, **PAPERS) for site in listed]
     assert unrobustify(model) is model
     assert sites(model, "both") == listed
     assert not is_robust(model)
@@ -807,7 +820,7 @@ def nested() -> nn.Sequential:
 
     layer = nn.Sequential(OrderedDict(a=block(), b=block()))
     return nn.Sequential(
-        OrderedDict(layer1=layer, layer2=block(), last=nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.ReLU()))
+        OrderedDict(layer1=layer, layer2=block(), tail=nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.ReLU()))
     )
 
 
@@ -815,8 +828,8 @@ BLOCKS: dict[str, tuple[str, int, str]] = {
     "layer1": ("Sequential", 2, "'layer1.*.act'"),
     "layer2": ("Sequential", 1, "'layer2.act'"),
     "layer?": ("Sequential", 3, "'layer?.*act'"),
-    "last": ("Sequential", 2, "['last.1', 'last.2']"),
-    "": ("Sequential", 5, "['last.1', 'last.2', 'layer1.a.act', 'layer1.b.act', 'layer2.act']"),
+    "tail": ("Sequential", 2, "['tail.1', 'tail.2']"),
+    "": ("Sequential", 5, "['layer1.a.act', 'layer1.b.act', 'layer2.act', 'tail.1', 'tail.2']"),
 }
 
 
@@ -922,3 +935,117 @@ def test_ordinary_evaluation_warns_of_nothing() -> None:
         with torch.no_grad():
             module(x)
     model.train()(x)
+
+
+# Forms
+
+
+def _timm(name: str) -> nn.Module:
+    import timm
+
+    made: nn.Module = timm.create_model(name, num_classes=3)
+    return made
+
+
+CHANNELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, int]]] = {
+    "convolutions": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Dropout(), nn.GELU()),
+        (2, 3, 8, 8),
+        {"1": -3, "4": -3},
+    ),
+    "one dimension": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU()), (2, 3, 8), {"1": -2}),
+    "tokens": (lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU()), (2, 5, 4), {"2": -1}),
+    "flattened": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.ReLU()), (2, 3, 8, 8), {"2": -3}),
+    "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU()), (2, 3, 8, 8), {"2": -3}),
+    "shared": (torchvision.models.resnet50, (2, 3, 32, 32), {"relu": -3, "layer1.0.relu": -3}),
+    "within BatchNorm": (lambda: _timm("tf_efficientnet_lite0"), (2, 3, 32, 32), {"blocks.1.0.bn2.act": -3}),
+    "ConvNeXt": (lambda: _timm("convnext_atto.d2_in1k"), (2, 3, 64, 64), {"stages.0.blocks.0.mlp.act": -3}),
+    "ConvNeXt, channels last": (lambda: _timm("convnext_tiny"), (2, 3, 64, 64), {"stages.0.blocks.0.mlp.act": -1}),
+    "ViT": (lambda: _timm("vit_tiny_patch16_224"), (2, 3, 224, 224), {"blocks.0.mlp.act": -1}),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_signs_of_channels_lie_along_the_channels(name: str) -> None:
+    build, shape, wanted = CHANNELS[name]
+    model = robustify(build().train(), 0.5, grain="channel")
+    model(torch.randn(shape)).sum().backward()  # refuses what has another number of channels
+    dims = {site.name: site.channel_dim for site in sites(model)}
+    assert wanted.items() <= dims.items()
+    for place, dim in wanted.items():
+        x = torch.ones(2, 7, 7) if dim == -1 else torch.ones(2, 7, 7, 7)[..., : 7 if dim == -3 else 1]
+        noise = vars(model.get_submodule(place))["_resolute_noise"]["output"]
+        free = replace(noise, groups=noise.groups._replace(channels=frozenset()))
+        moved = free(x.squeeze(-1) if dim == -2 else x).movedim(dim, -1).flatten(1, -2)
+        assert (moved == moved[:, :1]).all()
+        assert len(moved[0, 0].unique()) == 2
+
+
+@pytest.mark.parametrize("where", ["input", "both"])
+def test_channels_of_what_enters_the_network(where: str) -> None:
+    image = nn.Sequential(nn.Identity(), nn.Conv2d(3, 4, 3), nn.ReLU())
+    assert {site.channel_dim for site in sites(robustify(image, where=where, grain="channel"))} == {-3}
+    features = robustify(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU()), grain=("channel", 1), where=where)
+    x = torch.ones(5, 3, 2, 2)
+    features(x)
+    with pytest.raises(InputError, match=r"at 'the model' is not certain.*grain=\('channel', 1\)"):
+        robustify(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU()), where=where, grain="channel")
+
+
+def test_a_place_whose_channels_cannot_be_told_is_refused_before_anything_changes() -> None:
+    model = nn.Sequential(nn.ReLU(), nn.Linear(4, 2), nn.ReLU())
+    with pytest.raises(InputError, match="where the channels are at '0' is not certain"):
+        robustify(model, grain="channel")
+    assert not is_robust(model)
+    assert [site.channel_dim for site in sites(robustify(model, grain=("channel", -1)))] == [-1, -1]
+
+
+class Turned(nn.Module):
+    """Its activation gets channels elsewhere than its last layer left them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.act = nn.Linear(4, 6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.linear(x).transpose(1, 2))  # type: ignore[no-any-return]
+
+
+def test_channels_elsewhere_than_the_layer_before_says_are_refused_at_the_first_step() -> None:
+    model = robustify(Turned(), grain="channel")
+    with pytest.raises(InputError, match=r"tensor of shape \[2, 6, 5\]; wanted are 6 at dimension -1"):
+        model(torch.randn(2, 5, 4))
+    robustify(model, grain=("channel", 1))(torch.randn(2, 5, 4))
+
+
+def test_forms_are_told_and_shown_and_survive_copies_and_set_eps() -> None:
+    model = robustify(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), 0.3, grain="channel", spread="random", share=0.3)
+    set_eps(model, 0.2)
+    for each in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        (site,) = sites(each)
+        assert (site.eps, site.grain, site.spread, site.share, site.channel_dim) == (0.2, "channel", "random", 0.3, -1)
+    assert "PerturbedReLU(eps=0.2, grain=channel, spread=random, share=0.3, channel_dim=-1)" in str(model)
+    (plain,) = sites(robustify(model))
+    assert (plain.grain, plain.spread, plain.share, plain.channel_dim) == ("element", "fixed", 1.0, None)
+    x = torch.randn(5, 4)
+    assert torch.equal(model.eval()(x), unrobustify(copy.deepcopy(model))(x))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.usefixtures("compiler")
+def test_forms_in_a_network_compile_once_for_any_eps(form: dict[str, Any]) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("aot_eager")
+    eager = robustify(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.GELU()), 0.3, **form)
+    net = torch.compile(eager, backend=counter, fullgraph=True)
+    x = torch.randn(3, 3, 8, 8, requires_grad=True)
+    for eps in (0.3, 0.1, 0.2):
+        set_eps(eager, eps)
+        results = []
+        for model in (net, eager):
+            torch.manual_seed(3)
+            out = model(x)
+            results.append((out, *torch.autograd.grad(out.square().sum(), x)))
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+    assert counter.frame_count == 1

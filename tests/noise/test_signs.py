@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import reference
+from noise.samples import FORMS
 from resolute.noise import signs
 from resolute.noise.perturb import perturb
 from resolute.noise.robustify import robustify
@@ -48,6 +49,22 @@ def test_shards_draw_what_the_whole_batch_draws(shape: tuple[int, ...], p: float
         assert torch.equal(gradient, gradients[0])
     moved = (outputs[0] / x).unique(dim=0)
     assert len(moved) == 8 or math.prod(shape) < 100
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_shards_draw_the_groups_of_the_whole_batch(form: dict[str, Any]) -> None:
+    x = torch.randn(8, 3, 5, 7)
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return perturb(perturb(x, 0.5, 0.3, **form), 0.25, **form)
+
+    outputs, gradients = zip(*(map(torch.cat, shards(model, x, parts)) for parts in (1, 2, 4)), strict=True)
+    for output, gradient in zip(outputs[1:], gradients[1:], strict=True):
+        assert torch.equal(output, outputs[0])
+        assert torch.equal(gradient, gradients[0])
+    torch.manual_seed(5)
+    if form["grain"] != "element":
+        assert torch.equal(model(x), outputs[0])
 
 
 @pytest.mark.parametrize(

@@ -353,3 +353,28 @@ def test_every_function_of_the_family_is_known_and_gates_are_not() -> None:
     for function in (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.gelu, torch.selu_):
         assert ACTIVATIONS[function] in function.__name__
     assert not {torch.sigmoid, torch.tanh, F.softmax, F.hardsigmoid, F.glu} & set(ACTIVATIONS)
+
+
+def test_layers_are_all_convolutions_and_linear_layers_but_the_last() -> None:
+    conv = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.ConvTranspose2d(4, 4, 3), nn.Flatten())
+    model = nn.Sequential(conv, nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert [(site.name, site.side) for site in sites(model, "layers")] == [
+        ("0.0", "output"),
+        ("0.3", "output"),
+        ("1", "output"),
+    ]
+    assert [(site.name, site.side) for site in sites(model, "last")] == [("3", "input")]
+    assert [site.name for site in sites(model, ["last", "hidden"])] == ["0.2", "2", "3"]
+
+
+def test_an_attentions_last_layer_that_is_never_called_is_no_layer() -> None:
+    block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    names = [site.name for site in sites(nn.Sequential(block, nn.Linear(4, 2)), "layers")]
+    assert names == ["0.linear1", "0.linear2"]
+
+
+@pytest.mark.parametrize("where", ["layers", "last"])
+def test_where_there_are_none_the_candidates_are_named(where: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(InputError, match=rf"where='{where}' matches no module of Sequential. Candidates: 1 Conv2d"):
+        sites(model, where)

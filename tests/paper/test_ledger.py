@@ -341,7 +341,7 @@ def test_the_committed_records_are_read() -> None:
     folder = Path(__file__).parents[2] / "experiments/results"
     pools = read_pools(folder)
     trained = {(pool.training["data"], pool.training["model"], pool.method) for pool in pools}
-    assert {("mnist", "lenet", method) for method in ("base", "fgsm", "r")} <= trained
+    assert {("mnist", "lenet-caffe", method) for method in ("base", "fgsm", "r")} <= trained
     assert all(pool.base is not None for pool in pools if pool.method == "r")
 
 

@@ -96,7 +96,7 @@ def _split(flag: str, kind: type, text: str) -> tuple[Any, ...]:
     kinds: dict[type, tuple[Callable[[str], Any], str]] = {
         int: (whole, "whole numbers"), float: (float, "numbers"), str: (str, "names"),
     }  # fmt: skip
-    read, wanted = kinds[kind]
+    read, wanted = kinds[str if get_origin(kind) is Literal else kind]
     found = []
     for part in map(str.strip, text.split(",")):
         try:

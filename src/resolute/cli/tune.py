@@ -58,4 +58,6 @@ def _final(recipe: str | None, shared: dict[str, Any], method: str, settings: Se
     words = ["resolute", "compare", *([recipe] if recipe else []), *as_words(kept)]
     words += ["--methods", f"base,{method}", "--seeds", f"{first}-{first + n - 1}", "--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
+    words += ["--grain", settings.grain] if settings.grain != "element" else []
+    words += ["--spread", settings.spread] if settings.spread != "fixed" else []
     return shlex.join([*words, "--where", str(settings.where)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from resolute.config import Augment, Settings, TrainConfig, check_fields
+from resolute.config import Augment, Grain, Settings, Spread, TrainConfig, check_fields
 from resolute.errors import InputError, check_strength, located, unknown
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class TuneConfig:
         method: The method to tune: r, gaussian, additive or dropout.
         eps: Strengths to try first at each site, separated by commas: 0.1,0.3. The ends of the curve are among them.
         where: Sites to try, separated by commas: input,hidden,both.
+        grain: What one sign of R is for, to try, separated by commas: element,channel,sample.
+        spread: Strengths of the samples of R to try, separated by commas: fixed,random.
         trials: Largest number of settings to try.
         margin: Gain in percentage points that is too small to matter; by default half of the baseline's error, at most
             0.5.
@@ -134,6 +137,8 @@ class TuneConfig:
     method: str = "r"
     eps: tuple[float, ...] = (0.1, 0.3, 0.05, 0.6, 0.2)
     where: tuple[str, ...] = ("hidden", "input", "both")
+    grain: tuple[Grain, ...] = ("element",)
+    spread: tuple[Spread, ...] = ("fixed",)
     trials: int = 20
     margin: float | None = None
     timeout: float | None = None
@@ -145,9 +150,17 @@ class TuneConfig:
         check_fields(self)
         for eps in self.eps:
             check_strength(eps)
-        for name in ("eps", "where"):
+        for name in ("eps", "where", "grain", "spread"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; there must be at least one to try.")
+        if self.method != "r" and self.forms:
+            raise InputError(f"only r has a grain and a spread; {self.method} has none. Leave them out.")
+
+    @property
+    def forms(self) -> dict[str, list[str]]:
+        """What is tried beside the paper's signs, if anything."""
+        tried: dict[str, list[str]] = {"grain": [*self.grain], "spread": [*self.spread]}
+        return tried if (self.grain, self.spread) != (("element",), ("fixed",)) else {}
 
     @property
     def held_out(self) -> Recipe:
@@ -156,16 +169,18 @@ class TuneConfig:
         return replace(self.recipe, methods=methods, split="validation", hold_out=True)
 
     @property
-    def grid(self) -> list[tuple[float, str]]:
-        """The settings that are tried first, as (eps, site), sites alternating."""
-        return [(eps, site) for eps in self.eps for site in self.where]
+    def grid(self) -> list[Settings]:
+        """The settings that are tried first: at each eps all sites, and there all forms."""
+        tried = itertools.product(self.eps, self.where, self.grain, self.spread)
+        return [Settings(eps=eps, where=site, grain=grain, spread=spread) for eps, site, grain, spread in tried]
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a folder must agree in to be continued: not where the data lies, nor how much may be spent."""
         stored = identity(self.held_out)
         del stored["settings"]
-        return {"recipe": stored, "method": self.method, "eps": list(self.eps), "places": list(self.where)}
+        tried = {"eps": list(self.eps), "places": list(self.where), **self.forms}
+        return {"recipe": stored, "method": self.method, **tried}
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:

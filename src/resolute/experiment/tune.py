@@ -1,4 +1,4 @@
-"""Choose eps, p and the site of the noise on validation images: Optuna proposes, paired networks decide."""
+"""Choose eps, p, the site and the form of the noise on validation images: Optuna proposes, paired networks decide."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ SCREEN = 3
 
 def variant(method: str, settings: Settings) -> str:
     """Name a setting as `resolute.methods.find_method` reads it."""
-    p = "" if settings.p == 0.5 else f"@p={settings.p}"
-    return canonical(f"{method}@eps={settings.eps}@where={settings.where}{p}")
+    usual = Settings()
+    own = {key: getattr(settings, key) for key in ("p", "grain", "spread")}
+    more = [f"@{key}={value}" for key, value in own.items() if value != getattr(usual, key)]
+    return canonical("".join([f"{method}@eps={settings.eps}@where={settings.where}", *more]))
 
 
 def search_folder(plan: TuneConfig, splits: Splits) -> Path:
@@ -65,8 +67,8 @@ def tune(
 
     Each setting is trained with the first 3 seeds, each with the baseline's initial weights and data order. Once there
     are 4 finalists, a setting whose mean difference to the baseline is above the finalists' median (with these seeds)
-    is dropped; any other is trained with every seed and becomes a finalist. First come all sites at each eps, then
-    what Optuna's TPE proposes.
+    is dropped; any other is trained with every seed and becomes a finalist. First come all sites and forms at each
+    eps, then what Optuna's TPE proposes.
 
     It stops when ``trials`` settings were tried, when time is up, or once all sites were tried at each eps and the
     lower ends of all finalists' paired 95 % intervals lie above minus ``margin`` points: then none gains as much.
@@ -100,9 +102,8 @@ def run_tuning(
     splits = load_splits(plan.held_out)
     info = splits.test.info
     recipe = plan.held_out.resolved(info.augment, info.radius)
-    for site in plan.where:
-        name = variant(plan.method, Settings(eps=plan.eps[0], where=site))
-        check_recipe(replace(recipe, methods=(recipe.baseline, name)), splits)
+    for own in plan.grid[: len(plan.grid) // len(plan.eps)]:  # those of the first eps
+        check_recipe(replace(recipe, methods=(recipe.baseline, variant(plan.method, own))), splits)
     out = Path(out) if out is not None else search_folder(plan, splits)
     _claim(out, plan, splits)
     lab = _Lab(plan, recipe, splits, out)
@@ -189,7 +190,7 @@ def _alone(out: Path) -> AbstractContextManager[object]:
 def _claim(out: Path, plan: TuneConfig, splits: Splits) -> None:
     """Make the folder that of a search: of its recipe, images, settings and versions."""
     run = {key: value for key, value in run_identity(plan.held_out, splits).items() if key != "settings"}
-    identity = run | {"method": plan.method, "eps": list(plan.eps), "places": list(plan.where)}
+    identity = run | {"method": plan.method, "eps": list(plan.eps), "places": list(plan.where), **plan.forms}
     RunFolder(out, "tuning.json", "search").claim(identity, plan.identity)
 
 
@@ -198,8 +199,9 @@ def _study(optuna: Any, plan: TuneConfig) -> Any:
     # It needs no file: every decision follows from the networks, which are on the disk. So a search that was killed
     # goes through the same settings in the same order as one that was not, and trains only what is missing.
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP))
-    for eps, site in plan.grid:
-        given = {"where": site, "eps": eps} | ({"p": 0.5} if plan.method == "r" else {})
+    for own in plan.grid:
+        keys = ("where", "eps", *(("p", "grain", "spread") if plan.method == "r" else ()))
+        given = {key: getattr(own, key) for key in keys}
         study.enqueue_trial(given, skip_if_exists=True)
     return study
 
@@ -213,7 +215,8 @@ def _given(trial: Any) -> dict[str, Any]:
 def _as_settings(plan: TuneConfig, given: dict[str, Any]) -> Settings:
     """Round what was drawn, so that names stay short; what the plan names is taken as it is."""
     eps, p = given["eps"], given.get("p", 0.5)
-    return Settings(eps=eps if eps in plan.eps else round(eps, 2), p=round(p, 1), where=given["where"])
+    form = {key: given[key] for key in ("grain", "spread") if key in given}
+    return Settings(eps=eps if eps in plan.eps else round(eps, 2), p=round(p, 1), where=given["where"], **form)
 
 
 def _settings(study: Any, plan: TuneConfig, *, queued: bool = False) -> list[tuple[str, Settings]]:
@@ -254,6 +257,8 @@ def _try(study: Any, plan: TuneConfig, lab: _Lab, console: Console) -> str:
     trial.suggest_float("eps", min(0.02, *plan.eps), max(0.9, *plan.eps))
     if plan.method == "r":
         trial.suggest_float("p", 0.2, 0.8)
+        trial.suggest_categorical("grain", list(plan.grain))
+        trial.suggest_categorical("spread", list(plan.spread))
     name = variant(plan.method, _as_settings(plan, trial.params))
     lab.train([name], lab.screen, console)
     screened = float(lab.differences(name)[: len(lab.screen)].mean())

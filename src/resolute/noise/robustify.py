@@ -28,6 +28,7 @@ from resolute.noise import signs, sites
 from resolute.noise.perturb import Perturb, activate, noisy
 
 if TYPE_CHECKING:
+    from resolute.noise.signs import Grain, Groups, Spread
     from resolute.noise.sites import Found, Where
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -50,13 +51,36 @@ class Noise:
     form: ClassVar[str] = "sign"
     eps: Tensor  # a number that torch.compile takes as an input of the graph, so that another one is no other graph
     p: float
+    groups: Groups | None = None
+    share: float = 1.0  # as it was given
 
     def __call__(self, x: Tensor) -> Tensor:
         """Perturb a tensor."""
-        return noisy(x, self.eps, signs.level(self.p))
+        return noisy(x, self.eps, signs.level(self.p), groups=self.groups)
+
+    def at(self, model: nn.Module, name: str, side: sites.Side) -> Noise:
+        """Find the dimension of the channels at a place."""
+        if self.groups is None or self.groups.grain != "channel" or self.groups.channel:
+            return self
+        if (found := sites.channels(model, name, side)) is None:
+            raise InputError(
+                f"grain='channel': where the channels are at {name or 'the model'!r} is not certain. Give "
+                "it too, for this place alone: robustify(model, grain=('channel', 1), where=...), or -1 for the last."
+            )
+        channel, sizes = found
+        return dataclasses.replace(self, groups=self.groups._replace(channel=channel, channels=sizes))
 
 
-def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "hidden") -> _Model:
+def robustify(
+    model: _Model,
+    eps: float = 0.1,
+    p: float = 0.5,
+    where: Where = "hidden",
+    *,
+    grain: Grain | tuple[Grain, int] = "element",
+    spread: Spread = "fixed",
+    share: float = 1.0,
+) -> _Model:
     """Put g(x) = x + eps * x * l(x) at the input or the activations of a network, in place.
 
     The noise acts in training mode only; ``model.eval()`` gives the untouched network bit for bit. Calling it again
@@ -70,10 +94,17 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
             (`update_bn`).
         where: ``"hidden"``: the output of each activation module of the rectifier family (ReLU, GELU, SiLU, ...).
             ``"input"``: what enters the network, after its own Normalize layer if it begins with one: the argument
-            that ``forward`` names first among those that are floating-point tensors. ``"both"``. Or a module type, a
-            glob pattern over module names such as ``"layer?.*.relu"``, the same with ``":input"`` behind it for what
-            enters those modules, a predicate ``(name, module) -> bool``, or a sequence of these; None in it is left
-            out.
+            that ``forward`` names first among those that are floating-point tensors. ``"both"``. ``"layers"``: the
+            output of each convolution and linear layer but the one registered last. ``"last"``: the features that
+            enter the linear layer registered last. Or a module type, a glob pattern over module names such as
+            ``"layer?.*.relu"``, the same with ``":input"`` behind it for what enters those modules, a predicate
+            ``(name, module) -> bool``, or a sequence of these; None in it is left out.
+        grain: What one sign is for, as in `perturb`: ``"element"``, ``"channel"`` or ``"sample"``. Channels lie along
+            the last dimension behind a linear layer, LayerNorm or RMSNorm, and along dimension 1 behind a convolution
+            or another norm: the layer registered before the place tells, and `sites` shows it. Where none does, give
+            the dimension too: ``("channel", -1)``.
+        spread: ``"fixed"`` or ``"random"``, as in `perturb`.
+        share: Share of the samples that get noise at each place and step, as in `perturb`.
 
     Warns:
         UserWarning: If ``where`` includes ``"hidden"`` and the network calls activations as functions, which no
@@ -97,7 +128,11 @@ def robustify(model: _Model, eps: float = 0.1, p: float = 0.5, where: Where = "h
         )
     """
     check_strength(eps, p)
-    return attach(model, Noise(_graph_input(eps), float(p)), where)
+    kind, channel = grain if isinstance(grain, tuple) and len(grain) == 2 else (grain, 1)
+    groups = signs.groups(kind, spread, share, channel)
+    if groups is not None and kind is grain:
+        groups = groups._replace(channel=0)  # each place has its own
+    return attach(model, Noise(_graph_input(eps), float(p), groups, float(share)), where)
 
 
 def unrobustify(model: _Model) -> _Model:
@@ -240,13 +275,14 @@ def attach(model: _Model, noise: Callable[..., Tensor], where: Where = "hidden")
                 f"{name or 'the model'!r} ({type(module).__name__}) is scripted, traced or has had its forward "
                 "replaced, so noise put at it would be ignored. Call robustify before the tool that did so."
             )
+    put = [noise.at(model, *place) if isinstance(noise, Noise) else noise for place in found]
     for text in _advice(model, where, found):
         warnings.warn(text, UserWarning, stacklevel=3)
-    for (_, side), module in found.items():
+    for ((_, side), module), own in zip(found.items(), put, strict=True):
         if not isinstance(module, _Perturbed):
             module.__class__ = _perturbed(type(module))
             module.__dict__["_resolute_noise"] = {}
-        module.__dict__["_resolute_noise"][side] = noise
+        module.__dict__["_resolute_noise"][side] = own
     perturbed: dict[nn.Module, weakref.ref[nn.Module]] = dict.fromkeys(carriers(model), weakref.ref(model))
     _UNTOLD.update(perturbed)
     if _is_before_batch_norm(model, found):
@@ -326,7 +362,7 @@ class _Perturbed(nn.Module):
         if noise is None:
             return super().forward(*args, **kwargs)
         if isinstance(noise, Noise) and len(args) == 1 and not kwargs:
-            return activate(self, self._resolute_own, args[0], noise.eps, signs.level(noise.p))
+            return activate(self, self._resolute_own, args[0], noise.eps, signs.level(noise.p), noise.groups)
         return noise(super().forward(*args, **kwargs))
 
     def extra_repr(self) -> str:
@@ -336,6 +372,9 @@ class _Perturbed(nn.Module):
             shown += [f"{prefix}eps={site.eps:g}"] if site.eps is not None else []
             shown += [f"{prefix}p={site.p:g}"] if site.p not in (None, 0.5) else []
             shown += [f"{prefix}form={site.form}"] if site.form != "sign" else []
+            usual = {"grain": "element", "spread": "fixed", "share": 1.0, "channel_dim": None}
+            own = {name: getattr(site, name) for name in usual} if site.form == "sign" else {}
+            shown += [f"{prefix}{name}={value}" for name, value in own.items() if value != usual[name]]
         return ", ".join(part for part in shown if part)
 
     def _get_name(self) -> str:

@@ -7,13 +7,16 @@ whoever knows the seed and the position can draw any one of them again, in any o
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+from resolute.errors import InputError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,6 +96,9 @@ LANES = 32
 _PLANES = 16
 """Binary digits of p: it is rounded to a multiple of 2**-16."""
 
+ALWAYS = 1 << _PLANES
+"""The level of a probability of 1."""
+
 BLOCK = LANES**2
 """Signs are drawn in blocks of so many elements."""
 
@@ -134,18 +140,23 @@ def sign_words(seed: Tensor, n: int, level: int, start: int | Tensor = 0) -> Ten
     # is one hashed word. In general each binary digit of p, up to the last that is 1, has a plane of words of its own;
     # from the last to the first they are joined by "or" where the digit is 1 and by "and" where it is 0, which makes
     # bits that are 1 with probability p.
-    if level in {0, 1 << _PLANES}:
+    if level in {0, ALWAYS}:
         return torch.full((n,), -int(level > 0), dtype=torch.int32, device=seed.device)
     blocks = -(-n // BLOCK)
     lanes = start // LANES + torch.arange(blocks * LANES, device=seed.device)
+    rows = torch.arange(LANES, dtype=torch.int32, device=seed.device).view(-1, 1)
+    return (_stored(_joined(seed, lanes, level)).view(blocks, 1, LANES) << rows).view(-1)[:n]
+
+
+def _joined(seed: Tensor, lanes: Tensor, level: int) -> Tensor:
+    """Draw words of which each bit is 1 with the probability that ``level`` stands for."""
     last = (level & -level).bit_length() - 1
     planes = torch.arange(_PLANES - 1 - last, -1, -1, device=seed.device) << 32
     drawn = words(seed, lanes + planes[:, None]).to(torch.int32).unbind()
     word = drawn[0]
     for digit, plane in enumerate(drawn[1:], start=last + 1):
         word = word | plane if level >> digit & 1 else word & plane
-    rows = torch.arange(LANES, dtype=torch.int32, device=seed.device).view(-1, 1)
-    return (_stored(word).view(blocks, 1, LANES) << rows).view(-1)[:n]
+    return word
 
 
 def _stored(words: Tensor) -> Tensor:
@@ -156,4 +167,82 @@ def _stored(words: Tensor) -> Tensor:
 
 def level(p: float) -> int:
     """Express a probability in the steps that the signs are drawn with."""
-    return round(p * (1 << _PLANES))
+    return round(p * ALWAYS)
+
+
+Grain = Literal["element", "channel", "sample"]
+Spread = Literal["fixed", "random"]
+_SPREAD, _SHARE = _PLANES, _PLANES + 1
+"""Planes of the words that tell a sample's strength, and whether it gets noise."""
+
+
+class Groups(NamedTuple):
+    """Which elements share a sign, and how much noise each sample gets: all that differs from the paper's noise."""
+
+    grain: Grain = "element"
+    spread: Spread = "fixed"
+    share: int = ALWAYS  # a level
+    channel: int = 1  # the dimension
+    channels: frozenset[int] = frozenset()  # sizes that it may have, where they are known beforehand
+
+    def of(self, x: Tensor) -> Groups:
+        """Find the dimension of the channels in a tensor, or refuse to guess."""
+        if x.ndim < 1 + (self.grain == "channel"):
+            raise InputError(
+                f"grain={self.grain!r}, spread={self.spread!r} got a tensor of shape {list(x.shape)}; wanted are "
+                f"samples along dimension 0{', and channels' if self.grain == 'channel' else ''}. Add the dimension."
+            )
+        if self.grain != "channel":
+            return self
+        channel = 1 if x.ndim == 2 else self.channel + x.ndim * (self.channel < 0)
+        fits = 0 < channel < x.ndim
+        if not fits or (x.ndim > 2 and self.channels and x.shape[channel] not in self.channels):
+            sizes = " or ".join(map(str, sorted(self.channels))) if fits else "channels"
+            raise InputError(
+                f"grain='channel' got a tensor of shape {list(x.shape)}; wanted are {sizes} at dimension "
+                f"{self.channel}, and samples at 0. Name the right one: perturb(x, grain='channel', channel_dim=-1), "
+                "or robustify(model, grain=('channel', -1), where=...) for these places."
+            )
+        return Groups(self.grain, self.spread, self.share, channel)
+
+    def strengths(self, seed: Tensor, shape: Sequence[int], eps: Tensor, level: int, start: int | Tensor = 0) -> Tensor:
+        """Give each sample's strength, [N, 1, ...], or that of each group with its sign, such as [N, C, 1, ...]."""
+        n = shape[0]
+        first = start // max(1, math.prod(shape[1:]))
+        sample = first + torch.arange(n, device=seed.device)
+        eps = eps.expand(n)
+        if self.spread == "random":
+            eps = eps * ((words(seed, sample + (_SPREAD << 32)) >> 8).to(eps.dtype) * 2**-24)
+        if self.share < ALWAYS:
+            eps = torch.where(words(seed, sample + (_SHARE << 32)) >> 16 < self.share, eps, 0)
+        ones = [1] * (len(shape) - 1)
+        eps = eps.reshape(n, *ones)
+        if self.grain == "element":
+            return eps
+        if self.grain == "channel":
+            ones[self.channel - 1] = shape[self.channel]
+        channels = math.prod(ones)
+        group = first * channels + torch.arange(n * channels, device=seed.device)
+        if level in {0, ALWAYS}:
+            return eps.expand(n, *ones) if level else -eps.expand(n, *ones)
+        word = stored(_joined(seed, group // BLOCK * LANES + group % LANES, level))
+        plus = (word << (group // LANES % LANES).to(torch.int32)) < 0
+        return torch.where(plus.view(n, *ones), eps, -eps)
+
+    def layout(self, shape: Sequence[int], stride: Sequence[int]) -> tuple[int, int, int]:
+        """Tell (run, inner, channels): element i in memory is of group i // run * channels + i // inner % channels."""
+        run, channels = math.prod(shape[1:]), shape[self.channel] if self.grain == "channel" else 1
+        return run, stride[self.channel] if channels > 1 else run, channels
+
+
+def groups(grain: str, spread: str, share: float, channel: int = 1) -> Groups | None:
+    """Check a form of the noise; None is the paper's, with a sign for each element and one strength."""
+    for name, value, kind in (("grain", grain, Grain), ("spread", spread, Spread)):
+        if value not in get_args(kind):
+            raise InputError(f"{name} is {value!r}; it must be one of {', '.join(get_args(kind))}.")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise InputError(f"share is {share!r}; it is the share of the samples that get noise, from 0 to 1.")
+    if isinstance(channel, bool) or not isinstance(channel, int) or channel == 0:
+        raise InputError(f"channel_dim is {channel!r}; it must be a dimension of x, and not 0, where the samples are.")
+    found = Groups(grain, spread, level(share), channel)  # type: ignore[arg-type]
+    return None if found[:3] == Groups()[:3] else found

@@ -14,7 +14,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from resolute.errors import InputError
 from resolute.noise.perturb import Perturb
+from resolute.noise.signs import Groups
 
 _NAMES = (
     "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish",
@@ -230,6 +231,10 @@ class Site:
         eps: Strength of the noise that is there; None if there is none.
         p: Probability of the sign +1; None if no sign noise is there.
         form: ``"sign"``, or the name of another noise (``"gaussian"``, ...) that is there; None if there is none.
+        grain: What one sign is for: ``"element"``, ``"channel"`` or ``"sample"``; None if no sign noise is there.
+        spread: ``"fixed"`` or ``"random"`` strength of the samples; None if no sign noise is there.
+        share: Share of the samples that get noise; None if no sign noise is there.
+        channel_dim: Dimension of the channels; None unless each has a sign.
     """
 
     name: str
@@ -238,6 +243,10 @@ class Site:
     eps: float | None = None
     p: float | None = None
     form: str | None = None
+    grain: str | None = None
+    spread: str | None = None
+    share: float | None = None
+    channel_dim: int | None = None
 
 
 def sites(model: nn.Module, where: Where | None = None) -> list[Site]:
@@ -269,7 +278,13 @@ def site_at(name: str, side: Side, module: nn.Module) -> Site:
     function = getattr(noise, "func", noise)  # other noise is a functools.partial of a function of x and eps
     eps = getattr(noise, "eps", getattr(noise, "keywords", {}).get("eps"))
     form = getattr(function, "form", getattr(function, "__name__", None))
-    return Site(name, own_class(module), side, None if eps is None else float(eps), getattr(noise, "p", None), form)
+    p, share = getattr(noise, "p", None), getattr(noise, "share", None)
+    groups = getattr(noise, "groups", None) or (Groups() if share is not None else None)
+    site = Site(name, own_class(module), side, None if eps is None else float(eps), p, form)
+    if groups is None:
+        return site
+    dim = groups.channel if groups.grain == "channel" else None
+    return replace(site, grain=groups.grain, spread=groups.spread, share=share, channel_dim=dim)
 
 
 def places(model: nn.Module) -> Found:
@@ -298,8 +313,8 @@ def items_of(where: Where) -> list[Item]:
     items = where if isinstance(where, Sequence) and not isinstance(where, str) else [where]
     if where is None or not all(item is None or _is_item(item) for item in items):
         raise InputError(
-            f"where is {repr(where)[:80]}; it must be 'hidden', 'input', 'both', a name or pattern, a module type, "
-            "a function (name, module) -> bool, or a list of these."
+            f"where is {repr(where)[:80]}; it must be 'hidden', 'input', 'both', 'layers', 'last', a name or pattern, "
+            "a module type, a function (name, module) -> bool, or a list of these."
         )
     parts = [("input", "hidden") if item == "both" else (item,) for item in items if item is not None]
     if not parts:
@@ -332,6 +347,8 @@ def match(model: nn.Module, item: Item) -> Found:
     """Find the modules that one item of ``where`` names, which may be none."""
     if item == "input":
         return _input_site(model)
+    if item in ("layers", "last"):
+        return _layers(model) if item == "layers" else _last(model)
     side: Side = "output"
     if isinstance(item, str) and item.endswith(_INPUT_SUFFIX):
         item, side = item.removesuffix(_INPUT_SUFFIX), "input"
@@ -353,7 +370,7 @@ def blocks(model: nn.Module, where: Where, found: Found) -> dict[str, tuple[str,
     """Tell of each pattern that names blocks and reaches no activation in them: class, better pattern, activations."""
     told = {}
     for item in items_of(where):
-        if not isinstance(item, str) or item in ("hidden", "input") or item.endswith(_INPUT_SUFFIX):
+        if not isinstance(item, str) or item in ("hidden", "input", "layers", "last") or item.endswith(_INPUT_SUFFIX):
             continue
         inside: set[str] = set()
         kinds = []
@@ -417,6 +434,64 @@ def _input_site(model: nn.Module) -> Found:
     while isinstance(wrapped := _unwrapped(inner), nn.Module):
         inner = wrapped
     return {(name, "input"): m for name, m in model.named_modules() if m is inner}
+
+
+_LAYERS = (*(getattr(nn, f"Conv{kind}{n}d") for kind in ("", "Transpose") for n in (1, 2, 3)), nn.Linear)
+
+
+def _layers(model: nn.Module) -> Found:
+    """Find the convolutions and linear layers, in the order of registration, but the last."""
+    # The output layer of nn.MultiheadAttention is never called: the attention takes its weights.
+    uncalled = nn.modules.linear.NonDynamicallyQuantizableLinear
+    found = [(n, m) for n, m in model.named_modules() if isinstance(m, _LAYERS) and not isinstance(m, uncalled)]
+    return {(name, "output"): module for name, module in found[:-1]}
+
+
+def _last(model: nn.Module) -> Found:
+    """Find what enters the last linear layer."""
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return {(name, "input"): module for name, module in found[-1:]}
+
+
+def channels(model: nn.Module, name: str, side: Side) -> tuple[int, frozenset[int]] | None:
+    """Tell the dimension of the channels at a place, and the sizes that it may have; None where nothing tells."""
+    modules = list(model.named_modules())
+    at = [found for found, _ in modules].index(name)
+    own, siblings = modules[at][1], list[tuple[int, int] | None]()
+    if side == "input" or own_class(own).__name__ == "Normalize":
+        leaves = [module for _, module in modules[at:] if next(module.children(), None) is None]
+        first = next((leaf for leaf in leaves if own_class(leaf).__name__ not in _LETS_THROUGH), own)
+        known = _known(first, entering=True)
+    elif not (known := _known(own)) and next(own.children(), None) is None:
+        known = next((found for _, module in reversed(modules[:at]) if (found := _known(module))), None)
+        # A shared activation stands after several layers of its block.
+        siblings = [_known(module) for module in model.get_submodule(name.rpartition(".")[0]).children()]
+    if known is None:
+        return None
+    sizes = frozenset(each[1] for each in (*siblings, known) if each and each[0] == known[0])
+    return known[0], frozenset() if 0 in sizes else sizes  # a lazy layer does not know yet
+
+
+_LETS_THROUGH = ("Normalize", "Identity", "Dropout")
+
+
+def _known(module: nn.Module, entering: bool = False) -> tuple[int, int] | None:
+    """Tell the dimension and number of the channels that leave or enter a layer, by its class."""
+    flat = re.search(r"([123])d", own_class(module).__name__)
+    dim = -1 - int(flat[1]) if flat else None
+    if isinstance(module, _LAYERS):
+        sizes = ("in_features", "out_features") if isinstance(module, nn.Linear) else ("in_channels", "out_channels")
+        dim = -1 if isinstance(module, nn.Linear) else -1 - len(module.kernel_size)
+        size = getattr(module, sizes[not entering])
+    elif isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
+        size, dim = getattr(module, "num_features", getattr(module, "num_channels", 0)), 1 if dim in (None, -2) else dim
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and len(module.normalized_shape) == 1:
+        size, dim = module.normalized_shape[0], dim or -1
+    elif isinstance(module, nn.Embedding) and not entering:
+        size, dim = module.embedding_dim, -1
+    else:
+        return None
+    return dim, int(size)
 
 
 def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -73,7 +73,8 @@ _NASNET = "The source counts the 196,668 running statistics of BatchNorm too: 88
 _SENET = "The released network has 115.1M (its weights file: 440 MB); 145.8M is another paper's count and 42.4B a slip."
 
 SIZES: dict[str, NetworkSize] = {
-    "lenet": _size(431_080, 2.293, 10, _GREY, "Caffe's lenet.prototxt, which has one ReLU of the three"),
+    "lenet": _size(431_080, 2.293, 10, _GREY, "Caffe's lenet.prototxt, which has the last ReLU alone"),
+    "lenet-caffe": _size(431_080, 2.293, 10, _GREY, "Caffe's lenet.prototxt"),
     "capsnet": _size(6_804_384, 202.3, 10, _GREY, _SABOUR, (6.8, None)),
     "capsnet-decoder": _size(8_215_728, 202.3, 10, _GREY, _SABOUR, (8.2, None), note=_DECODER),
     "resnet110-sd": _size(1_732_010, 252.9, 10, _CIFAR, "WRN (arXiv:1605.07146), Table 5", (1.7, None)),

@@ -77,7 +77,7 @@ class Tuned:
         """What was found, in a sentence."""
         chosen = self.best or self.nearest
         s, change = chosen.settings, chosen.paired.difference
-        spot = f"eps {s.eps:g}" + (f", p {s.p:g}" if self.method == "r" else "") + f" at {s.where}"
+        spot = f"eps {s.eps:g}" + (f", p {s.p:g}" if self.method == "r" else "") + f" at {_place(s)}"
         span = f", 95 % interval {bounds(change, points)}" if chosen.seeds > 1 else ""
         evidence = f"{points(change.mean)} points{span}, {count(chosen.seeds, 'paired seed')}"
         if self.best:
@@ -94,11 +94,17 @@ class Tuned:
 
     @property
     def places(self) -> dict[str, list[Tried]]:
-        """The settings by place, in the order of eps and p."""
-        groups: dict[str, list[Tried]] = {str(each.settings.where): [] for each in self.tried}
+        """The settings by place and form, in the order of eps and p."""
+        groups: dict[str, list[Tried]] = {_place(each.settings): [] for each in self.tried}
         for each in sorted(self.tried, key=lambda each: (each.settings.eps, each.settings.p)):
-            groups[str(each.settings.where)].append(each)
+            groups[_place(each.settings)].append(each)
         return groups
+
+
+def _place(settings: Settings) -> str:
+    """Name the place of the noise, and its form where it is not the paper's."""
+    grain = f", {settings.grain} signs" if settings.grain != "element" else ""
+    return f"{settings.where}{grain}{', random strength' if settings.spread == 'random' else ''}"
 
 
 def sum_up(
@@ -198,7 +204,7 @@ def draw_tuned(tuned: Tuned, kind: str) -> bytes:
     with figures.style():
         figure, axes = figures.plot(curves, "eps", limits=_limits(curves), log=log, height=300, width=520, top=44)
         for each in aside:
-            colour = figures.mark(colours[str(each.settings.where)])
+            colour = figures.mark(colours[_place(each.settings)])
             axes.plot(each.settings.eps, 100 * each.error.mean, "o", mfc="white", color=colour, markersize=5, zorder=3)
         if log:
             _mark_strengths(axes, sorted({each.settings.eps for own in lines.values() for each in own}))

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from resolute.noise import signs
+from noise.samples import FORMS
+from resolute.noise import kernels, signs
 from resolute.noise.kernels import cpu, reference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from resolute.noise.kernels.reference import Kernel
+    from resolute.noise.signs import Groups
 
 SEED = torch.tensor(-1234567890123456789)
 SIZES = (1, 31, 32, 33, 1023, 1024, 1025, 3000)
@@ -42,6 +46,37 @@ def check_kernel(
         check_same(out, reference.product(y, ref, SEED, 0.3, signs.level(p), slope, start), rtol)
     kernel.run(ref, ref, ref, SEED, 0.3, signs.level(p), slope, start)
     check_same(ref, out)
+
+
+GROUPS = [signs.groups(**form) for form in FORMS]  # type: ignore[arg-type]
+SHAPES: dict[str, Callable[[], Tensor]] = {
+    "vector": lambda: torch.randn(70),
+    "features": lambda: torch.randn(30, 50),
+    "wide features": lambda: torch.randn(3, 1500),
+    "one feature": lambda: torch.randn(40, 1),
+    "small images": lambda: torch.randn(9, 21, 3, 5),
+    "images": lambda: torch.randn(3, 5, 20, 21),
+    "large images": lambda: torch.randn(2, 3, 40, 41),
+    "images, channels last": lambda: torch.randn(3, 40, 9, 8).to(memory_format=torch.channels_last),
+    "small images, channels last": lambda: torch.randn(19, 3, 4, 5).to(memory_format=torch.channels_last),
+    "many channels last": lambda: torch.randn(2, 1100, 2, 3).to(memory_format=torch.channels_last),
+    "channels in the middle": lambda: torch.randn(4, 6, 7, 5).permute(0, 2, 1, 3),
+    "one sample, permuted": lambda: torch.randn(6, 7, 1, 5).permute(2, 1, 3, 0),
+    "samples inside": lambda: torch.randn(5, 6, 7).permute(1, 0, 2),
+}
+
+
+def check_groups(kernel: Kernel, shape: str, dtype: torch.dtype, groups: Groups, p: float, start: int = 0) -> None:
+    """A kernel of groups is the reference, in every layout, through a rectifier or none."""
+    if SHAPES[shape]().ndim < 2 and groups.grain == "channel":
+        return
+    like = SHAPES[shape]()
+    src, ref = (torch.empty_like(like, dtype=dtype).copy_(values(like.numel(), dtype).view(like.shape)) for _ in "12")
+    start *= like[0].numel() * signs.BLOCK
+    for slope in SLOPES[:3]:
+        for y in (src, ref):
+            out = kernels.compute(kernel, y, ref, SEED, 0.3, signs.level(p), slope, start=start, groups=groups)
+            check_same(out, reference.product(y, ref, SEED, 0.3, signs.level(p), slope, start, groups=groups))
 
 
 def built() -> Kernel:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from noise.kernels.checks import PS, SEED, SIZES, SLOPES, built, check_kernel, has_build
+from noise.kernels.checks import GROUPS, PS, SEED, SHAPES, SIZES, SLOPES, built, check_groups, check_kernel, has_build
 from resolute.noise import kernels, signs
 from resolute.noise.kernels import cpu
 from resolute.noise.perturb import perturb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from resolute.noise.signs import Groups
 
 
 @pytest.fixture
@@ -167,3 +169,12 @@ def test_positions_beyond_32_bits_count(start: int, p: float) -> None:
     level = signs.level(p)
     here, wrapped = signs.draw(SEED, 2048, level, start), signs.draw(SEED, 2048, level, start % 2**31 + 2**20)
     assert not torch.equal(here, wrapped)
+
+
+@has_build
+@pytest.mark.parametrize("dtype", cpu._SYMBOLS)
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_groups_of_the_cpu_kernel_are_the_truth_bit_for_bit(shape: str, groups: Groups, dtype: torch.dtype) -> None:
+    for p, start in ((0.5, 0), (0.3, 7), (0.0, 0), (1.0, 1)):
+        check_groups(built(), shape, dtype, groups, p, start)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from noise.kernels.checks import check_kernel
+from noise.kernels.checks import GROUPS, check_groups, check_kernel
 
 if TYPE_CHECKING:
     from resolute.noise.kernels.reference import Kernel
+    from resolute.noise.signs import Groups
 
 
 @pytest.fixture
@@ -40,9 +41,18 @@ def test_triton_kernel_is_the_truth_bit_for_bit(
         check_kernel(triton_kernel, n, dtype, p, slope, rtol=rtol)
 
 
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("shape", ["vector", "wide features", "small images", "small images, channels last"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_groups_of_triton_are_the_truth_bit_for_bit(triton_kernel: Kernel, shape: str, groups: Groups) -> None:
+    check_groups(triton_kernel, shape, torch.float32, groups, 0.3, 7)
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "fp64", "fp16", "bf16"])
-@pytest.mark.parametrize(("level", "rectify"), [(2**15, True), (19661, False)])
-def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(dtype: str, level: int, rectify: bool) -> None:
+@pytest.mark.parametrize(("level", "rectify", "grouped"), [(2**15, True, False), (19661, False, True)])
+def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(
+    dtype: str, level: int, rectify: bool, grouped: bool
+) -> None:
     pytest.importorskip("triton")
     from triton import compile as build
     from triton import language as tl
@@ -52,7 +62,10 @@ def test_triton_kernel_compiles_for_a_gpu_that_is_not_here(dtype: str, level: in
     from resolute.noise.kernels import gpu
 
     constants = {"level": level, "rectify": rectify, "wide": tl.float64 if dtype == "fp64" else tl.float32}
+    constants["grouped"] = grouped
     scalars = {"seed": "*i64", "n": "i64", "start": "i64", "eps": "fp64", "slope": "fp64"}
+    wide = "fp64" if dtype == "fp64" else "fp32"
+    scalars |= {"table": f"*{wide}", "run": "i64", "inner": "i64", "channels": "i64"}
     signature = dict.fromkeys(("src", "ref", "out"), f"*{dtype}") | scalars | dict.fromkeys(constants, "constexpr")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
-from noise.kernels.checks import PS, SEED, SLOPES, check_kernel
+from noise.kernels.checks import GROUPS, PS, SEED, SHAPES, SLOPES, check_groups, check_kernel
 from noise.samples import LAYOUTS
 from resolute.noise import signs
 from resolute.noise.kernels import reference
+
+if TYPE_CHECKING:
+    from resolute.noise.signs import Groups
 
 
 @pytest.mark.parametrize("slope", SLOPES)
@@ -30,3 +35,12 @@ def test_plain_kernel_is_the_truth_bit_for_bit(p: float, slope: float) -> None:
 @pytest.mark.parametrize("slope", SLOPES)
 def test_pieces_are_the_truth_bit_for_bit(dtype: torch.dtype, slope: float) -> None:
     check_kernel(reference.PYTORCH, reference.PIECE + 1025, dtype, 0.3, slope, start=1024)
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_groups_in_pieces_are_the_truth(shape: str, groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "PIECE", 1024)
+    for kernel, dtype in ((reference.NUMPY, torch.float32), (reference.PYTORCH, torch.float16)):
+        for p, start in ((0.5, 0), (0.3, 7)):
+            check_groups(kernel, shape, dtype, groups, p, start)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolute.noise.kernels.reference import Kernel
+    from resolute.noise.signs import Groups
 
 
 _PLAIN = {Tensor, nn.Parameter}
@@ -65,21 +66,25 @@ def compute(
     inplace: bool = False,
     start: int | Tensor = 0,
     order: Sequence[int] | None = None,
+    groups: Groups | None = None,
 ) -> Tensor:
     """Do what `reference.product` does, by what `choose` has chosen for ``ref`` and ``src``."""
     if kernel is None:
-        out = reference.product(src, ref, seed, eps, level, slope, start, order)
+        out = reference.product(src, ref, seed, eps, level, slope, start, order, groups)
         return src.copy_(out) if inplace else out
     if order is not None:
         ref = reference.reordered(ref, order)
     out = torch.empty_like(ref, device="meta") if inplace else torch.empty_like(ref)
     stride = out.stride()
+    if groups is not None and ref.shape[0] > 1 and stride[0] * ref.shape[0] != ref.numel():
+        # A kernel counts groups sample by sample; samples that lie interleaved in memory are left to PyTorch.
+        return compute(None, src, ref, seed, eps, level, slope, inplace, start, None, groups)
     dense_ref = _laid_out(ref, stride)
     dense_src = dense_ref if src is ref else _laid_out(src, stride)
     if inplace:
         out = dense_src
     if out.numel():
-        kernel.run(dense_src, dense_ref, out, seed, float(eps), level, slope, int(start))
+        kernel.run(dense_src, dense_ref, out, seed, float(eps), level, slope, int(start), groups)
     if inplace and out is not src:
         return src.copy_(out)
     if inplace:  # autograd does not see what a kernel overwrites

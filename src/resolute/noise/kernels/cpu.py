@@ -16,17 +16,22 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from resolute.noise.kernels.reference import Kernel
+from resolute.noise.signs import ALWAYS, BLOCK
+
+if TYPE_CHECKING:
+    from resolute.noise.signs import Groups
 
 _SOURCE = Path(__file__).with_name("multiply.cpp")
 _SYMBOLS = {torch.float32: "multiply_float32", torch.float64: "multiply_float64", torch.bfloat16: "multiply_bfloat16"}
 _ARGUMENTS = (
     *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
-    ctypes.c_double, ctypes.c_double, ctypes.c_uint32, ctypes.c_int,
+    ctypes.c_double, ctypes.c_double, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p,
 )  # fmt: skip
 
 
@@ -49,14 +54,30 @@ def compiled() -> Kernel | None:
         function.argtypes, function.restype = _ARGUMENTS, None
 
     def run(
-        src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
-    ) -> None:
+        src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int,
+        groups: Groups | None = None,
+    ) -> None:  # fmt: skip
         functions[ref.dtype](
             src.data_ptr(), ref.data_ptr(), out.data_ptr(), ref.numel(), start, seed.data_ptr(), eps, slope, level,
-            torch.get_num_threads(),
+            torch.get_num_threads(), None if groups is None else _grouped(groups, ref.shape, ref.stride(), start),
         )  # fmt: skip
 
     return Kernel("C++", frozenset(functions), run)
+
+
+@functools.lru_cache(maxsize=4096)
+def _grouped(
+    groups: Groups, shape: tuple[int, ...], stride: tuple[int, ...], start: int
+) -> ctypes.Array[ctypes.c_int64] | None:
+    """Write what the kernel calls Groups; None where each element has a sign, and all have one strength."""
+    run, inner, channels = groups.layout(shape, stride)
+    of_elements, of_random = groups.grain == "element", groups.spread == "random"
+    if channels == run and start % BLOCK == 0:  # a channel of one element is that element
+        of_elements, inner, channels = True, run, 1
+        if not of_random and groups.share == ALWAYS:
+            return None
+    values = (shape[0], run, inner, channels, start // run, of_elements, of_random, groups.share)
+    return (ctypes.c_int64 * len(values))(*values)
 
 
 def _load() -> ctypes.CDLL:

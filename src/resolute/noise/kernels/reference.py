@@ -15,6 +15,8 @@ from resolute.noise.signs import BLOCK, LANES, ODD, WORD, mix, mix_in_place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from resolute.noise.signs import Groups
+
 
 PIECE = 2**17
 """Elements that are worked on at a time: 0.5 MiB of float32."""
@@ -26,7 +28,7 @@ class Kernel:
 
     name: str
     dtypes: frozenset[torch.dtype]
-    run: Callable[..., None]  # (src, ref, out, seed, eps, level, slope, start)
+    run: Callable[..., None]  # (src, ref, out, seed, eps, level, slope, start, groups)
 
 
 def product(
@@ -38,16 +40,23 @@ def product(
     slope: float = 1.0,
     start: int | Tensor = 0,
     order: Sequence[int] | None = None,
+    groups: Groups | None = None,
 ) -> Tensor:
     """Multiply by dg/dx = 1 + eps * l(x) at x = ``ref``, through a (leaky) rectifier."""
     # With ``src`` = ``ref`` = x it is g(rectified x), since g(x) / x = dg/dx; with the gradient of g as ``src`` it is
     # the gradient of x. ``ref`` may also be g: it has the signs of x.
     wide = torch.promote_types(ref.dtype, torch.float32)
-    order = memory_order(ref) if order is None else order
-    plus = signs.draw(seed, ref.numel(), level, start).view([ref.shape[d] for d in order])
-    plus = plus.permute([order.index(d) for d in range(ref.ndim)])
     value, one = src.to(wide), torch.ones((), dtype=wide, device=ref.device)
-    strength = (one * eps).to(wide).reshape(())
+    strength = (one * eps).to(wide)
+    strength = strength.reshape(()) if groups is not None or strength.numel() == 1 else strength
+    if groups is not None:
+        strength = groups.strengths(seed, ref.shape, strength, level, start)
+    if groups is None or groups.grain == "element":
+        order = memory_order(ref) if order is None else order
+        plus = signs.draw(seed, ref.numel(), level, start).view([ref.shape[d] for d in order])
+        plus = plus.permute([order.index(d) for d in range(ref.ndim)])
+    else:
+        plus = torch.ones((), dtype=torch.bool, device=ref.device)  # the strengths have signs of their own
     if slope == 0:
         return (torch.where(ref <= 0, 0, value) * torch.where(plus, one + strength, one - strength)).to(src.dtype)
     factor = torch.where(ref == 0, 1, torch.where(plus == ref.signbit(), one - strength, one + strength))
@@ -77,11 +86,30 @@ def pieces(src: Tensor, ref: Tensor, out: Tensor, size: int) -> Iterator[tuple[i
 
 
 def _in_pieces(
-    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
-) -> None:
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int,
+    groups: Groups | None = None,
+) -> None:  # fmt: skip
     """Compute `product`; on a CPU in pieces, whose intermediate results stay in its caches."""
+    strength, own = _strengths(ref, seed, eps, level, start, groups)
     for begin, y, x, to in pieces(src, ref, out, PIECE if ref.is_cpu else ref.numel()):
-        to.copy_(product(y, x, seed, eps, level, slope, start + begin))
+        to.copy_(product(y, x, seed, strength(begin, len(x)), own, slope, start + begin))
+
+
+def _strengths(
+    ref: Tensor, seed: Tensor, eps: float, level: int, start: int, groups: Groups | None
+) -> tuple[Callable[[int, int], float | Tensor], int]:
+    """Give the strength of any elements in memory order, and the level of the signs that are their own."""
+    if groups is None:
+        return lambda _begin, _n: eps, level
+    wide = torch.promote_types(ref.dtype, torch.float32)
+    table = groups.strengths(seed, ref.shape, torch.tensor(eps, dtype=wide, device=ref.device), level, start).flatten()
+    run, inner, channels = groups.layout(ref.shape, ref.stride())
+
+    def strength(begin: int, n: int) -> Tensor:
+        i = torch.arange(begin, begin + n, device=ref.device)
+        return table[i // run * channels + i // inner % channels]
+
+    return strength, level if groups.grain == "element" else signs.ALWAYS
 
 
 PYTORCH = Kernel("PyTorch's operations", frozenset(), _in_pieces)
@@ -91,13 +119,15 @@ _ROWS = torch.arange(LANES, dtype=torch.int32).view(-1, 1)
 
 
 def _multiply(
-    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int
-) -> None:
-    less, key = int(np.float32(-eps).view(np.int32)), int(seed)
+    src: Tensor, ref: Tensor, out: Tensor, seed: Tensor, eps: float, level: int, slope: float, start: int,
+    groups: Groups | None = None,
+) -> None:  # fmt: skip
+    key, (strength, own) = int(seed), _strengths(ref, seed, eps, level, start, groups)
     for begin, y, x, to in pieces(src, ref, out, PIECE):
-        bits = _words(key, len(x), level, start + begin)
+        bits = _words(key, len(x), own, start + begin)
         if slope != 0:
             bits = bits.bitwise_xor_(x.view(torch.int32))
+        less = torch.neg(torch.as_tensor(strength(begin, len(x)), dtype=torch.float32)).view(torch.int32)
         factor = bits.bitwise_and_(-(2**31)).bitwise_xor_(less).view(torch.float32)
         if slope != 0 and (src is not ref or slope != 1):
             factor.mul_(x != 0)
