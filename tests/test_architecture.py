@@ -76,7 +76,7 @@ def test_the_house_is_small_and_its_imports_make_no_circle() -> None:
     assert max(level.values()) <= 22
     assert len(FILES) <= 100
     assert len({path.parent for path in FILES}) <= 16
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 21_000
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 22_500
 
 
 def test_a_public_name_has_one_sense() -> None:
