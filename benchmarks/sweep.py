@@ -189,6 +189,11 @@ def attempt(model: nn.Module, x: Tensor, *, autocast: bool) -> tuple[float, set[
         return str(error).splitlines()[0]
 
 
+def places(model: nn.Module, x: Tensor) -> Any:
+    """Take the activations that are modules; where there are none, what `unreached` names for those called."""
+    return "hidden" if matched(model) else [call.where for call in unreached(model, x) if call.where is not None]
+
+
 def train(library: str, name: str) -> dict[str, str]:
     """Take a step with noise in each mode, in the first one beside a plain one: "trained", or what went wrong."""
     verdicts: dict[str, str] = {}
@@ -198,7 +203,7 @@ def train(library: str, name: str) -> dict[str, str]:
         x = torch.rand(2, *shape).contiguous(memory_format=memory_format)
         plain = attempt(model, x, autocast=autocast) if not verdicts else None
         try:
-            robustify(model, 0.05)
+            robustify(model, 0.05, where=places(model, x))
         except InputError as error:
             return dict.fromkeys(MODES, f"no place: {str(error).splitlines()[0]}")
         weaker = None
