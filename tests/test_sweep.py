@@ -169,6 +169,7 @@ OWN_SIZE = (
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* is evaluated with BatchNorm statistics")
 def test_a_small_member_of_families_of_timm_trains() -> None:
     import timm
 

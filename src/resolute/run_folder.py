@@ -387,10 +387,10 @@ class RunFolder:
 
     def _refuses(self, ours: dict[str, Any]) -> bool:
         """Refuse a folder that holds anything else; tell whether its file is to be written."""
-        if (self.path / self.file).exists():
+        names = {file.name for file in self.path.iterdir()} if self.path.is_dir() else set()
+        if self.file in names:
             return self._grown(ours)
-        # a run that was killed at its first write left hidden files alone
-        if self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
+        if any(not name.startswith(".") for name in names):  # of a run killed at its first write they are all hidden
             raise InputError(f"{self.path} is not empty and holds no {self.work}. Choose another folder with --out.")
         return True
 

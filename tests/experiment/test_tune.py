@@ -440,7 +440,7 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         replace(DIGITS_PLAN, method="dropout"),
         replace(DIGITS_PLAN, eps=(0.1,)),
         replace(DIGITS_PLAN, where=("input",)),
-        replace(DIGITS_PLAN, grain=("channel",)),
+        replace(DIGITS_PLAN, eps=(0.1,), grain=("channel",)),
     ]
     others.append(replace(DIGITS_PLAN, recipe=replace(DIGITS_PLAN.recipe, seeds=(0, 1))))
     splits = load_splits(DIGITS_PLAN.held_out)

@@ -184,6 +184,7 @@ def test_noise_reaches_its_activations_in_training_only(case: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* is evaluated with BatchNorm statistics")
 @pytest.mark.parametrize(
     ("name", "shape", "rectifiers"),
     [("inception-v3", (3, 75, 75), 94), ("nasnet-a-large", (3, 64, 64), 264), ("senet-154", (3, 64, 64), 103)],

@@ -724,7 +724,7 @@ def test_trains_and_raises_as_plain_operations_do(act: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_random_networks_do_what_plain_operations_do() -> None:
     cases = [case for number in range(500) if fuzz_op.answered(case := fuzz_op.drawn(number))]
-    assert len(cases) > 300
+    assert len(cases) > 250
     for case in cases:
         assert fuzz_op.fault(case) is None, case
 

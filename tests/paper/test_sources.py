@@ -42,7 +42,8 @@ def test_a_source_is_complete(source: Source) -> None:
 
 def test_every_network_of_the_tables_has_one() -> None:
     trained = {source.recipe.model.partition("-drop")[0] for source in SOURCES.values()}
-    assert {name for name in SIZES if not name.endswith("-condensed")} <= trained
+    others = {"lenet-caffe"}  # in no table
+    assert {name for name in SIZES if not name.endswith("-condensed")} - others <= trained
 
 
 def test_errors_are_those_that_are_published() -> None:

@@ -161,10 +161,10 @@ class TuneConfig:
         for name in (self.varied, "where", "grain", "spread"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; there must be at least one to try.")
-        if self.forms and not self.eps:
-            raise InputError("forms are tried at fixed strengths: give grain and spread beside eps, 0.1,0.3 say.")
         if self.method != "r" and self.forms:
             raise InputError(f"only r has a grain and a spread; {self.method} has none. Leave them out.")
+        if self.forms and not self.eps:
+            raise InputError("forms are tried at fixed strengths: give grain and spread beside eps, 0.1,0.3 say.")
 
     @property
     def forms(self) -> dict[str, list[str]]:
