@@ -16,6 +16,7 @@ from resolute import models
 from resolute.errors import InputError
 from resolute.models import checkpoint
 from resolute.noise.robustify import robustify
+from resolute.run_folder import write_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,7 @@ def test_the_specification_is_kept_whole_beside_two_checksums(tmp_path: Path) ->
         "classes": 4,
         "shape": [1, 8, 8],
         "method": "r",
+        "format": 2,
         "weights_sha256": hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest(),
         "file_sha256": stored["file_sha256"],
     }
@@ -79,13 +81,13 @@ def test_the_specification_is_kept_whole_beside_two_checksums(tmp_path: Path) ->
         (
             "model.json",
             b'{"name": "lenet", "classes": 5, "shape": [1, 8, 8]}',
-            "cannot load .*are not those of lenet, such as",
+            "cannot load .*are not those of lenet-caffe, such as",
         ),
         ("model.json", b'{"name": "lenet", "classes": 4, "shape": [1, 8]}', r"describe a network: shape is \[1, 8\]"),
         (
             "model.json",
             b'{"name": "lenet", "classes": 4, "shape": [1, 9, 12]}',
-            "cannot load .*not those of lenet, such as",
+            "cannot load .*not those of lenet-caffe, such as",
         ),
         ("model.json", b'{"name": "wrn-9994-1", "classes": 4, "shape": [1, 8, 8]}', "describe a network: name is"),
         ("model.json", b'{"name": "lenet", "classes": 4, "shape": [1, 8, 8], "seed": "x"}', "seed is 'x'"),
@@ -274,3 +276,18 @@ def test_what_is_no_file_of_weights_is_refused_in_one_sentence(tmp_path: Path, c
         checkpoint.load_weights(lenet(), tmp_path / name, "lenet")
     with pytest.raises(InputError, match=r"cannot read weights from .*: No such file or directory"):
         checkpoint.load_weights(lenet(), tmp_path / f"no{name}", "lenet")
+
+
+def test_a_lenet_of_before_is_the_one_that_it_was(tmp_path: Path) -> None:
+    """The weights fit both forms, so only the file can tell."""
+    shape = (1, 8, 8)
+    for name, stored in (("lenet", "lenet"), ("lenet-caffe", "lenet")):
+        model = models.build(name, classes=10, shape=shape).eval()
+        folder = tmp_path / name
+        checkpoint.save_network(model, folder, {"name": stored, "classes": 10, "shape": list(shape)})
+        if name == "lenet-caffe":
+            spec = checkpoint.read_spec(folder)
+            write_sealed(folder / "model.json", {k: v for k, v in spec.items() if k not in ("format", "file_sha256")})
+        x = torch.rand(3, *shape)
+        assert checkpoint.read_spec(folder)["name"] == name
+        assert torch.equal(checkpoint.load_network(folder)(x), model(x))

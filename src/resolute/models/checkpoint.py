@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "weights.safetensors"
 SPEC = "model.json"
 WEIGHTS_SHA256 = "weights_sha256"
+FORMAT = "format"
+"""2 since ``lenet`` has a ReLU after each hidden layer; without it, ``lenet`` is what is ``lenet-caffe`` now."""
 MOST_CLASSES = 100_000
 """ImageNet-21k has 21,841."""
 _HUGE = r"^[^/]*\d{4}|\d{5}"
@@ -46,7 +48,7 @@ def save_network(model: nn.Module, folder: Path, spec: dict[str, Any]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomic(folder / WEIGHTS_FILE, to_bytes(tensors))
     checksum = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    write_sealed(folder / SPEC, spec | {WEIGHTS_SHA256: checksum})
+    write_sealed(folder / SPEC, spec | {WEIGHTS_SHA256: checksum, FORMAT: 2})
 
 
 def load_network(folder: Path) -> nn.Module:
@@ -92,7 +94,8 @@ def read_spec(folder: Path) -> dict[str, Any]:
     reason = _wrong(spec) if isinstance(spec, dict) else "it holds no names and values"
     if reason:
         raise InputError(f"{folder / SPEC} does not describe a network: {reason}. Train it again.")
-    return dict(spec)
+    was_caffe = FORMAT not in spec and spec["name"] == "lenet"
+    return {**spec, "name": "lenet-caffe"} if was_caffe else dict(spec)
 
 
 def _wrong(spec: dict[str, Any]) -> str:
