@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 from resolute.errors import InputError, check_auto, check_strength, parse_radius, shown
 
-Optimizer = Literal["sgd", "adam", "rmsprop"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
+Freeze = Literal["none", "bn", "backbone"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
 EpsScheduleKind = Literal["constant", "early", "late", "ramp", "off"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -47,7 +48,7 @@ RANGES = {
     **dict.fromkeys(("lr", "damping", "decay_epochs", "ratio"), POSITIVE),
     **dict.fromkeys(("weight_decay", "clip_norm", "lr_floor", "warmup_epochs"), Range()),
     **dict.fromkeys(("label_smoothing", "ema"), Range(0, 1, "high")),
-    **dict.fromkeys(("gamma", "crop", "train_fraction"), Range(0, 1, "low")),
+    **dict.fromkeys(("gamma", "crop", "train_fraction", "backbone_lr_scale"), Range(0, 1, "low")),
     **dict.fromkeys(("batch_size", "limit", "images", "surface_images"), Range(1, 1e9, unit="images")),
     **dict.fromkeys(("top", "steps", "probes", "draws"), Range(1, 1e9)),
     **dict.fromkeys(("epochs", "trials"), Range(1, 1e6)),
@@ -196,11 +197,16 @@ class TrainConfig:
         batch_size: Images in a step, over all devices. An incomplete last batch is skipped.
         lr: Highest learning rate. It is not scaled by the number of devices.
         optimizer: The optimizer; ``"rmsprop"`` as TensorFlow has it.
-        momentum: Momentum of SGD and RMSProp, first beta of Adam. Above 0 and below 1.
+        backbone_lr_scale: Learning rate of all layers but the last, as a share of ``lr``. The last layer is new where a
+            pretrained network gets other classes.
+        freeze: What of a pretrained network stays as it came: nothing, BatchNorm's statistics, or all but the last
+            layer. ``"bn"``: its BatchNorm layers run in evaluation mode, and their weights learn; ``"backbone"``: so do
+            they, and the last layer alone learns. Noise and dropout act in both. ``update_bn`` then does nothing.
+        momentum: Momentum of SGD and RMSProp, first beta of Adam and AdamW. Above 0 and below 1.
         nesterov: Use Nesterov's momentum in SGD.
-        damping: Added to the denominator of Adam and RMSProp. Adam adds it to the root of the mean of squared
+        damping: Added to the denominator of Adam, AdamW and RMSProp. Adam adds it to the root of the mean of squared
             gradients, RMSProp to that mean.
-        weight_decay: L2 penalty on every parameter.
+        weight_decay: L2 penalty on every parameter; AdamW takes its multiple by the rate off the parameter itself.
         clip_norm: Largest norm of the gradient over all parameters; 0 is off. Longer ones are scaled down.
         schedule: How the learning rate falls: ``"cosine"`` or ``"linear"`` to 0, ``"step"`` times ``gamma`` at each
             milestone, ``"exponential"`` times ``gamma`` for each ``decay_epochs``, ``"staircase"`` the same at once.
@@ -237,6 +243,8 @@ class TrainConfig:
     batch_size: int = 64
     lr: float = 0.05
     optimizer: Optimizer = "sgd"
+    backbone_lr_scale: float = 1.0
+    freeze: Freeze = "none"
     momentum: float = 0.9
     nesterov: bool = True
     damping: float = 1e-8
@@ -270,6 +278,10 @@ class TrainConfig:
             "lr_floor": (self.lr_floor <= self.lr, "from 0 to lr"),
             "warmup_epochs": (self.warmup_epochs <= self.epochs, "from 0 to epochs"),
             "devices": (self.batch_size % together == 0, "such that batch_size is a multiple of devices times nodes"),
+            "backbone_lr_scale": (
+                self.backbone_lr_scale == 1 or self.freeze != "backbone",
+                "1 where freeze is 'backbone'",
+            ),
             "strategy": (
                 self.strategy == "ddp" or (together > 1 and not self.ema),
                 "ddp, or fsdp over several devices and without a moving average of the weights",

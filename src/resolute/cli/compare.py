@@ -49,7 +49,11 @@ def make_recipe(name: str | None, given: Mapping[str, Any]) -> Recipe:
     from resolute.experiment import recipe
     from resolute.paper.rows import named_recipe
 
-    start = named_recipe(name) if name else recipe.customary(given.get("data", "digits"))
-    if "data" in given and start.name == "images":
+    if name:
+        start = named_recipe(name)
+    else:
+        tuned = given.get("pretrained") or "weights" in given or str(given.get("model")).startswith("hf-hub:")
+        start = recipe.finetune() if tuned else recipe.customary(given.get("data", "digits"))
+    if "data" in given and start.name in ("images", "finetune"):
         given = {**given, "name": Path(given["data"]).resolve().name}
     return changed(start, given)

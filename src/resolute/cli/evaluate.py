@@ -29,7 +29,7 @@ class Named:
     """
 
     model: str | None = None
-    weights: Path | None = None
+    weights: str | None = None
     factory: str | None = None
 
 
@@ -78,7 +78,7 @@ def load_networks(folders: list[Path], named: Named, images: Images) -> list[Net
         raise InputError("--model NAME and --weights FILE belong together.")
     found = [from_checkpoint(folder, images.info) for folder in folders]
     if named.model is not None and named.weights is not None:
-        found.append(from_name(named.model, named.weights, images.info))
+        found.append(from_name(named.model, Path(named.weights), images.info))
     if named.factory is not None:
         found.append(from_factory(named.factory))
     if not found:

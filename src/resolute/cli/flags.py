@@ -135,7 +135,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 READERS: dict[str, Callable[[Any], Any]] = {
-    "radius": parse_radius, "seeds": _seeds, "data_dir": lambda text: str(located(text)), "weights": located,
+    "radius": parse_radius, "seeds": _seeds, **dict.fromkeys(("data_dir", "weights"), lambda text: str(located(text))),
 }  # fmt: skip
 """How fields are read whose type does not say it."""
 

@@ -22,6 +22,8 @@ from resolute.progress import say
         "data_dir",
         "size",
         "model",
+        "pretrained",
+        "weights",
         "suites",
         "train_fraction",
         unset=True,

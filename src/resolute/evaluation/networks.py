@@ -17,6 +17,7 @@ from resolute import models
 from resolute.errors import InputError
 from resolute.evaluation.measure import predict, shown_to, stored_images, weights_sha256
 from resolute.models import checkpoint
+from resolute.models.weights import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,7 @@ def _times(shape: Any) -> str:
 def from_name(name: str, weights: Path, info: DataInfo) -> Network:
     """Build a named network and load a file of weights into it."""
     model = models.build(name, classes=info.classes, shape=info.shape)
-    checkpoint.load_weights(model, weights, name)
+    load_weights(model, weights, name)
     return named(weights.stem, model.eval(), name)
 
 

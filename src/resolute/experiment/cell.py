@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolute.experiment.recipe import Recipe
+    from resolute.models.weights import Weights
 
 
 FILES = (WEIGHTS_FILE, SPEC, "train.csv", "bits.npz", "cost.json", "records.jsonl")
@@ -69,16 +70,19 @@ class Splits:
         validation: What is held out of training; None if nothing is.
         test: What the trained networks are evaluated on.
         fingerprints: `fingerprint` of each of them, by name.
+        weights: What all networks start from, but for their last layer; None is nothing.
     """
 
     train: Images
     validation: Images | None
     test: Images
     fingerprints: Mapping[str, Any]
+    weights: Weights | None = None
 
 
 def load_splits(recipe: Recipe) -> Splits:
-    """Load what a recipe trains on and evaluates on."""
+    """Load what a recipe trains on, evaluates on and starts from."""
+    weights = models.find_weights(recipe.model, recipe.weights) if recipe.pretrained else None
 
     def part(split: str) -> Images:
         return load(recipe.data, recipe.data_dir, split, recipe.size)
@@ -87,24 +91,25 @@ def load_splits(recipe: Recipe) -> Splits:
     if recipe.hold_out:
         found["validation"] = part("validation")
     found["test"] = part("test") if recipe.split == "test" else found["validation"]
-    return Splits(
-        found["train"], found.get("validation"), found["test"], {name: fingerprint(own) for name, own in found.items()}
-    )
+    prints = {name: fingerprint(own) for name, own in found.items()}
+    return Splits(found["train"], found.get("validation"), found["test"], prints, weights)
 
 
 def run_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
-    """Give everything that the figures of a comparison depend on: recipe, images, labels, versions."""
+    """Give everything that the figures of a comparison depend on: recipe, images, labels, weights, versions."""
     info = {key: value for key, value in dataclasses.asdict(splits.test.info).items() if key != "name"}
-    beside = {"data_info": info, "images": splits.fingerprints, "versions": versions()}
+    beside: dict[str, Any] = {"data_info": info, "images": splits.fingerprints, "versions": versions()}
     if arrays := {suite: released_sha256(suite, None) for suite in recipe.suites if suite in RELEASES}:
         beside["released_sha256"] = arrays
+    if splits.weights:
+        beside["pretrained_sha256"] = splits.weights.sha256
     return identity_of(identity(recipe), **beside)
 
 
 def check_recipe(recipe: Recipe, splits: Splits) -> None:
     """Refuse a name or a place of the noise now, not when the folder already holds a recipe that cannot be run."""
     find_shifts(recipe.suites, splits.test.info)
-    model = _build(recipe, splits.train, seed=0)
+    model = _build(recipe, splits, seed=0)
     weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     for named in methods.find_methods(recipe.methods):
         method, settings = methods.with_eps(named, recipe.settings, _any_eps)
@@ -165,7 +170,7 @@ def run_alone(recipe: Recipe, splits: Splits, out: Path, tell: Callable[[str, in
 def _run(
     recipe: Recipe, splits: Splits, method: str, seed: int, cell: Path, tell: Callable[[str, int, float], None] | None
 ) -> None:
-    model, images = _build(recipe, splits.train, seed), splits.train
+    model, images = _build(recipe, splits, seed), splits.train
     if recipe.train_fraction < 1:
         images = images.part(balanced_part(images.y, recipe.train_fraction, seed))
     train(
@@ -184,7 +189,7 @@ def _run(
     if rank(recipe.train):
         return
     found = {"eps": sites(model)[0].eps} if is_robust(model) else {}
-    save_network(model, cell, _spec(recipe, splits.train) | {"method": method, "seed": seed} | found)
+    save_network(model, cell, _spec(recipe, splits) | _moments(model) | {"method": method, "seed": seed} | found)
     write_bits(cell / "bits.npz", bits)
     write_sealed(cell / "cost.json", _cost(recipe, method, model) | found)
     rows = records(bits, data=recipe.data, model=recipe.model, method=method, seed=seed)
@@ -194,25 +199,30 @@ def _run(
     seal(cell, own, FILES)
 
 
-def _build(recipe: Recipe, images: Images, seed: int) -> torch.nn.Module:
-    spec = _spec(recipe, images)
+def _build(recipe: Recipe, splits: Splits, seed: int) -> torch.nn.Module:
+    spec = _spec(recipe, splits)
+    own = {key: spec[key] for key in ("classes", "shape", "mean", "std")}
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(signs.key(seed, "weights"))
-        return models.build(
-            spec["name"], classes=spec["classes"], shape=spec["shape"], mean=spec["mean"], std=spec["std"]
-        )
+        return models.build(recipe.model, weights=splits.weights, **own)
 
 
-def _spec(recipe: Recipe, images: Images) -> dict[str, Any]:
-    info = images.info
+def _spec(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    info = splits.train.info
     return {
-        "name": recipe.model,
+        "name": models.stored_name(recipe.model),
         "classes": info.classes,
         "shape": info.shape,
         "mean": info.mean,
         "std": info.std,
         "class_names": info.class_names,
-    }
+    } | ({"pretrained_sha256": splits.weights.sha256} if splits.weights else {})
+
+
+def _moments(model: torch.nn.Module) -> dict[str, Any]:
+    """Give the moments that a network normalises with, which need not be those of its images."""
+    normalize = model.get_submodule("normalize")
+    return {key: normalize.get_buffer(key).flatten().tolist() for key in ("mean", "std")}
 
 
 def _cost(recipe: Recipe, method: str, model: torch.nn.Module) -> dict[str, float]:
@@ -257,7 +267,7 @@ def _in_turn(recipe: Recipe, splits: Splits, method: str) -> dict[str, Any]:
     def steps(name: str) -> Iterator[float]:
         found, settings = methods.with_eps(methods.find_method(name), recipe.settings, _any_eps)
         job = Job(found, settings, recipe.train, 0, splits.train, None, None, {})
-        return step_times(_build(recipe, splits.train, recipe.seeds[0]), job)
+        return step_times(_build(recipe, splits, recipe.seeds[0]), job)
 
     networks, rounds, begun = (steps(method), steps(recipe.baseline)), list[tuple[float, float]](), time.monotonic()
     least, most = (WARM_UP + n for n in ROUNDS)

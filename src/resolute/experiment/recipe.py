@@ -24,7 +24,12 @@ class Recipe:
         data: A data set of `resolute list data`, or a folder of images or parquet files.
         data_dir: Folder that holds named data sets. None is the default.
         size: Side in pixels to which the images of a folder are resized. None keeps a size that all images share.
-        model: A network of `resolute list models`: lenet, wrn-D-K, timm/NAME, torchvision/NAME.
+        model: A network of `resolute list models`: lenet, wrn-D-K, timm/NAME, torchvision/NAME, hf-hub:USER/NAME.
+        pretrained: Start from the network's published weights, fetched once, with a new last layer for the data's
+            classes. Mean and deviation are the network's own. All methods and seeds start from the same weights; the
+            last layer follows from the seed, but where the weights are of as many classes as the data.
+        weights: A file of the network's own weights to start from in their place: .safetensors, or .pth of tensors. It
+            is known by its SHA-256, wherever it lies.
         methods: The methods, separated by commas: base,r,r+fgsm,r@eps=0.3@where=both. The baseline is one of them.
         baseline: The method that the others are compared with.
         seeds: How many paired seeds, or from which to which: 5 or 100-119. Methods with the same seed start from the
@@ -45,6 +50,8 @@ class Recipe:
     train: TrainConfig
     data_dir: str | None = None
     size: int | None = None
+    pretrained: bool = False
+    weights: str | None = None
     methods: tuple[str, ...] = ("base", "fgsm", "r")
     baseline: str = "base"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -74,6 +81,13 @@ class Recipe:
             raise InputError(f"seeds are {self.seeds}; there must be at least one, each once.")
         if self.split == "validation" and not self.hold_out:
             raise InputError("networks evaluated on the validation images must not be trained on them: hold_out=True.")
+        if self.weights is not None or self.model.startswith("hf-hub:"):
+            object.__setattr__(self, "pretrained", True)
+        if not self.pretrained and (self.train.freeze != "none" or self.train.backbone_lr_scale != 1):
+            raise InputError(
+                f"freeze is {self.train.freeze!r} and backbone_lr_scale {self.train.backbone_lr_scale:g}, and nothing "
+                "is pretrained: give weights (--weights FILE) or --pretrained, or leave them out."
+            )
         if not isinstance(self.settings.where, str):
             raise InputError("a recipe's where is text (input, hidden, both or a pattern), since it is kept as JSON.")
 
@@ -219,7 +233,7 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
 def identity(recipe: Recipe) -> dict[str, Any]:
     """Give everything that the figures of a recipe depend on, to tell whether a folder holds its run."""
     stored: dict[str, Any] = json.loads(json.dumps(to_json(recipe)))
-    del stored["data_dir"]
+    del stored["data_dir"], stored["weights"]  # their content is told apart by its hash
     return stored | {"data": set_name(recipe.data)}
 
 
@@ -290,6 +304,32 @@ def mnist() -> Recipe:
     )
 
 
+def finetune() -> Recipe:
+    """Compare on any set of photographs with a pretrained network, which is named beside its weights.
+
+    Returns:
+        The recipe; ``data``, ``model`` and ``weights`` are to be replaced.
+    """
+    return Recipe(
+        name="finetune",
+        data="images",
+        model="timm/tf_efficientnet_lite0",
+        pretrained=True,
+        seeds=(0, 1, 2),
+        train=TrainConfig(
+            epochs=12,
+            batch_size=32,
+            optimizer="adamw",
+            lr=1e-3,
+            backbone_lr_scale=0.3,
+            weight_decay=0.01,
+            warmup_epochs=1,
+            augment=Augment(flip=True),
+            channels_last=True,
+        ),
+    )
+
+
 def images() -> Recipe:
     """Compare on any set of photographs, of up to 64 pixels a side unless a larger network is named.
 
@@ -305,7 +345,7 @@ def images() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "mnist": mnist, "images": images}
+RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "mnist": mnist, "images": images, "finetune": finetune}
 
 
 def customary(data: str) -> Recipe:

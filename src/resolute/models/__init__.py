@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
-from resolute.errors import InputError, shown, unknown
+from resolute.errors import InputError, located, shown, unknown
 from resolute.models import zoo
 from resolute.models.capsnet import CapsNet
 from resolute.models.condensenet import CondenseNet, condense
@@ -18,13 +18,16 @@ from resolute.models.layers import Normalize
 from resolute.models.lenet import LeNet
 from resolute.models.resnet_sd import ResNetSD
 from resolute.models.shufflenet_v1 import ShuffleNetV1
+from resolute.models.weights import Weights, read_weights, start_from
 from resolute.models.wrn import WideResNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from torch import Tensor
 
-__all__ = ["ABSENT", "MODELS", "Family", "build", "condense"]
+__all__ = ["ABSENT", "MODELS", "Family", "build", "condense", "find_weights"]
 
 Shape = tuple[int, int, int]
 
@@ -40,13 +43,16 @@ class Family(NamedTuple):
         make: Builds one: ``(*numbers or name, classes=, shape=) -> network``, or the network with its own `Normalize`.
         shape: Customary channels, height and width of an image.
         about: What it is, in a line.
-        has_weights: Whether weights are published; then ``make`` takes ``pretrained`` too.
+        fetch: Finds the file of its published weights, ``(name) -> (path, first digits of its SHA-256)``, where there
+            are any. Then ``make`` takes ``pretrained`` too: whether it is to normalise as they want.
+        convert: Reads weights of other forms, ``(name, tensors, shape) -> tensors``; raises if they are of none.
     """
 
     make: Callable[..., nn.Module | tuple[nn.Module, Normalize]]
     shape: Shape
     about: str
-    has_weights: bool = False
+    fetch: Callable[..., tuple[Path, str]] | None = None
+    convert: Callable[..., dict[str, Tensor]] | None = None
 
 
 def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Shape) -> nn.Module:
@@ -54,7 +60,10 @@ def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Sha
 
 
 def _timm(name: str, shape: Shape, about: str) -> Family:
-    return Family(partial(zoo.from_timm, name), shape, f"{about} (timm/{name})", has_weights=True)
+    about = f"{about} (timm/{name})"
+    return Family(
+        partial(zoo.from_timm, name), shape, about, partial(zoo.fetch_timm, name), partial(zoo.convert_timm, name)
+    )
 
 
 _CONDENSED = "what models.condense makes of it, for inference"
@@ -81,13 +90,29 @@ MODELS: dict[str, Family] = {
         partial(zoo.from_torchvision, "googlenet"),
         _COLOUR_224,
         "Inception V1 with BN (torchvision/googlenet)",
-        has_weights=True,
+        partial(zoo.fetch_torchvision, "googlenet"),
+        partial(zoo.convert_torchvision, "googlenet"),
     ),
     "inception-v3": _timm("inception_v3", (3, 299, 299), "Inception V3"),
     "nasnet-a-large": _timm("nasnetalarge", (3, 331, 331), "NASNet-A 6@4032"),
     "senet-154": _timm("legacy_senet154", _COLOUR_224, "SENet-154"),
-    "timm/NAME": Family(zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", has_weights=True),
-    "torchvision/NAME": Family(zoo.from_torchvision, _COLOUR_224, "any classifier of torchvision", has_weights=True),
+    "timm/NAME": Family(
+        zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", zoo.fetch_timm, zoo.convert_timm
+    ),
+    "torchvision/NAME": Family(
+        zoo.from_torchvision,
+        _COLOUR_224,
+        "any classifier of torchvision",
+        zoo.fetch_torchvision,
+        zoo.convert_torchvision,
+    ),
+    "hf-hub:NAME": Family(
+        zoo.from_hub,
+        _COLOUR_224,
+        "pretrained networks of timm on the Hugging Face hub: hf-hub:USER/NAME",
+        zoo.fetch_hub,
+        zoo.convert_hub,
+    ),
 }
 """Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
 
@@ -104,6 +129,7 @@ def build(
     *,
     classes: int,
     pretrained: bool = False,
+    weights: Weights | str | Path | None = None,
     shape: Shape | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -113,16 +139,20 @@ def build(
     Args:
         name: A name in `MODELS`, such as ``"lenet"``, ``"wrn-16-8"``, ``"timm/convnext_atto"``.
         classes: Number of classes, at least 2.
-        pretrained: Load published weights, where the library has them; then its own mean and std are kept.
+        pretrained: Load published weights, where the library has them. They are fetched once.
+        weights: Load these in their place: a file of the same network's weights, or what `read_weights` read.
         shape: Channels, height and width of an image; by default the customary shape of the network.
-        mean: Channel means of the data in pixel units of [0, 1]; by default the network's own, else 0.5.
-        std: Channel standard deviations; by default the network's own, else 0.5.
+        mean: Channel means of the data in pixel units of [0, 1]; by default the network's own, else 0.5. With weights
+            the network's own are kept, where it has any.
+        std: Channel standard deviations, in the same way.
 
     Returns:
-        ``Sequential(normalize, network)``: float [n, C, H, W] in [0, 1] in, logits [n, classes] out.
+        ``Sequential(normalize, network)``: float [n, C, H, W] in [0, 1] in, logits [n, classes] out. Weights of another
+        number of classes leave its last layer new, as torch's generator draws it.
 
     Raises:
-        InputError: If the name is unknown (the nearest are named), there are no weights, or classes is below 2.
+        InputError: If the name is unknown (the nearest are named), there are no weights, they cannot be had or are not
+            the network's, or classes is below 2.
 
     Example:
         >>> sum(p.numel() for p in build("lenet", classes=10).parameters())
@@ -132,18 +162,54 @@ def build(
         raise InputError(f"a classifier needs at least 2 classes; got {classes}.")
     entry, parts = _look_up(name)
     shape = shape or entry.shape
-    if pretrained and not entry.has_weights:
-        raise InputError(
-            f"{name} has no published weights. Leave pretrained off, or use timm/NAME or torchvision/NAME."
-        )
-    weights = {"pretrained": pretrained} if entry.has_weights else {}
-    built = entry.make(*parts, classes=classes, shape=shape, **weights)
+    if weights is not None or pretrained:
+        weights = weights if isinstance(weights, Weights) else find_weights(name, weights)
+    published = {"pretrained": weights is not None} if entry.fetch else {}
+    built = entry.make(*parts, classes=classes, shape=shape, **published)
     network, own = built if isinstance(built, tuple) else (built, Normalize([0.5] * shape[0], [0.5] * shape[0]))
-    normalize = own if mean is None or std is None or pretrained else Normalize(mean, std)
     model = nn.Sequential()
-    model.add_module("normalize", normalize)
+    if mean is not None and std is not None and not published.get("pretrained"):
+        own = Normalize(mean, std)
+    model.add_module("normalize", own)
     model.add_module("network", network)
+    if weights is not None:
+        convert = partial(entry.convert, *parts, shape=shape) if entry.convert else None
+        start_from(model, weights, name, classes, convert)
     return model
+
+
+def find_weights(name: str, file: str | Path | None = None) -> Weights:
+    """Read the weights to start a network from.
+
+    Args:
+        name: A name in `MODELS`.
+        file: Where they are; None is the published ones, which are fetched if they are not on this machine yet.
+
+    Returns:
+        What the file holds, and its SHA-256.
+
+    Raises:
+        InputError: If there are none, or they cannot be fetched or read; it says which file to put where.
+    """
+    entry, parts = _look_up(name)
+    if file is not None:
+        return read_weights(located(file))
+    if entry.fetch is None:
+        raise InputError(
+            f"{name} has no published weights. Leave pretrained off, give a file of its weights (--weights FILE), or "
+            "use timm/NAME or torchvision/NAME."
+        )
+    path, begins = entry.fetch(*parts)
+    found = read_weights(path)
+    if not found.sha256.startswith(begins):
+        raise InputError(f"{path} is damaged: its SHA-256 does not begin with {begins}. Delete it, or fetch it again.")
+    return found
+
+
+def stored_name(name: str) -> str:
+    """Give the name that a network can be built by again without the hub that it came from."""
+    entry, parts = _look_up(name)
+    return f"timm/{zoo.hub_architecture(*parts)}" if entry.make is zoo.from_hub else name
 
 
 def _look_up(name: str) -> tuple[Family, tuple[str, ...]]:

@@ -1,20 +1,16 @@
-"""A trained network on disk: weights, and JSON that says how to build it again; and what other programs write."""
+"""A trained network on disk: weights, and JSON that says how to build it again."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import pathlib
 import re
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from resolute import models
 from resolute.errors import InputError
 from resolute.run_folder import read_json, write_atomic, write_sealed
-from resolute.safe_io import check_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +98,7 @@ def _wrong(spec: dict[str, Any]) -> str:
     name, classes, shape = (spec.get(key) for key in ("name", "classes", "shape"))
     names = spec.get("class_names") or []
     good = {
-        "name": isinstance(name, str) and not re.search(_HUGE, name) and len(name) < 200,
+        "name": isinstance(name, str) and not re.search(_HUGE, name) and len(name) < 200 and ":" not in name,
         "classes": type(classes) is int and 2 <= classes <= MOST_CLASSES,
         "shape": isinstance(shape, list)
         and len(shape) == 3
@@ -132,110 +128,3 @@ def _check_size(folder: Path, name: str, arguments: dict[str, Any]) -> None:
     differing = [key for key in sorted(wanted.keys() | stored.keys()) if wanted.get(key) != stored.get(key)]
     if differing:
         raise ValueError(f"{len(differing)} of its weights are not those of {name}, such as {differing[0]}")
-
-
-NESTED = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "model_state_dict", "model")
-"""Where training programs keep the weights in their files; a moving average goes first, as with timm."""
-WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")
-"""What DDP and torch.compile put into the names of weights."""
-COUNTER = "n_averaged"
-"""What torch's AveragedModel has beside the network."""
-INERT: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath]
-"""Classes that run no code of a file; programs keep their arguments in them, timm and torchvision's among others."""
-
-
-def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Load a file of weights that another program wrote. Nothing in it is executed.
-
-    Args:
-        model: A network of `models.build`; it gets the weights.
-        path: A file of safetensors, or what torch.save wrote: weights by name, also below one of `NESTED`, with the
-            prefixes of DDP and torch.compile, and with a prefix of a module around the network, such as Lightning's
-            ``model.``.
-        name: The network's name, for messages.
-
-    Raises:
-        InputError: If the file cannot be read safely, or its weights are not those of the network.
-    """
-    stored = _read_weights(path)
-    tensors = {WRAPPERS.sub("", key): tensor for key, tensor in stored.items() if key != COUNTER}
-    network = model.get_submodule("network")
-    for target in (model, network):
-        wanted = {key: tuple(tensor.shape) for key, tensor in target.state_dict().items()}
-        prefixes = _prefixes(tensors, wanted)
-        if len(prefixes) > 1:
-            raise InputError(
-                f"{path} holds {len(prefixes)} networks, {' and '.join(prefixes)}: save the one meant alone."
-            )
-        if prefixes:
-            own = {key: tensors[prefixes[0] + key] for key in wanted}
-            _check_shapes(path, name, {key: tuple(tensor.shape) for key, tensor in own.items()}, wanted)
-            target.load_state_dict(own)
-            return
-    missing, foreign = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    told = [f"{len(keys):,} {what}, such as {keys[0]}" for what, keys in
-            (("are missing", missing), ("are not of it", foreign)) if keys]  # fmt: skip
-    raise InputError(f"the weights in {path} are not those of {name}: {'; '.join(told)}. Give the network's own name.")
-
-
-def _prefixes(tensors: dict[str, Tensor], wanted: dict[str, Any]) -> list[str]:
-    """List what stands before the names of a whole network; without a prefix there must be nothing but the network."""
-    first = next(iter(wanted))
-    found = [key.removesuffix(first) for key in tensors if key == first or key.endswith(f".{first}")]
-    below = {prefix: {key.removeprefix(prefix) for key in tensors if key.startswith(prefix)} for prefix in found}
-    return [prefix for prefix, keys in below.items() if keys == wanted.keys()]
-
-
-def _check_shapes(path: Path, name: str, own: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differing = [key for key in wanted if own[key] != wanted[key]]
-    if not differing:
-        return
-    last = differing[-1]
-    sizes = [f"{'x'.join(map(str, shape)) or 'a number'}" for shape in (own[last], wanted[last])]
-    heads = [key for key in differing if own[key][1:] == wanted[key][1:] and own[key][:1] == own[last][:1]]
-    if heads == differing and wanted[last]:
-        raise InputError(
-            f"the weights in {path} are of {own[last][0]:,} classes, and {wanted[last][0]:,} are wanted ({last} is "
-            f"{sizes[0]} instead of {sizes[1]}): give the data that they were trained for (--data), or train {name} on "
-            "this data first."
-        )
-    raise InputError(
-        f"the weights in {path} are of another {name}: {len(differing):,} differ in size, such as {last}, {sizes[0]} "
-        f"instead of {sizes[1]}. Give the data that they were trained for (--data, --size)."
-    )
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    try:
-        check_tensors(path)
-        with torch.serialization.safe_globals(INERT):
-            stored: Any = (
-                load_file(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
-    except Exception as error:  # a broken file raises whatever its bytes happen to lead to
-        raise _unreadable(path, error) from error
-    for key in NESTED:
-        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
-            stored = stored[key]
-            break
-    if not isinstance(stored, dict) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise InputError(f"{path} holds no weights by name; wanted is what torch.save(model.state_dict()) writes.")
-    return stored
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(" .")
-    if found := re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error)):
-        reason = f"it holds {found[1]} beside tensors, and to load that is to run code"
-    elif isinstance(error, OSError) and error.strerror:
-        reason = error.strerror
-    elif reason.startswith("Weights only load failed"):  # torch says how to load it nevertheless
-        reason = "it is damaged, or holds more than tensors"
-    return InputError(
-        f"cannot read weights from {path}: {reason}. Give a .safetensors file, or what torch.save(model.state_dict()) "
-        "writes."
-    )

@@ -21,6 +21,7 @@ from resolute.config import Settings, TrainConfig
 from resolute.data.dataset import Images, batches, epoch_order, fingerprint, take, training_batches
 from resolute.errors import DivergedError, InputError
 from resolute.models import loss as losses
+from resolute.models.weights import hold_statistics, learning
 from resolute.noise import signs
 from resolute.noise.robustify import set_eps_at, trust_statistics
 from resolute.noise.schedule import EpsSchedule, eps_at
@@ -79,12 +80,14 @@ _RMSPROP_MEMORY = 0.9
 """Decay of the mean of squared gradients in the Inception and NASNet sources."""
 
 
-def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: TrainConfig, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+) -> torch.optim.Optimizer:
     """Make the optimizer of a configuration."""
     lr, decay = config.lr, config.weight_decay
-    if config.optimizer == "adam":
-        betas = (config.momentum, 0.999)
-        return torch.optim.Adam(parameters, lr, betas=betas, eps=config.damping, weight_decay=decay)
+    if config.optimizer in ("adam", "adamw"):
+        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, lr, betas=(config.momentum, 0.999), eps=config.damping, weight_decay=decay)
     if config.optimizer == "rmsprop":
         from timm.optim.rmsprop_tf import RMSpropTF
 
@@ -202,6 +205,7 @@ def run_epoch(
     order = epoch_order(len(job.data), job.seed, epoch)[: steps * size].view(steps, world, -1)[:, rank].flatten()
     policy = config.augment or job.data.info.augment
     trainee.wrapped.train()
+    hold_statistics(trainee.model, config)
     zero = torch.zeros((), device=fabric.device)
     now = begun or Moment(0, zero, zero, 0.0, None)
     start = time.perf_counter() - now.seconds
@@ -264,7 +268,7 @@ def memory_format(config: TrainConfig) -> torch.memory_format:
 
 def _step(trainee: Trainee, job: Job, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     for group in trainee.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
     x = x.contiguous(memory_format=memory_format(job.config))
     with trainee.fabric.autocast():
         x, y = job.method.perturb_batch(trainee.compiled, x, y, job.settings)
@@ -283,12 +287,13 @@ def _step(trainee: Trainee, job: Job, x: Tensor, y: Tensor, rate: float) -> tupl
 
 def step_times(model: nn.Module, job: Job) -> Iterator[float]:
     """Take steps of length 0 on the first batch for as long as is asked; give the milliseconds that each took."""
-    trainee = _set_up(make_fabric(job.config), job.method.prepare(model, job.settings), job.config)
+    trainee = _set_up(make_fabric(job.config), job.method.prepare(model, job.settings), job)
     device = trainee.fabric.device
     size, policy = min(job.config.batch_size, len(job.data)), job.config.augment or job.data.info.augment
     walk = training_batches(job.data, size, policy, seed=0, epoch=0, order=torch.arange(size), device=device)
     x, y = next(walk)
     trainee.wrapped.train()
+    hold_statistics(trainee.model, job.config)
     while True:
         begun = time.perf_counter()
         _step(trainee, job, x, y, 0.0)
@@ -390,7 +395,12 @@ def train(
         prepared = method.prepare(model, job.settings)
         trust_statistics(prepared, watch=False)
         strengths = eps_at(prepared)
-        trained = launch(config, functools.partial(_fit, job=job, on_step=told), prepared)
+        learn = [weight for weight in prepared.parameters() if weight.requires_grad]
+        try:
+            trained = launch(config, functools.partial(_fit, job=job, on_step=told), prepared)
+        finally:
+            for weight in learn:
+                weight.requires_grad_()
     if "refused" in trained:
         raise (DivergedError if trained["diverged"] else InputError)(trained["refused"])
     model.load_state_dict(trained["weights"])
@@ -408,6 +418,8 @@ def _calibrated(model: nn.Module, data: Images, config: TrainConfig, seed: int, 
     if config.device != "cpu" and torch.cuda.is_available() and device.type == "cpu":
         device = torch.device("cuda")
         model = copy.deepcopy(model).to(device)
+    if config.freeze != "none":
+        hold_statistics(model.train(), config)  # so it is calibrated as it will be trained
     order, policy = epoch_order(len(data), seed, 0)[:_TO_CALIBRATE], config.augment or data.info.augment
     walk = training_batches(data, len(order), policy, seed=seed, epoch=0, order=order, device=device)
     return calibrate(model, next(iter(walk)), settings.ratio or RATIO, settings.p, settings.where)
@@ -449,7 +461,7 @@ def _fit(fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], 
 def _run(
     fabric: Fabric, model: nn.Module, job: Job, on_step: Callable[[float], None] | None, asked: Callable[[], bool]
 ) -> dict[str, Any]:
-    trainee = _scheduled(_set_up(fabric, model, job.config), job)
+    trainee = _scheduled(_set_up(fabric, model, job), job)
     log, begun = _resume(trainee, job)
     writer = files.tensorboard(job.out) if job.out and fabric.is_global_zero and job.config.tensorboard else None
     saved = time.monotonic()
@@ -478,7 +490,8 @@ def _run(
     if writer:
         writer.close()
     trainee.gather()
-    if job.config.update_bn and (fabric.is_global_zero or joins(job.config) or job.config.sync_bn):
+    estimates = job.config.update_bn and job.config.freeze == "none"
+    if estimates and (fabric.is_global_zero or joins(job.config) or job.config.sync_bn):
         update_statistics(trainee, job)
     return {"weights": trainee.kept.state_dict(), "log": [dataclasses.asdict(row) for row in log]}
 
@@ -537,7 +550,8 @@ def _resume(trainee: Trainee, job: Job) -> tuple[list[Epoch], Moment | None]:
         ) from error
 
 
-def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> Trainee:
+def _set_up(fabric: Fabric, model: nn.Module, job: Job) -> Trainee:
+    config, classes = job.config, job.data.info.classes
     if config.sync_bn and fabric.device.type != "cuda":
         raise InputError("sync_bn needs GPUs: torch's SyncBatchNorm has no other kind. Leave it out.")
     if config.sync_bn:
@@ -547,9 +561,10 @@ def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> Trainee:
         whole = model.to(fabric.device)
         model = shard(copy.deepcopy(whole), fabric.device, fabric.world_size)
         compiled: Any = torch.compile(model) if config.compile else model
-        return Trainee(fabric, model, compiled, compiled, make_optimizer(config, model.parameters()), None, whole)
+        optimizer = make_optimizer(config, learning(model, config, classes))
+        return Trainee(fabric, model, compiled, compiled, optimizer, None, whole)
     compiled = torch.compile(model) if config.compile else model
-    wrapped, optimizer = fabric.setup(compiled, make_optimizer(config, model.parameters()))
+    wrapped, optimizer = fabric.setup(compiled, make_optimizer(config, learning(model, config, classes)))
     ema = None
     if config.ema:
         from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
