@@ -67,7 +67,9 @@ def test_augmentation_out_of_range_is_refused(values: dict[str, Any], message: s
         ("momentum", 1.0, "momentum is 1.0; it must be above 0 and below 1."),
         ("weight_decay", -1e-4, "weight_decay is -0.0001; it must be from 0 to 1e+30."),
         ("weight_decay", math.nan, "weight_decay is nan; it must be from 0 to 1e+30."),
-        ("optimizer", "adamw", "optimizer is 'adamw'; it must be one of sgd, adam, rmsprop."),
+        ("optimizer", "lion", "optimizer is 'lion'; it must be one of sgd, adam, adamw, rmsprop."),
+        ("freeze", "all", "freeze is 'all'; it must be one of none, bn, backbone."),
+        ("backbone_lr_scale", 0.0, "backbone_lr_scale is 0.0; it must be above 0 and at most 1."),
         ("damping", 0.0, "damping is 0.0; it must be above 0 and at most 1e+30."),
         ("clip_norm", -1.0, "clip_norm is -1.0; it must be from 0 to 1e+30."),
         ("clip_norm", math.nan, "clip_norm is nan; it must be from 0 to 1e+30."),
@@ -138,6 +140,11 @@ def test_a_count_is_a_whole_number(field: str) -> None:
 def test_what_looks_like_a_setting_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         (Augment if "flip" in values else TrainConfig)(**values)
+
+
+def test_what_is_frozen_has_no_rate() -> None:
+    with pytest.raises(InputError, match=r"backbone_lr_scale is 0.1; it must be 1 where freeze is 'backbone'\.$"):
+        TrainConfig(freeze="backbone", backbone_lr_scale=0.1)
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

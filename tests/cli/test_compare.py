@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -110,6 +111,20 @@ def test_a_folder_is_a_set_of_images(asked: Callable[..., Seen]) -> None:
     assert (seen.recipe.name, seen.recipe.data, seen.recipe.size) == ("flowers", "some/flowers", 48)
     assert seen.recipe.model == recipes.images().model
     assert not seen.recipe.hold_out
+
+
+def test_pretrained_weights_are_fine_tuned_unless_a_recipe_is_named(asked: Callable[..., Seen]) -> None:
+    seen = asked("--data", "some/flowers", "--model", "timm/resnet18", "--weights", "~/w.pth", "--epochs", "3").recipe
+    tuned = recipes.finetune()
+    assert (seen.name, seen.model, seen.weights) == ("flowers", "timm/resnet18", str(Path("~/w.pth").expanduser()))
+    assert seen.pretrained
+    assert seen.train == replace(tuned.train, epochs=3)
+    assert asked("--data", "mnist", "--model", "timm/resnet18", "--pretrained").recipe.train == tuned.train
+    assert asked("--model", "hf-hub:some/one").recipe.pretrained
+    assert asked("images", "--pretrained").recipe == replace(recipes.images(), pretrained=True)
+    flags = ("--weights", "w.pth", "--freeze", "bn", "--backbone-lr-scale", "0.5", "--optimizer", "adamw")
+    train = asked(*flags).recipe.train
+    assert (train.freeze, train.backbone_lr_scale, train.optimizer) == ("bn", 0.5, "adamw")
 
 
 def test_a_recipe_is_named_or_follows_the_data(asked: Callable[..., Seen]) -> None:

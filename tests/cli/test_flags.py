@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from cli.conftest import Call
 
 DATA = ["--data", "--data-dir", "--size"]
+START = ["--model", "--pretrained", "--no-pretrained", "--weights"]
 NETWORKS = ["[NETWORK]...", "--model", "--weights", "--factory", "--device"]
 TRAIN = [
     "--epochs", "--batch-size", "-b", "--lr", "--optimizer", "--opt", "--momentum", "--nesterov", "--no-nesterov",
+    "--backbone-lr-scale", "--freeze",
     "--damping", "--opt-eps", "--weight-decay", "--clip-norm", "--clip-grad", "--schedule", "--sched", "--milestones",
     "--gamma", "--decay-rate", "--decay-epochs", "--lr-floor", "--min-lr", "--warmup-epochs", "--label-smoothing",
     "--smoothing", "--ema", "--model-ema", "--update-bn", "--no-update-bn", "--device", "--devices", "--strategy",
@@ -33,11 +35,11 @@ FORMS = ["--grain", "--spread", "--share"]
 SETTINGS = ["--eps", "--ratio", "--p", "--where", *FORMS, "--radius", "--eps-schedule"]
 FLAGS = {
     "compare": [
-        "[RECIPE]", *DATA, "--model", "--methods", "--seeds", "--suites", "--split", "--hold-out", "--no-hold-out",
+        "[RECIPE]", *DATA, *START, "--methods", "--seeds", "--suites", "--split", "--hold-out", "--no-hold-out",
         "--train-on-all", "--train-fraction", *SETTINGS, *TRAIN, "--jobs", "--on", "--out",
     ],
     "train": [
-        *DATA, "--model", "--method", "--seed", "--suites", "--train-fraction", *SETTINGS, *TRAIN, "--nodes",
+        *DATA, *START, "--method", "--seed", "--suites", "--train-fraction", *SETTINGS, *TRAIN, "--nodes",
         "--out",
     ],
     "evaluate": [*NETWORKS, *DATA, "--suites", "--seed", "--batch-size", "-b", "--limit", "--out"],
@@ -51,7 +53,7 @@ FLAGS = {
         "--no-compile", "--out", "--results", "--write",
     ],
     "tune": [
-        "[RECIPE]", *DATA, "--model", "--method", "--train-fraction", "--suites", "--ratio", "--eps", "--where",
+        "[RECIPE]", *DATA, *START, "--method", "--train-fraction", "--suites", "--ratio", "--eps", "--where",
         *FORMS[:2], "--trials", "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
     ],
     "disturb": [*DATA, "--suites", "--images", "--levels", "--seed", "--out"],

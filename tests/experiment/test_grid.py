@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import random
+import re
 import runpy
 import shutil
 import subprocess
@@ -30,9 +32,11 @@ from resolute import methods
 from resolute.config import Augment, Settings, TrainConfig
 from resolute.data import load
 from resolute.errors import InputError
+from resolute.evaluation.networks import from_checkpoint
 from resolute.experiment import cell as one_cell
 from resolute.experiment import grid
 from resolute.experiment.cell import FILES
+from resolute.models.checkpoint import load_network
 from resolute.report.run import load_run
 from resolute.run_folder import GROWS, RunFolder, cell_name, read_bits, read_records, read_sealed, write_sealed
 from resolute.training import loop
@@ -395,6 +399,79 @@ def test_two_processes_claim_a_folder_at_once(tmp_path: Path) -> None:
             told = sorted(pool.map(claim, (1, 2)), key=len)
         assert told[0] == "claimed"
         assert "holds another comparison: epochs is " in told[1]
+
+
+# Pretrained weights
+
+
+TUNED = replace(
+    TINY,
+    data="pictures",
+    size=32,
+    model="timm/test_resnet",
+    weights="w.safetensors",
+    seeds=(0, 1),
+    train=TrainConfig(epochs=1, batch_size=8, lr=1e-9, freeze="bn", device="cpu"),
+)
+
+
+def save_timms(path: str, seed: int = 0) -> dict[str, Any]:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    state = timm.create_model("test_resnet", num_classes=5).state_dict()
+    save_file(state, path)
+    return {key: tensor.clone() for key, tensor in state.items()}
+
+
+def test_all_networks_start_from_the_weights_and_are_loaded_without_the_file() -> None:
+    make_pictures(Path("pictures"))
+    theirs = save_timms("w.safetensors")
+    summary = grid.compare(TUNED, "run")
+    assert set(summary.costs) == {"base", "r"}
+    sha256 = hashlib.sha256(Path("w.safetensors").read_bytes()).hexdigest()
+    stored = json.loads(Path("run/recipe.json").read_text())
+    assert stored["pretrained_sha256"] == stored["identity"]["pretrained_sha256"] == sha256
+    assert "weights" not in stored["identity"]
+    assert re.search(rf"pretrained weights, SHA-256\W+{sha256}", Path("run/report.md").read_text())
+    Path("w.safetensors").unlink()
+    heads = {}
+    for method, seed in TUNED.cells:
+        folder = Path("run/cells") / cell_name(method, seed)
+        model = load_network(folder)
+        own = model.get_submodule("network").state_dict()
+        heads[method, seed] = own["fc.weight"]
+        for key, tensor in theirs.items():
+            if not key.startswith("fc."):
+                torch.testing.assert_close(own[key], tensor, rtol=1e-4, atol=1e-4)
+        assert json.loads((folder / "model.json").read_text())["pretrained_sha256"] == sha256
+        assert from_checkpoint(folder, load(TUNED.data, None, "test", TUNED.size).info).architecture == TUNED.model
+    torch.testing.assert_close(heads["base", 0], heads["r", 0], rtol=0, atol=1e-4)
+    assert not torch.allclose(heads["base", 0], heads["base", 1], atol=1e-2), "the new layer follows from the seed"
+
+
+def test_other_weights_are_another_comparison_and_the_same_elsewhere_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pictures(Path("pictures"))
+    save_timms("w.safetensors")
+    short = replace(TUNED, methods=("base",), seeds=(0,))
+    grid.compare(short, "run")
+    grid.train_one(short, "trained")
+    Path("w.safetensors").rename("elsewhere.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(one_cell, "train", pytest.fail)
+        grid.compare(replace(short, weights="elsewhere.safetensors"), "run")
+        grid.train_one(replace(short, weights="elsewhere.safetensors"), "trained")
+        save_timms("w.safetensors", seed=1)
+        for call, folder in ((grid.compare, "run"), (grid.train_one, "trained")):
+            with pytest.raises(InputError, match=r"another comparison: pretrained_sha256 is .* there and .* here"):
+                call(short, folder)
+    splits = [one_cell.load_splits(replace(short, weights=path)) for path in ("w.safetensors", "elsewhere.safetensors")]
+    assert grid.comparison_folder(short, splits[0]) != grid.comparison_folder(short, splits[1])
+    Path("w.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cannot read weights from w\.safetensors: No such file"):
+        grid.compare(short, "new")
+    assert not Path("new").exists()
 
 
 # Images that were changed behind the run

@@ -12,7 +12,7 @@ from resolute import models
 from resolute.config import Augment, Settings, TrainConfig
 from resolute.data import DATASETS
 from resolute.errors import InputError
-from resolute.experiment.recipe import RECIPES, Recipe, completed, customary, from_json, to_json
+from resolute.experiment.recipe import RECIPES, Recipe, completed, customary, from_json, identity, to_json
 from resolute.shifts import find_shifts
 
 FULL = Recipe(
@@ -58,7 +58,7 @@ def test_named_recipes_can_be_run(name: str) -> None:
     assert recipe.methods == ("base", "fgsm", "r")
     assert find_shifts(recipe.suites, tiny_info())
     assert models.build(recipe.model, classes=10)
-    assert recipe.data in DATASETS or name == "images"
+    assert recipe.data in DATASETS or name in ("images", "finetune")
     assert len(recipe.cells) == len(recipe.methods) * len(recipe.seeds)
 
 
@@ -104,11 +104,26 @@ def test_radius_and_augmentation_follow_the_data() -> None:
         ({"split": "train"}, "split is 'train'; it must be one of test, validation."),
         ({"hold_out": False}, "must not be trained on them: hold_out=True"),
         ({"settings": Settings(where=nn.ReLU)}, "a recipe's where is text"),
+        (
+            {"train": TrainConfig(freeze="bn")},
+            "freeze is 'bn' and backbone_lr_scale 1, and nothing is pretrained: give",
+        ),
+        ({"train": TrainConfig(backbone_lr_scale=0.1)}, "backbone_lr_scale 0.1, and nothing is pretrained"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataclasses.replace(FULL, **change)
+
+
+def test_weights_and_the_hub_imply_pretrained_and_a_path_is_no_identity() -> None:
+    plain = dataclasses.replace(FULL, model="timm/test_resnet")
+    here, there = (dataclasses.replace(plain, weights=path) for path in ("here/w.pth", "there/w.pth"))
+    published = dataclasses.replace(plain, pretrained=True)
+    assert here.pretrained
+    assert dataclasses.replace(plain, model="hf-hub:some/one").pretrained
+    assert identity(here) == identity(there) == identity(published) != identity(plain)
+    assert from_json(json.loads(json.dumps(to_json(here)))) == here
 
 
 @pytest.mark.parametrize("lost", ["methods", "train", "settings", "data"])

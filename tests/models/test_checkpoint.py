@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import pathlib
 import pickle
 import random
 from typing import TYPE_CHECKING, Any
@@ -145,137 +143,6 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(name: str, tmp_path: Path) 
         assert all(torch.equal(tensor, wanted[key]) for key, tensor in found.items())
         refused += 1
     assert refused == 40, "some refusal does not name the file"
-
-
-# Weights that other programs wrote
-
-
-def lenet(classes: int = 4, **settings: Any) -> torch.nn.Module:
-    return models.build("lenet", classes=classes, shape=(1, 8, 8), **settings).eval()
-
-
-def prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    return {prefix + key: tensor for key, tensor in tensors.items()}
-
-
-BARE: dict[str, Any] = dict(lenet().get_submodule("network").state_dict())
-OTHER: dict[str, Any] = {key: tensor + 1 for key, tensor in BARE.items()}
-ARGS = argparse.Namespace(model="lenet", lr=0.1, data_dir=pathlib.Path("photos"), mean=None, device="cpu")
-FILES: dict[str, Any] = {
-    "bare": BARE,
-    "timm": {"epoch": 3, "arch": "lenet", "state_dict": BARE, "optimizer": {"state": {}}, "version": 2, "args": ARGS},
-    "timm, averaged": {"arch": "lenet", "args": ARGS, "state_dict": OTHER, "state_dict_ema": BARE, "metric": 81.5},
-    "torchvision": {"model": BARE, "epoch": 1, "args": ARGS, "model_ema": None},
-    "torchvision, averaged": {
-        "model": OTHER, "model_ema": prefixed("module.", BARE) | {"n_averaged": torch.tensor(7)}, "args": ARGS
-    },
-    "tutorial": {"epoch": 1, "model_state_dict": BARE, "optimizer_state_dict": {}, "loss": 0.3},
-    "Lightning, model.": {
-        "pytorch-lightning_version": "2.5", "state_dict": prefixed("model.", BARE), "hyper_parameters": {"a": 1}
-    },
-    "Lightning, net.": {"state_dict": prefixed("net.", BARE) | {"criterion.weight": torch.ones(4)}},
-    "Lightning, its own loop": {"state_dict": prefixed("trainer.backbone.", BARE)},
-    "DDP": prefixed("module.", BARE),
-    "compiled": prefixed("_orig_mod.", BARE),
-    "compiled in DDP": prefixed("module._orig_mod.", BARE),
-    "compiled in Lightning": {"state_dict": prefixed("model._orig_mod.", BARE)},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", FILES)
-def test_weights_are_read_as_other_programs_write_them(kind: str, tmp_path: Path) -> None:
-    torch.save(FILES[kind], tmp_path / "w.pth")
-    model = lenet()
-    checkpoint.load_weights(model, tmp_path / "w.pth", "lenet")
-    found = model.get_submodule("network").state_dict()
-    assert found.keys() == BARE.keys()
-    assert all(torch.equal(found[key], BARE[key]) for key in BARE)
-
-
-def test_weights_that_timm_s_saver_wrote(tmp_path: Path) -> None:
-    import timm
-    from timm.utils.checkpoint_saver import CheckpointSaver
-
-    args = argparse.Namespace(model="resnet10t", num_classes=3, opt="sgd")
-    theirs = timm.create_model("resnet10t", num_classes=3)
-    saver: Any = CheckpointSaver(  # type: ignore[no-untyped-call]
-        theirs, torch.optim.SGD(theirs.parameters(), lr=0.1), args, checkpoint_dir=str(tmp_path),
-        recovery_dir=str(tmp_path),
-    )  # fmt: skip
-    saver.save_checkpoint(0, metric=0.5)
-    model = models.build("timm/resnet10t", classes=3, shape=(3, 32, 32)).eval()
-    checkpoint.load_weights(model, tmp_path / "last.pth.tar", "timm/resnet10t")
-    x = torch.rand(2, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(model.get_submodule("network")(x), theirs.eval()(x))
-
-
-@pytest.mark.parametrize("prefix", ["", "model.", "module."])
-def test_the_normalisation_comes_too_where_it_is_in_the_file(prefix: str, tmp_path: Path) -> None:
-    theirs = lenet(mean=(0.3,), std=(0.2,))
-    torch.save(prefixed(prefix, theirs.state_dict()), tmp_path / "w.pth")
-    model = lenet()
-    checkpoint.load_weights(model, tmp_path / "w.pth", "lenet")
-    assert torch.equal(model(torch.ones(1, 1, 8, 8)), theirs(torch.ones(1, 1, 8, 8)))
-
-
-class Code:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (print, ("this code ran",))
-
-
-@pytest.mark.parametrize(
-    ("stored", "message"),
-    [
-        (
-            {"state_dict": lenet(classes=9).get_submodule("network").state_dict(), "args": ARGS},
-            r"are of 9 classes, and 4 are wanted \(fc2.bias is 9 instead of 4\): give the data that they were "
-            r"trained for \(--data\), or train lenet on this data first\.$",
-        ),
-        (
-            models.build("lenet", classes=4, shape=(3, 8, 8)).get_submodule("network").state_dict(),
-            r"are of another lenet: 1 differ in size, such as conv1.weight, 20x3x5x5 instead of 20x1x5x5",
-        ),
-        (BARE | {"fc3.weight": torch.ones(2)}, "are not those of lenet: 1 are not of it, such as fc3.weight"),
-        (
-            {"a": torch.zeros(2)},
-            r"are not those of lenet: \d+ are missing, such as conv1.bias; 1 are not of it, such as a",
-        ),
-        (
-            prefixed("student.", BARE) | prefixed("teacher.", OTHER),
-            r"holds 2 networks, student\. and teacher\.: save the",
-        ),
-        (
-            {"state_dict": BARE, "extra": Code()},
-            r"it holds print beside tensors, and to load that",
-        ),
-        (torch.nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear beside tensors, and to load that"),
-        ([1, 2], "holds no weights by name"),
-        ({}, "holds no weights by name"),
-    ],
-)
-def test_weights_that_cannot_be_used_are_refused_in_one_sentence(
-    tmp_path: Path, stored: Any, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save(stored, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=message) as caught:
-        checkpoint.load_weights(lenet(), tmp_path / "w.pth", "lenet")
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said.endswith(".")
-    assert len(said) < 400
-    assert "weights_only" not in said
-    assert "this code ran" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04", pickle.dumps({}), bytes(1000)])
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_what_is_no_file_of_weights_is_refused_in_one_sentence(tmp_path: Path, content: bytes, name: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=r"^(cannot read weights from .*writes\.|.*holds no weights by name.*)$"):
-        checkpoint.load_weights(lenet(), tmp_path / name, "lenet")
-    with pytest.raises(InputError, match=r"cannot read weights from .*: No such file or directory"):
-        checkpoint.load_weights(lenet(), tmp_path / f"no{name}", "lenet")
 
 
 def test_a_lenet_of_before_is_the_one_that_it_was(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import functools
 import io
 import math
 import random
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from resolute.data.dataset import Images, augment_generator, epoch_order, traini
 from resolute.errors import InputError
 from resolute.methods import METHODS, settings_of
 from resolute.noise import signs
-from resolute.noise.robustify import is_robust
+from resolute.noise.robustify import carriers, is_robust
 from resolute.noise.sites import sites
 from resolute.noise.strength import calibrate
 from resolute.training import loop
@@ -483,6 +484,7 @@ def test_milestones_count_from_the_beginning_of_training() -> None:
 NESTEROV = TrainConfig(epochs=2, batch_size=16, lr=0.02, weight_decay=0.01, schedule="step", device="cpu")
 MOMENTUM = dataclasses.replace(NESTEROV, nesterov=False)
 ADAM = dataclasses.replace(NESTEROV, optimizer="adam", damping=1e-6)
+ADAMW = dataclasses.replace(ADAM, optimizer="adamw")
 RMSPROP = dataclasses.replace(NESTEROV, optimizer="rmsprop", damping=0.5)
 
 
@@ -505,6 +507,7 @@ def steps(make: Any, n: int = 6) -> list[Tensor]:
         (NESTEROV, lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, weight_decay=0.01, nesterov=True)),
         (MOMENTUM, lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, weight_decay=0.01)),
         (ADAM, lambda p: torch.optim.Adam(p, 0.02, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01)),
+        (ADAMW, lambda p: torch.optim.AdamW(p, 0.02, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01)),
     ],
 )
 def test_it_is_torch_s(config: TrainConfig, theirs: Any) -> None:
@@ -536,7 +539,7 @@ def test_rmsprop_is_tensorflow_s() -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("config", [MOMENTUM, ADAM, RMSPROP], ids=["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("config", [MOMENTUM, ADAM, ADAMW, RMSPROP], ids=["sgd", "adam", "adamw", "rmsprop"])
 def test_the_loop_trains_with_it(config: TrainConfig) -> None:
     log = train(tiny_network(), tiny_images(), config=dataclasses.replace(config, epochs=6))
     assert log[-1].loss < 0.9 * log[0].loss
@@ -622,6 +625,91 @@ def test_statistics_without_noise_are_those_of_the_batches_that_follow(
     assert updated[2].momentum == 0.1
 
 
+# Pretrained networks: what is frozen, and what learns slowly
+
+
+def frozen(freeze: Any, **changes: Any) -> tuple[nn.Sequential, dict[str, Tensor]]:
+    """Train a network with BatchNorm whose statistics are of its own; give it, and its weights of before."""
+    model = tiny_convolution()
+    model[2].get_buffer("running_mean").fill_(0.25)
+    before = weights(model)
+    train(model, tiny_images(), method="r", config=changed(freeze=freeze, update_bn=True, **changes))
+    return model, before
+
+
+@pytest.mark.parametrize("freeze", ["none", "bn", "backbone"])
+def test_what_is_frozen_stays_and_nothing_else(freeze: str) -> None:
+    model, before = frozen(freeze)
+    kept = {name for name, tensor in weights(model).items() if torch.equal(tensor, before[name])}
+    statistics = {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
+    last = [name for name, _ in model.named_parameters()][-2:]
+    learn = {"none": [], "bn": statistics, "backbone": before.keys() - last}
+    assert kept == {"0.mean", "0.std", *learn[freeze]}
+    assert all(weight.requires_grad for weight in model.parameters()), "afterwards it is a network like any other"
+
+
+@pytest.mark.parametrize("freeze", ["bn", "backbone"])
+def test_frozen_statistics_are_used_in_training_and_noise_acts_all_the_same(freeze: str) -> None:
+    """Also at an activation that is a part of its BatchNorm, as timm has it."""
+    import timm
+
+    model = timm.create_model("test_efficientnet", num_classes=3, in_chans=1)
+    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    noisy: list[bool] = []
+
+    def note(network: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        assert not any(layer.training for layer in layers)
+        assert all(site_module.training for site_module in carriers(network))
+        with torch.no_grad():
+            noisy.append(not torch.equal(network(x), network(x)))
+        return x, y
+
+    method = dataclasses.replace(METHODS["r"], perturb_batch=note)
+    images = tiny_images(info=tiny_info(shape=(1, 32, 32)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, images, method=method, config=changed(freeze=freeze, epochs=1, lr=1e-3))
+    assert noisy == [True] * 3
+
+
+def test_the_backbone_has_its_lower_rate_as_torch_has_it() -> None:
+    ours, theirs, images = tiny_network(), tiny_network(), tiny_images(16)
+    config = changed(ADAMW, epochs=4, backbone_lr_scale=0.1, schedule="step", batch_size=16, device="cpu")
+    train(ours, images, config=config)
+    rest, last = [*theirs.parameters()][:-2], [*theirs.parameters()][-2:]
+    groups: Any = [{"params": rest, "lr": 0.002}, {"params": last}]
+    optimizer = torch.optim.AdamW(groups, 0.02, eps=1e-6, weight_decay=0.01)
+    x, y = as_float(images)
+    for epoch in range(4):
+        index = epoch_order(16, 0, epoch)
+        optimizer.zero_grad()
+        F.cross_entropy(theirs(x[index]), y[index]).backward()
+        optimizer.step()
+    assert same(weights(ours), weights(theirs))
+
+
+def test_auto_is_calibrated_with_the_statistics_that_training_uses() -> None:
+    images, model, twin = tiny_images(), tiny_convolution(), tiny_convolution()
+    for network in (model, twin):
+        network[2].get_buffer("running_var").fill_(9.0)
+    config = changed(freeze="bn", epochs=1, augment=Augment())
+    twin.train()[2].eval()
+    x, y = as_float(images)
+    order = epoch_order(len(images), 0, 0)[:AUTO_BATCH]
+    wanted = calibrate(twin, (x[order], y[order]), 0.5)
+    train(model, images, method="r", settings=Settings(eps="auto"), config=config)
+    assert sites(model)[0].eps == wanted
+    assert wanted != calibrate(tiny_convolution(), (x[order], y[order]), 0.5)
+
+
+def test_a_network_without_a_last_layer_has_no_backbone() -> None:
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 30), nn.Unflatten(1, (3, 10)), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+    )
+    with pytest.raises(InputError, match="the Sequential has no last layer of 3 outputs, beside which the rest"):
+        train(model, tiny_images(), config=changed(freeze="backbone"))
+
+
 # Trainings that are interrupted and resumed
 
 
@@ -631,6 +719,8 @@ CONFIGS = {
     "ema": dataclasses.replace(FOUR_EPOCHS, ema=0.9),
     "augmented": dataclasses.replace(FOUR_EPOCHS, augment=Augment(shift=1, flip=True, erase=0.5), label_smoothing=0.1),
     "channels-last": dataclasses.replace(FOUR_EPOCHS, channels_last=True, schedule="step", milestones=(2,)),
+    "lower rate": dataclasses.replace(FOUR_EPOCHS, optimizer="adamw", lr=0.01, backbone_lr_scale=0.1),
+    "frozen": dataclasses.replace(FOUR_EPOCHS, freeze="backbone"),
     "bf16": dataclasses.replace(FOUR_EPOCHS, precision="bf16-mixed", ema=0.9),
 }
 

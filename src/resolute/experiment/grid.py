@@ -139,7 +139,10 @@ def fill(
 def _tell_understood(splits: Splits, console: Console | None) -> None:
     from rich.console import Console
 
-    say(understood(splits.train, splits.validation, splits.test), console or Console(stderr=True))
+    console = console or Console(stderr=True)
+    say(understood(splits.train, splits.validation, splits.test), console)
+    if splits.weights:
+        say(f"all networks start from {splits.weights.place} (SHA-256 {splits.weights.sha256[:8]}...)", console)
 
 
 @contextlib.contextmanager
@@ -170,7 +173,8 @@ def _folder(out: Path) -> RunFolder:
 
 def _beside(recipe: Recipe, splits: Splits, command: str) -> dict[str, Any]:
     """Give what recipe.json says for readers, beside the identity."""
-    return to_json(recipe) | {"data_info": dataclasses.asdict(splits.test.info), "command": command}
+    start = {"pretrained_sha256": splits.weights.sha256} if splits.weights else {}
+    return to_json(recipe) | start | {"data_info": dataclasses.asdict(splits.test.info), "command": command}
 
 
 def settle(recipe: Recipe, out: Path, splits: Splits, command: str) -> None:

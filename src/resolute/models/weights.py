@@ -215,7 +215,8 @@ def _matching(found: Weights, wanted: _Shapes, last: frozenset[str] = frozenset(
 
 
 def _foreign(found: Weights, name: str, wanted: _Shapes) -> InputError:
-    missing, foreign = sorted(wanted.keys() - found.tensors.keys()), sorted(found.tensors.keys() - wanted.keys())
+    stored = {key.removeprefix("network.") for key in found.tensors if not key.startswith("normalize.")}
+    missing, foreign = sorted(wanted.keys() - stored), sorted(stored - wanted.keys())
     told = [f"{len(keys):,} {what}, such as {keys[0]}" for what, keys in
             (("are missing", missing), ("are not of it", foreign)) if keys]  # fmt: skip
     return InputError(

@@ -164,7 +164,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 def _from_hub(repository: str, files: Sequence[str], what: str) -> tuple[Path, str]:
     """Find the first of these files in the hub's cache on this machine, else fetch it."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     plain, _, revision = repository.partition("@")
     reason = "nothing is there"
@@ -174,6 +174,8 @@ def _from_hub(repository: str, files: Sequence[str], what: str) -> tuple[Path, s
                 found = hf_hub_download(plain, file, revision=revision or None, local_files_only=is_local)
             except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
                 reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
+                if isinstance(error, LocalEntryNotFoundError) and not is_local:
+                    break  # no network, after half a minute of trying
                 continue
             blob = Path(found).resolve().name  # the SHA-256 of a large file is its name in the cache
             return Path(found), blob if re.fullmatch("[0-9a-f]{64}", blob) else ""

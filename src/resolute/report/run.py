@@ -52,6 +52,7 @@ TAKEN = Within(float, 1e-9)
 STEPS = {
     "methods": {str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}}
 }
+_START = "pretrained_sha256"
 COUNTS_ALONE = "The answers image by image are not in this folder: tests are over seeds alone."
 
 
@@ -252,9 +253,10 @@ TITLES = {"train": "Training", "data_info": "Data"}
 
 def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     """List the recipe, the machine and the hash of the records."""
-    recipe = {key: value for key, value in run.recipe.items() if key not in ("command", "identity")}
+    recipe = {key: value for key, value in run.recipe.items() if key not in ("command", "identity", _START)}
     images = (run.recipe.get("identity") or {}).get("images")
     pixels = {f"{split} images, SHA-256": value for split, value in images.items()} if isinstance(images, dict) else {}
+    pixels |= {"pretrained weights, SHA-256": run.recipe[_START]} if isinstance(run.recipe.get(_START), str) else {}
     sections = {key: recipe.pop(key) for key in TITLES if isinstance(recipe.get(key), dict)}
     cells = run.cells.values()
     sizes = sorted({cell.parameters for cell in cells if cell.parameters})
