@@ -187,7 +187,7 @@ def test_a_network_starts_from_a_file_but_for_its_last_layer(name: str, tmp_path
     assert all(torch.equal(tensor, state_of(again)[key]) for key, tensor in state_of(ours).items())
     weight = state_of(ours)[f"{HEADS[name]}.weight"]
     assert weight.abs().max() <= weight.shape[1] ** -0.5, "as torch draws a new linear layer"
-    config = timm.get_pretrained_cfg(name)
+    config: Any = timm.get_pretrained_cfg(name)
     assert ours.get_submodule("normalize").get_buffer("mean").flatten().tolist() == pytest.approx(list(config.mean))
     assert [key for key, _ in named_head(ours.get_submodule("network"), 3)] == [HEADS[name]]
 

@@ -322,6 +322,7 @@ def finetune() -> Recipe:
             optimizer="adamw",
             lr=1e-3,
             backbone_lr_scale=0.3,
+            freeze="bn",
             weight_decay=0.01,
             warmup_epochs=1,
             augment=Augment(flip=True),
