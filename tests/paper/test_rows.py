@@ -19,7 +19,7 @@ def test_a_row_is_trained_or_quoted() -> None:
     assert set(TRAINED) | set(QUOTED) == set(ROWS)
     assert set(TRAINED).isdisjoint(QUOTED)
     assert all(ROWS[row].method == "base" for row in [*QUOTED, *WEIGHTS])
-    assert all(MODELS[weights.model].fetch for weights in WEIGHTS.values())
+    assert all(MODELS[weights.model].library for weights in WEIGHTS.values())
 
 
 @every

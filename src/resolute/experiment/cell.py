@@ -15,7 +15,7 @@ import torch
 from filelock import Timeout
 
 from resolute import methods, models
-from resolute.data import load
+from resolute.data import DATASETS, load
 from resolute.data.dataset import Images, balanced_part, fingerprint
 from resolute.errors import DivergedError, InputError, in_words
 from resolute.evaluation.measure import ANSWERS, cell_file, measure, records
@@ -83,9 +83,12 @@ class Splits:
 def load_splits(recipe: Recipe) -> Splits:
     """Load what a recipe trains on, evaluates on and starts from."""
     weights = models.find_weights(recipe.model, recipe.weights) if recipe.pretrained else None
+    size = recipe.size
+    if recipe.pretrained and recipe.data not in DATASETS:
+        size = size or models.own_side(recipe.model)
 
     def part(split: str) -> Images:
-        return load(recipe.data, recipe.data_dir, split, recipe.size)
+        return load(recipe.data, recipe.data_dir, split, size)
 
     found = {"train": part("train" if recipe.hold_out else "train+validation")}
     if recipe.hold_out:

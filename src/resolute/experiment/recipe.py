@@ -23,7 +23,8 @@ class Recipe:
         name: Short name, for folders and titles.
         data: A data set of `resolute list data`, or a folder of images or parquet files.
         data_dir: Folder that holds named data sets. None is the default.
-        size: Side in pixels to which the images of a folder are resized. None keeps a size that all images share.
+        size: Side in pixels to which the images of a folder are resized. None is the side that a pretrained network's
+            weights are for, and else keeps a size that all images share.
         model: A network of `resolute list models`: lenet, wrn-D-K, timm/NAME, torchvision/NAME, hf-hub:USER/NAME.
         pretrained: Start from the network's published weights, fetched once, with a new last layer for the data's
             classes. Mean and deviation are the network's own. All methods and seeds start from the same weights; the

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from torch import Tensor
+    from resolute.models.zoo import Library
 
 __all__ = ["ABSENT", "MODELS", "Family", "build", "condense", "find_weights"]
 
@@ -40,19 +40,19 @@ class Family(NamedTuple):
     """A family of networks.
 
     Attributes:
-        make: Builds one: ``(*numbers or name, classes=, shape=) -> network``, or the network with its own `Normalize`.
+        make: Builds one: ``(*numbers, classes=, shape=) -> network``; of a library ``(name, classes=, shape=,
+            pretrained=)``, which gives the network's own `Normalize` too, with pretrained as published weights want it.
         shape: Customary channels, height and width of an image.
         about: What it is, in a line.
-        fetch: Finds the file of its published weights, ``(name) -> (path, first digits of its SHA-256)``, where there
-            are any. Then ``make`` takes ``pretrained`` too: whether it is to normalise as they want.
-        convert: Reads weights of other forms, ``(name, tensors, shape) -> tensors``; raises if they are of none.
+        library: Where its published weights come from, if there are any.
+        own: Its name there, where it is not in the name here.
     """
 
     make: Callable[..., nn.Module | tuple[nn.Module, Normalize]]
     shape: Shape
     about: str
-    fetch: Callable[..., tuple[Path, str]] | None = None
-    convert: Callable[..., dict[str, Tensor]] | None = None
+    library: Library | None = None
+    own: str = ""
 
 
 def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Shape) -> nn.Module:
@@ -60,10 +60,7 @@ def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Sha
 
 
 def _timm(name: str, shape: Shape, about: str) -> Family:
-    about = f"{about} (timm/{name})"
-    return Family(
-        partial(zoo.from_timm, name), shape, about, partial(zoo.fetch_timm, name), partial(zoo.convert_timm, name)
-    )
+    return Family(zoo.from_timm, shape, f"{about} (timm/{name})", zoo.TIMM, name)
 
 
 _CONDENSED = "what models.condense makes of it, for inference"
@@ -87,31 +84,22 @@ MODELS: dict[str, Family] = {
     "shufflenet-v1-2x": Family(ShuffleNetV1, _COLOUR_224, "ShuffleNet V1 of double width with 3 groups"),
     "mobilenet-v1": _timm("mobilenetv1_100", _COLOUR_224, "MobileNet V1"),
     "inception-v1": Family(
-        partial(zoo.from_torchvision, "googlenet"),
+        zoo.from_torchvision,
         _COLOUR_224,
         "Inception V1 with BN (torchvision/googlenet)",
-        partial(zoo.fetch_torchvision, "googlenet"),
-        partial(zoo.convert_torchvision, "googlenet"),
+        zoo.TORCHVISION,
+        "googlenet",
     ),
     "inception-v3": _timm("inception_v3", (3, 299, 299), "Inception V3"),
     "nasnet-a-large": _timm("nasnetalarge", (3, 331, 331), "NASNet-A 6@4032"),
     "senet-154": _timm("legacy_senet154", _COLOUR_224, "SENet-154"),
-    "timm/NAME": Family(
-        zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", zoo.fetch_timm, zoo.convert_timm
-    ),
-    "torchvision/NAME": Family(
-        zoo.from_torchvision,
-        _COLOUR_224,
-        "any classifier of torchvision",
-        zoo.fetch_torchvision,
-        zoo.convert_torchvision,
-    ),
+    "timm/NAME": Family(zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", zoo.TIMM),
+    "torchvision/NAME": Family(zoo.from_torchvision, _COLOUR_224, "any classifier of torchvision", zoo.TORCHVISION),
     "hf-hub:NAME": Family(
         zoo.from_hub,
         _COLOUR_224,
         "pretrained networks of timm on the Hugging Face hub: hf-hub:USER/NAME",
-        zoo.fetch_hub,
-        zoo.convert_hub,
+        zoo.HUB,
     ),
 }
 """Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
@@ -164,7 +152,7 @@ def build(
     shape = shape or entry.shape
     if weights is not None or pretrained:
         weights = weights if isinstance(weights, Weights) else find_weights(name, weights)
-    published = {"pretrained": weights is not None} if entry.fetch else {}
+    published = {"pretrained": weights is not None} if entry.library else {}
     built = entry.make(*parts, classes=classes, shape=shape, **published)
     network, own = built if isinstance(built, tuple) else (built, Normalize([0.5] * shape[0], [0.5] * shape[0]))
     model = nn.Sequential()
@@ -173,7 +161,7 @@ def build(
     model.add_module("normalize", own)
     model.add_module("network", network)
     if weights is not None:
-        convert = partial(entry.convert, *parts, shape=shape) if entry.convert else None
+        convert = partial(entry.library.convert, *parts, shape=shape) if entry.library else None
         start_from(model, weights, name, classes, convert)
     return model
 
@@ -194,16 +182,22 @@ def find_weights(name: str, file: str | Path | None = None) -> Weights:
     entry, parts = _look_up(name)
     if file is not None:
         return read_weights(located(file))
-    if entry.fetch is None:
+    if entry.library is None:
         raise InputError(
             f"{name} has no published weights. Leave pretrained off, give a file of its weights (--weights FILE), or "
             "use timm/NAME or torchvision/NAME."
         )
-    path, begins = entry.fetch(*parts)
+    path, begins = entry.library.fetch(*parts)
     found = read_weights(path)
     if not found.sha256.startswith(begins):
         raise InputError(f"{path} is damaged: its SHA-256 does not begin with {begins}. Delete it, or fetch it again.")
     return found
+
+
+def own_side(name: str) -> int | None:
+    """Tell for images of which side, in pixels, a network's published weights are; None for networks without any."""
+    entry, parts = _look_up(name)
+    return entry.library.side(*parts) if entry.library else None
 
 
 def stored_name(name: str) -> str:
@@ -216,7 +210,7 @@ def _look_up(name: str) -> tuple[Family, tuple[str, ...]]:
     for key, entry in MODELS.items():
         pattern = re.sub("[DKP]", r"(\\d+)", key).replace("NAME", "(.+)")
         if match := re.fullmatch(pattern, name):
-            return entry, match.groups()
+            return entry, (entry.own,) if entry.own else match.groups()
     if name in ABSENT:
         raise InputError(f"{name} is not built: {ABSENT[name]}")
     own = [*MODELS, "wrn-16-2", "wrn-28-10"]

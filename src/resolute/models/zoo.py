@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -200,6 +200,45 @@ def _from_url(url: str, what: str) -> tuple[Path, str]:
                 "it by --weights."
             ) from error
     return file, begins[1] if begins else ""
+
+
+def _timm_side(name: str) -> int:
+    config = _timm_config(name)
+    return int(config.input_size[-1]) if config else _SIDE
+
+
+def _torchvision_side(name: str) -> int:
+    from torchvision.models import get_model_weights
+
+    crop = get_model_weights(name).DEFAULT.transforms().crop_size
+    return int(crop[0] if isinstance(crop, (list, tuple)) else crop)
+
+
+def _hub_side(name: str) -> int:
+    own, config = _hub_config(name)
+    return int(config["input_size"][-1]) if config.get("input_size") else _timm_side(own)
+
+
+_SIDE = 224
+
+
+class Library(NamedTuple):
+    """Where published weights come from.
+
+    Attributes:
+        fetch: Finds the file of a network's, fetched once: ``(name) -> (path, what its SHA-256 begins with)``.
+        convert: Reads weights of other forms, ``(name, tensors, shape) -> tensors``; raises if they are of none.
+        side: Tells for images of which side they are, in pixels.
+    """
+
+    fetch: Callable[[str], tuple[Path, str]]
+    convert: Callable[..., dict[str, Tensor]]
+    side: Callable[[str], int]
+
+
+TIMM = Library(fetch_timm, convert_timm, _timm_side)
+TORCHVISION = Library(fetch_torchvision, convert_torchvision, _torchvision_side)
+HUB = Library(fetch_hub, convert_hub, _hub_side)
 
 
 class _BasicConv(nn.Module):
