@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from resolute.errors import InputError, check_auto, check_strength, parse_radius, shown
+from resolute.errors import InputError, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
@@ -137,8 +137,12 @@ class Settings:
         check_fields(self)
         if self.eps != "auto" and self.ratio is not None:
             raise InputError(f"ratio is {self.ratio} and eps {self.eps}: a ratio is what eps 'auto' is chosen by.")
-        check_auto(self.eps, self.grain, self.spread, self.share)
         check_strength(0.0 if self.eps == "auto" else self.eps, self.p)
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The form of the noise, as `robustify`, `strength` and `calibrate` take it."""
+        return {"grain": self.grain, "spread": self.spread, "share": self.share}
 
     def resolved(self, radius: float) -> Settings:
         """Fill in what follows the data set.

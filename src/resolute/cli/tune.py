@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path  # noqa: TC003 typer reads it
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from resolute.cli.compare import make_recipe
 from resolute.cli.flags import as_words, command_line, of, settings_for, takes
-from resolute.config import Augment, TrainConfig
-from resolute.experiment.recipe import Recipe, TuneConfig
-
-if TYPE_CHECKING:
-    from resolute.config import Settings
+from resolute.config import Augment, Settings, TrainConfig
+from resolute.experiment.recipe import FORMS, Recipe, TuneConfig
 
 DATA = ("data", "data_dir", "size", "model", "train_fraction", "suites", "seeds")
 
@@ -60,6 +57,7 @@ def _final(recipe: str | None, shared: dict[str, Any], method: str, settings: Se
     auto = settings.ratio is not None
     words += ["--eps", "auto", "--ratio", f"{settings.ratio:g}"] if auto else ["--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
-    words += ["--grain", settings.grain] if settings.grain != "element" else []
-    words += ["--spread", settings.spread] if settings.spread != "fixed" else []
+    usual = Settings()
+    forms = {name: getattr(settings, name) for name in FORMS if getattr(settings, name) != getattr(usual, name)}
+    words += as_words(forms)
     return shlex.join([*words, "--where", str(settings.where)])
