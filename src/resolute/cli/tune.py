@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path  # noqa: TC003 typer reads it
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resolute.cli.compare import make_recipe
 from resolute.cli.flags import as_words, command_line, of, settings_for, takes
-from resolute.config import Augment, Settings, TrainConfig
-from resolute.experiment.recipe import FORMS, Recipe, TuneConfig
+from resolute.config import Augment, TrainConfig
+from resolute.experiment.recipe import Recipe, TuneConfig
+
+if TYPE_CHECKING:
+    from resolute.config import Settings
 
 DATA = ("data", "data_dir", "size", "model", "train_fraction", "suites", "seeds")
 
@@ -57,7 +60,5 @@ def _final(recipe: str | None, shared: dict[str, Any], method: str, settings: Se
     auto = settings.ratio is not None
     words += ["--eps", "auto", "--ratio", f"{settings.ratio:g}"] if auto else ["--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
-    usual = Settings()
-    forms = {name: getattr(settings, name) for name in FORMS if getattr(settings, name) != getattr(usual, name)}
-    words += as_words(forms)
+    words += as_words(settings.unusual)
     return shlex.join([*words, "--where", str(settings.where)])

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from resolute.config import Augment, EpsScheduleKind, Grain, Settings, Spread, TrainConfig, check_fields
+from resolute.config import FORMS, Augment, EpsScheduleKind, Grain, Settings, Spread, TrainConfig, check_fields
 from resolute.errors import InputError, check_strength, located, unknown
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ _Config = TypeVar("_Config", bound=Recipe | Settings | TrainConfig | Augment)
 def changed(config: _Config, given: Mapping[str, Any]) -> _Config:
     """Change settings by the names of their fields, in a recipe and in what it holds; other names are passed over."""
     changes = {each.name: given[each.name] for each in dataclasses.fields(config) if each.name in given}
+    if changes.get("eps", "auto") != "auto":  # then the recipe's own ratio is none
+        changes = {"ratio": None} | changes
     for each in dataclasses.fields(config):
         held = getattr(config, each.name)
         if each.name == "augment" and any(part.name in given for part in dataclasses.fields(Augment)):
@@ -118,9 +120,6 @@ def changed(config: _Config, given: Mapping[str, Any]) -> _Config:
 
 TUNABLE = ("r", "gaussian", "additive", "dropout")
 """Methods that have an eps and a site; only ``r`` has a p."""
-
-FORMS = ("grain", "spread", "share", "eps_schedule")
-"""What a search may go over beside strength, site and p."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ def set_name(data: str) -> str:
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Fill in what an earlier version could not store, fields that came later, with what it did."""
     whole = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING} | stored
-    for name, default in (("settings", Settings()), ("train", TrainConfig(update_bn=False))):
+    for name, default in (("settings", Settings(eps=0.1)), ("train", TrainConfig(update_bn=False))):
         if isinstance(whole.get(name), dict):
             whole[name] = dataclasses.asdict(default) | whole[name]
     train = whole.get("train")
@@ -280,6 +279,9 @@ def digits() -> Recipe:
         name="digits",
         data="digits",
         model="lenet",
+        seeds=tuple(range(8)),
+        settings=Settings(ratio=2.5),  # chosen on validation images: experiments/LOG.md, digits, LeNet
+        suites=("clean", "disturbances", "noise", "fgsm"),
         train=TrainConfig(epochs=30, batch_size=64, lr=0.05, warmup_epochs=1),
     )
 
@@ -294,6 +296,7 @@ def mnist() -> Recipe:
         name="mnist",
         data="mnist",
         model="lenet",
+        settings=Settings(ratio=1.5),  # chosen on validation images: experiments/LOG.md, MNIST, LeNet
         train=TrainConfig(epochs=12, batch_size=128, lr=0.04, warmup_epochs=1, channels_last=True),
     )
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import Timeout
 
-from resolute.config import Settings
+from resolute.config import FORMS, Settings
 from resolute.errors import InputError
 from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
-from resolute.experiment.recipe import FORMS
 from resolute.methods import canonical
 from resolute.progress import clock, say
 from resolute.report.page import write_report
@@ -42,9 +41,8 @@ SCREEN = 3
 
 def variant(method: str, settings: Settings) -> str:
     """Name a setting as `resolute.methods.find_method` reads it."""
-    usual = Settings()
-    own = {key: getattr(settings, key) for key in ("p", *FORMS)}
-    more = [f"@{key}={value}" for key, value in own.items() if value != getattr(usual, key)]
+    own = ({"p": settings.p} if settings.p != 0.5 else {}) | settings.unusual
+    more = [f"@{key}={value}" for key, value in own.items()]
     strength = f"eps={settings.eps}" if settings.ratio is None else f"ratio={settings.ratio}"
     return canonical("".join([f"{method}@{strength}@where={settings.where}", *more]))
 
