@@ -1,9 +1,10 @@
-"""Draw error against eps, a panel a suite and a line a place, from the records of `resolute compare`.
+"""Draw what the noise does against its calibrated strength: a line a network, from the records of `resolute compare`.
 
     cd experiments/results
-    python ../strength.py ../../docs/strength.svg digits-controls/* digits-eps-*/*
+    python ../strength.py ../../docs/strength.svg "LeNet, digits=digits-lenet-ratios/*" ...
 
-The runs must differ in eps and place of R alone: base and FGSM are taken from the first that has them.
+Each run holds base and R at several ratios, by `r@ratio=...` or `resolute tune`. A panel shows the change of a suite's
+error relative to base, in % of it, with the 95 % interval over paired seeds.
 """
 
 from __future__ import annotations
@@ -27,57 +28,46 @@ if TYPE_CHECKING:
 
     from resolute.stats import Interval
 
-COLOURS = {"input": "#0072b2", "hidden": "#d55e00", "both": "#009e73"}
-TITLES = {"clean": "clean", "disturbances": "five disturbances", "noise": "Gaussian noise", "fgsm": "FGSM attack"}
+SUITES = {"clean": "clean images", "disturbances": "five disturbances"}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 GREY = "#666666"
 
 
-def errors(run: Path) -> dict[tuple[str, str, float], dict[str, Interval]]:
-    """Read a run: for each method, place and eps the error in % by suite, with its interval over seeds."""
+def changes(run: Path, suite: str) -> list[tuple[float, Interval]]:
+    """Read a run: R's ratios, ascending, and the change of the error relative to base, in % of base's."""
     recipe, wrong = runs.read(run)
-    settings = Settings(**recipe["settings"])
-    found: dict[tuple[str, str, float], dict[str, Interval]] = {}
+    settings, base = Settings(**recipe["settings"]), wrong[recipe["baseline"], suite]
+    found = []
     for method in recipe["methods"]:
-        set_to = settings_of(method, settings)
-        name = method.partition("@")[0]
-        key = (name, str(set_to.where), set_to.eps) if name == "r" else (name, "", 0.0)
-        for suite in recipe["suites"]:
-            found.setdefault(key, {})[suite] = mean_t(wrong[method, suite])
-    return found
+        own = settings_of(method, settings)
+        if method.partition("@")[0] == "r" and own.ratio is not None and not own.unusual and own.where == "hidden":
+            found.append((own.ratio, mean_t(100 * (wrong[method, suite] - base) / base.mean())))
+    return sorted(found)
 
 
-def draw(axes: Axes, suite: str, found: dict[tuple[str, str, float], dict[str, Interval]]) -> None:
-    base = found["base", "", 0.0][suite]
-    axes.axhspan(base.low, base.high, color=GREY, alpha=0.15, lw=0)
-    axes.axhline(base.mean, color=GREY, lw=1)
-    axes.text(0.92, base.mean, "base", color=GREY, va="center", fontsize=8)
-    for place, colour in COLOURS.items():
-        points = sorted((eps, row[suite]) for (name, where, eps), row in found.items() if (name, where) == ("r", place))
-        points = [(0.0, base), *points]
-        at = [eps for eps, _ in points]
-        axes.plot(at, [error.mean for _, error in points], color=colour, marker="o", ms=3, lw=1.4, label=place)
-        axes.fill_between(at, [e.low for _, e in points], [e.high for _, e in points], color=colour, alpha=0.12, lw=0)
-    if ("fgsm", "", 0.0) in found:
-        fgsm = found["fgsm", "", 0.0][suite].mean
-        axes.axhline(fgsm, color="#000000", lw=1, ls=":")
-        axes.text(0.92, fgsm, "FGSM", va="center", fontsize=8)
-    axes.set_title(TITLES[suite], loc="left", fontsize=10)
-    axes.set_xlim(0, 0.91)
-    axes.set_ylim(0 if suite == "clean" else None)
+def draw(axes: Axes, suite: str, networks: dict[str, Path]) -> None:
+    axes.axhline(0, color=GREY, lw=1)
+    for colour, (name, run) in zip(COLOURS, networks.items(), strict=False):
+        at, change = zip(*changes(run, suite), strict=True)
+        axes.plot(at, [each.mean for each in change], color=colour, marker="o", ms=3.5, lw=1.5, label=name)
+        low, high = ([getattr(each, end) for each in change] for end in ("low", "high"))
+        axes.fill_between(at, low, high, color=colour, alpha=0.12, lw=0)
+    axes.set_xscale("log")
+    axes.set_xticks([0.1, 0.3, 1, 2.5], ["0.1", "0.3", "1", "2.5"])
+    axes.set_xticks([], minor=True)
+    axes.set_title(SUITES[suite], loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("eps")
+    axes.set_xlabel("noise-to-signal ratio before training")
 
 
-def main(out: str, *folders: str) -> None:
-    found: dict[tuple[str, str, float], dict[str, Interval]] = {}
-    for folder in folders:
-        found = errors(Path(folder)) | found
+def main(out: str, *named: str) -> None:
+    networks = {name: Path(folder) for name, _, folder in (each.partition("=") for each in named)}
     with mpl.rc_context({"svg.hashsalt": "resolute", "svg.fonttype": "none", "font.size": 9}):
-        figure, panels = plt.subplots(1, len(TITLES), figsize=(11.5, 2.9), layout="constrained")
-        for axes, suite in zip(panels, TITLES, strict=True):
-            draw(axes, suite, found)
-        panels[0].set_ylabel("error, %")
-        panels[0].legend(frameon=False, title="noise at", fontsize=8, loc="lower left")
+        figure, panels = plt.subplots(1, len(SUITES), figsize=(9.5, 3.6), layout="constrained", sharey=True)
+        for axes, suite in zip(panels, SUITES, strict=True):
+            draw(axes, suite, networks)
+        panels[0].set_ylabel("change of the error, % of base's")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False, fontsize=8)
         figure.savefig(out, metadata={"Date": None})
 
 

@@ -313,6 +313,15 @@ def test_what_was_chosen_stands_for_auto(name: str) -> None:
     assert len(chosen.perturb_batch(tiny_network(), x, y, settings)[0]) == len(x) * (1 + ("fgsm" in name))
 
 
+@pytest.mark.parametrize("name", ["r", "gaussian"])
+def test_a_form_of_the_signs_is_measured_for_r_alone(name: str) -> None:
+    """The controls have the power of R's element signs, whatever form R has in the comparison."""
+    form = dataclasses.replace(AUTO, grain="channel", share=0.5)
+    asked: list[Settings] = []
+    methods.with_eps(methods.find_method(name), form, lambda own: [asked.append(own), 0.1][1])  # type: ignore[func-returns-value, return-value]
+    assert asked == [form if name == "r" else AUTO]
+
+
 @pytest.mark.parametrize(
     ("name", "settings"), [("base", AUTO), ("fgsm@radius=0.1", AUTO), ("r", SETTINGS), ("r@eps=0", AUTO)]
 )

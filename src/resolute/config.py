@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from resolute.errors import InputError, check_auto, check_strength, parse_radius, shown
+from resolute.errors import InputError, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Freeze = Literal["none", "bn", "backbone"]
@@ -99,13 +99,17 @@ def _wanted(value: Any, kind: Any, within: Range | None) -> str:
     return str(within) if within and value not in within else ""
 
 
+FORMS = ("grain", "spread", "share", "eps_schedule")
+"""What a search may go over beside strength, site and p."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How strong each method is.
 
     Attributes:
-        eps: Strength of the noise, at least 0 and below 1; or auto: what has the ratio in each network. ``r`` and its
-            controls of equal power use it.
+        eps: Strength of the noise, at least 0 and below 1; or auto: what has the ratio in each network, as the same eps
+            means something else in each. ``r`` and its controls of equal power use it.
         p: Probability of the sign +1. Only ``r`` uses it.
         where: Sites of the noise: input, hidden, both, layers, last, or a pattern over module names. In Python,
             whatever `robustify` takes.
@@ -122,7 +126,7 @@ class Settings:
         InputError: If a setting is out of range, or there is a ratio beside a fixed eps.
     """
 
-    eps: float | Literal["auto"] = 0.1
+    eps: float | Literal["auto"] = "auto"
     p: float = 0.5
     where: Any = "hidden"
     radius: float | None = None
@@ -138,8 +142,18 @@ class Settings:
         check_fields(self)
         if self.eps != "auto" and self.ratio is not None:
             raise InputError(f"ratio is {self.ratio} and eps {self.eps}: a ratio is what eps 'auto' is chosen by.")
-        check_auto(self.eps, self.grain, self.spread, self.share)
         check_strength(0.0 if self.eps == "auto" else self.eps, self.p)
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The form of the noise, as `robustify`, `strength` and `calibrate` take it."""
+        return {"grain": self.grain, "spread": self.spread, "share": self.share}
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """What of form and schedule is not the paper's constant noise."""
+        usual = {each.name: each.default for each in dataclasses.fields(self)}
+        return {name: value for name in FORMS if (value := getattr(self, name)) != usual[name]}
 
     def resolved(self, radius: float) -> Settings:
         """Fill in what follows the data set.

@@ -57,14 +57,6 @@ def check_strength(eps: float, p: float = 0.5) -> None:
         raise InputError(f"p is {p}; it is a probability, from 0 to 1. The paper uses 0.5.")
 
 
-def check_auto(eps: Any, *form: Any) -> None:
-    """Refuse eps "auto" beside a grain, spread or share, which its measurement does not know."""
-    if eps == "auto" and form != ("element", "fixed", 1.0):
-        raise InputError(
-            "eps 'auto' is measured with a sign for each element. Beside a grain, spread or share give a number."
-        )
-
-
 def parse_radius(radius: float | str, largest: float = 1.0, name: str = "radius") -> float:
     """Read a radius given as a number or as a fraction in text.
 

@@ -60,8 +60,7 @@ def _plain_batch(model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> 
 
 
 def _robust_model(model: nn.Module, settings: Settings) -> nn.Module:
-    form: dict[str, Any] = {key: getattr(settings, key) for key in ("grain", "spread", "share")}
-    return robustify(model, settings.eps, settings.p, settings.where, **form)
+    return robustify(model, settings.eps, settings.p, settings.where, **settings.form)
 
 
 def _noisy_model(model: nn.Module, settings: Settings, *, noise: Callable[..., Tensor]) -> nn.Module:
@@ -164,7 +163,13 @@ def with_eps(method: Method, settings: Settings, choose: Callable[[Settings], fl
         return method, settings
     if "@" in method.name:
         method = dataclasses.replace(find_method(plain), name=method.name)
-    return method, dataclasses.replace(own, eps=choose(own), ratio=None)
+    has_form = not is_known or _matters("grain", _parts(plain))
+    return method, dataclasses.replace(own, eps=choose(own if has_form else _without_form(own)), ratio=None)
+
+
+def _without_form(settings: Settings) -> Settings:
+    """The settings with the paper's signs: the controls are of equal power whatever form r has."""
+    return dataclasses.replace(settings, grain="element", spread="fixed", share=1.0)
 
 
 def meaning(name: str, settings: Settings) -> tuple[object, ...]:

@@ -74,6 +74,13 @@ def say(text: str, console: Console | None = None, title: str = "") -> None:
     (console or Console()).print(sentence, soft_wrap=True)
 
 
+def say_warning(message: Warning | str, *_: object) -> None:
+    """Show a warning as a sentence, without the line of code that it comes from: for `warnings.showwarning`."""
+    from rich.console import Console
+
+    say(" ".join(str(message).split()), Console(stderr=True), "warning:")
+
+
 def clock(seconds: float) -> str:
     """Put a time as hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))

@@ -12,7 +12,7 @@ from resolute import models
 from resolute.config import Augment, Settings, TrainConfig
 from resolute.data import DATASETS
 from resolute.errors import InputError
-from resolute.experiment.recipe import RECIPES, Recipe, completed, customary, from_json, identity, to_json
+from resolute.experiment.recipe import RECIPES, Recipe, changed, completed, customary, from_json, identity, to_json
 from resolute.shifts import find_shifts
 
 FULL = Recipe(
@@ -66,6 +66,15 @@ def test_the_data_choose_the_recipe() -> None:
     assert customary("digits") == RECIPES["digits"]()
     assert customary("mnist") == RECIPES["mnist"]()
     assert customary("some/folder") == RECIPES["images"]()
+
+
+def test_an_eps_takes_the_place_of_a_recipe_s_ratio() -> None:
+    assert changed(RECIPES["digits"](), {}).settings.ratio == 2.5
+    assert changed(RECIPES["digits"](), {"ratio": 1.0}).settings == Settings(ratio=1.0)
+    assert changed(RECIPES["digits"](), {"eps": 0.3, "p": 0.4}).settings == Settings(eps=0.3, p=0.4)
+    assert changed(RECIPES["digits"](), {"eps": "auto"}).settings.ratio == 2.5
+    with pytest.raises(InputError, match=r"ratio is 0.5 and eps 0.3"):
+        changed(RECIPES["digits"](), {"eps": 0.3, "ratio": 0.5})
 
 
 def test_methods_alternate_so_that_a_slow_hour_slows_all_of_them() -> None:

@@ -96,6 +96,28 @@ def test_forms_are_tried_at_every_place_and_the_best_is_named(tmp_path: Path, tr
     assert {"hidden", "input, channel signs, random strength"} <= tuned.places.keys()
 
 
+def test_shares_and_schedules_are_tried_at_ratios(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda own: 0.02 if (own.share, own.eps_schedule) == (0.5, "off") else 0.1)
+    forms: dict[str, Any] = {"share": (1.0, 0.5), "eps_schedule": ("constant", "off")}
+    plan = replace(PLAN, eps=(), ratio=(1.0, 2.0), where=("hidden",), trials=8, **forms)
+    tuned = tune(plan, tmp_path / "run", console=quiet())
+    assert [each.settings for each in tuned.tried] == plan.grid
+    assert tuned.best is not None
+    assert (tuned.best.settings.share, tuned.best.settings.eps_schedule) == (0.5, "off")
+    assert "at hidden, share 0.5, off" in tuned.sentence
+    stored = json.loads((tmp_path / "run/tuning.json").read_text())
+    assert (stored["share"], stored["eps_schedule"]) == ([1.0, 0.5], ["constant", "off"])
+    assert tuned == tune(plan, tmp_path / "run", console=quiet()), "the same when it is continued"
+
+
+def test_a_control_has_a_schedule_and_no_signs(tmp_path: Path, trained: Callable[..., Any]) -> None:
+    trained(lambda own: 0.02 if own.eps_schedule == "early" else 0.1)
+    plan = replace(PLAN, method="gaussian", where=("hidden",), eps_schedule=("constant", "early"), trials=6)
+    tuned = tune(plan, tmp_path / "run", console=quiet())
+    assert tuned.best is not None
+    assert tuned.best.settings.eps_schedule == "early"
+
+
 def test_it_stops_once_nothing_can_be_gained(tmp_path: Path, trained: Callable[..., Any]) -> None:
     made = trained(lambda _: 0.1)
     tuned = tune(replace(PLAN, margin=1.0, trials=50), tmp_path / "run", console=quiet())
@@ -393,6 +415,7 @@ def test_the_test_set_is_out_of_reach() -> None:
     ("method", "settings"),
     [(method, own) for method in TUNABLE for own in (Settings(), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))]
     + [("r", Settings(0.25, 0.7, "input")), ("r", Settings(grain="channel", spread="random"))]
+    + [("r", Settings(share=0.5)), ("gaussian", Settings(eps_schedule="early"))]
     + [("gaussian", Settings("auto", 0.5, "both", ratio=0.25))],
 )
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:
@@ -462,7 +485,10 @@ def test_more_trials_or_another_disk_is_the_same_study() -> None:
         ({"where": ()}, "where is empty; there must be at least one"),
         ({"grain": ("pixel",)}, "grain is \\('pixel',\\); it must be one of element, channel, sample"),
         ({"grain": ()}, "grain is empty; there must be at least one"),
-        ({"method": "gaussian", "spread": ("random",)}, "only r has a grain and a spread; gaussian has none"),
+        ({"method": "gaussian", "spread": ("random",)}, "only r has a spread; gaussian has none"),
+        ({"method": "dropout", "grain": ("sample",), "share": (0.5,)}, "only r has a grain and a share; dropout has"),
+        ({"share": (1.5,)}, "share is .* from 0 to 1"),
+        ({"eps_schedule": ("sudden",)}, "eps_schedule is .* one of constant, early, late, ramp, off"),
         ({"trials": 0}, "trials is 0; it must be from 1 to 1,000,000"),
         ({"margin": 0}, "margin is 0; it must be above 0 and below 100"),
         ({"timeout": 0}, "timeout is 0; it must be above 0 and at most 1e\\+30 seconds"),

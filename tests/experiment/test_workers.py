@@ -55,6 +55,18 @@ def test_two_processes_leave_what_one_leaves(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
+def test_a_warning_of_a_process_is_a_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without the line of code; nor does Fabric tell the precision for each network."""
+    train = replace(TINY.train, epochs=1, precision="bf16-mixed")
+    grid.compare(replace(TINY, methods=("base", "r@ratio=1000"), seeds=(0,), train=train), tmp_path, jobs=2)
+    told = " ".join(capfd.readouterr().err.split())
+    assert "warning: noise-to-signal 1000.0 is more than eps can give here: at eps 0.95, which is taken, it is" in told
+    assert "UserWarning" not in told
+    assert "Precision" not in told
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_a_mistake_in_a_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the loss became nan in epoch 1"):
         grid.compare(replace(TINY, train=replace(TINY.train, lr=1e30)), tmp_path, jobs=2)

@@ -1053,7 +1053,15 @@ def test_forms_in_a_network_compile_once_for_any_eps(form: dict[str, Any]) -> No
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize(("more", "ratio"), [({}, 0.5), ({"ratio": 0.2}, 0.2), ({"where": "both", "p": 0.4}, 0.5)])
+@pytest.mark.parametrize(
+    ("more", "ratio"),
+    [
+        ({}, 0.5),
+        ({"ratio": 0.2}, 0.2),
+        ({"where": "both", "p": 0.4}, 0.5),
+        ({"where": "both", "grain": "channel", "spread": "random", "share": 0.7}, 0.5),
+    ],
+)
 def test_auto_puts_in_the_eps_that_has_the_ratio(more: dict[str, Any], ratio: float) -> None:
     torch.manual_seed(0)
     images = torch.rand(32, 4)
@@ -1063,6 +1071,7 @@ def test_auto_puts_in_the_eps_that_has_the_ratio(more: dict[str, Any], ratio: fl
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     [eps] = {site.eps for site in sites(model)}
+    assert {site.grain for site in sites(model)} == {more.get("grain", "element")}
     settings = {key: value for key, value in more.items() if key != "ratio"}
     assert eps is not None
     assert strength(unrobustify(model), images, eps=eps, **settings).ratio == pytest.approx(ratio, rel=0.01)
@@ -1112,6 +1121,14 @@ def test_the_first_training_step_tells_of_noise_that_drowns_the_signal() -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(images)  # once only
+
+
+def test_the_first_training_step_tells_so_of_any_form() -> None:
+    model, images = robustify(deep(), 0.9, grain="channel", share=0.5), torch.rand(64, 16)
+    with pytest.warns(UserWarning, match=r"the noise of eps 0.9 drowns the signal") as caught:
+        model(images)
+    [fits] = map(float, re.findall(r"At eps ([\d.]+) it", str(caught[0].message)))
+    assert strength(deep(), images, fits, grain="channel", share=0.5, draws=30).ratio == pytest.approx(0.5, rel=0.2)
 
 
 @pytest.mark.filterwarnings("error")

@@ -72,6 +72,39 @@ def test_the_gradient_s_cosine_written_out() -> None:
     assert strength(model, (x, y), eps=0.0).cosine == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("grain", ["element", "channel", "sample", ("channel", 3)])
+@pytest.mark.parametrize(("spread", "share"), [("fixed", 1.0), ("random", 1.0), ("fixed", 0.5)])
+def test_of_a_form_it_is_what_robustify_draws(grain: Any, spread: Any, share: float) -> None:
+    """At the logits, behind places whose channels lie along dimension 1, along the last, or where the grain says."""
+    model, x = network()[:3].append(nn.Flatten()).append(nn.Linear(4 * 36, 5)), images()
+    form = {"grain": grain, "spread": spread, "share": share}
+    found = strength(model, x, eps=0.4, draws=200, **form)
+    twin = robustify(copy.deepcopy(model), 0.4, **form)
+    with torch.no_grad():
+        each = torch.stack([twin(x) for _ in range(600)])
+    noise = each.var(0).mean()
+    signal = each.mean(0).var(0).mean() - noise / 600
+    assert found.logits == pytest.approx(float((noise / signal).sqrt()), rel=0.08)
+
+
+def test_forms_of_the_same_ratio_have_the_same_power() -> None:
+    """At one place: a share keeps its root of the deviation, random strengths (uniform from 0 to eps) 1 / sqrt(3)."""
+    model, x = network()[:3], torch.rand(400, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    eps = calibrate(model, x, ratio=0.2)
+    forms: list[tuple[dict[str, Any], float]] = [
+        ({"grain": "channel"}, 1.0), ({"grain": "sample"}, 1.0), ({"spread": "random"}, 3**0.5), ({"share": 0.25}, 2.0),
+    ]  # fmt: skip
+    for form, factor in forms:
+        assert calibrate(model, x, ratio=0.2, draws=40, **form) == pytest.approx(factor * eps, rel=0.04), form
+
+
+def test_channels_that_are_nowhere_certain_are_not_guessed() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with pytest.raises(InputError, match="where the channels are at '0' is not certain"):
+        strength(model, torch.rand(8, 3, 4, 4), grain="channel")
+    assert strength(model, torch.rand(8, 3, 4, 4), grain=("channel", 1)).ratio > 0
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_nothing_is_changed_and_it_is_the_same_each_time(training: bool) -> None:
     model = robustify(network(), 0.1, where="2").train(training)

@@ -76,7 +76,8 @@ def test_a_measurement_stands_beside_its_claim(tmp_path: Path, run: Callable[...
         (
             "5-r-w-resnet-cifar10",
             "`wrn-28-10-drop30`; 300 epochs of batch 128; SGD at 0.1, times 0.1 at epochs 150, 225; weight decay "
-            "0.0005; shifts of 4, flips, erasing with probability 0.5; cross-entropy; R: eps 0.1 at hidden.",
+            "0.0005; shifts of 4, flips, erasing with probability 0.5; cross-entropy; R: noise-to-signal 0.5 at "
+            "hidden.",
         ),
         (
             "4-capsnet",

@@ -24,7 +24,7 @@ from resolute.cli.reproduce import reproduce
 from resolute.cli.train import train
 from resolute.cli.tune import tune
 from resolute.errors import InputError, in_words, visible
-from resolute.progress import say
+from resolute.progress import say, say_warning
 
 app = typer.Typer(
     help="Feed-forward robust training: does sign noise at the activations help your classifier?",
@@ -107,7 +107,7 @@ def run() -> None:
         SystemExit: If it ends with anything else than 0.
     """
     signal.signal(signal.SIGTERM, _stop)
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = say_warning  # type: ignore[assignment]
     try:
         main()
     except SystemExit as end:
@@ -118,10 +118,6 @@ def run() -> None:
                 stream.flush()
         # at once: a scheduler does not wait for Python, nor Python for a worker that hangs
         os._exit(int(end.code or 0))
-
-
-def _warn(message: Warning | str, *_: object) -> None:
-    say(" ".join(str(message).split()), Console(stderr=True), "warning:")
 
 
 def _stop(number: int, _frame: object) -> None:

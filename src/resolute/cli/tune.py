@@ -60,6 +60,5 @@ def _final(recipe: str | None, shared: dict[str, Any], method: str, settings: Se
     auto = settings.ratio is not None
     words += ["--eps", "auto", "--ratio", f"{settings.ratio:g}"] if auto else ["--eps", f"{settings.eps:g}"]
     words += ["--p", f"{settings.p:g}"] if settings.p != 0.5 else []
-    words += ["--grain", settings.grain] if settings.grain != "element" else []
-    words += ["--spread", settings.spread] if settings.spread != "fixed" else []
+    words += as_words(settings.unusual)
     return shlex.join([*words, "--where", str(settings.where)])

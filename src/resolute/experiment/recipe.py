@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from resolute.config import Augment, Grain, Settings, Spread, TrainConfig, check_fields
+from resolute.config import FORMS, Augment, EpsScheduleKind, Grain, Settings, Spread, TrainConfig, check_fields
 from resolute.errors import InputError, check_strength, located, unknown
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ _Config = TypeVar("_Config", bound=Recipe | Settings | TrainConfig | Augment)
 def changed(config: _Config, given: Mapping[str, Any]) -> _Config:
     """Change settings by the names of their fields, in a recipe and in what it holds; other names are passed over."""
     changes = {each.name: given[each.name] for each in dataclasses.fields(config) if each.name in given}
+    if changes.get("eps", "auto") != "auto":  # then the recipe's own ratio is none
+        changes = {"ratio": None} | changes
     for each in dataclasses.fields(config):
         held = getattr(config, each.name)
         if each.name == "augment" and any(part.name in given for part in dataclasses.fields(Augment)):
@@ -148,6 +150,8 @@ class TuneConfig:
         where: Sites to try, separated by commas: input,hidden,both.
         grain: What one sign of R is for, to try, separated by commas: element,channel,sample.
         spread: Strengths of the samples of R to try, separated by commas: fixed,random.
+        share: Shares of the samples that get R's noise to try, separated by commas: 0.5,1.
+        eps_schedule: Schedules of eps to try, separated by commas: constant,off,early.
         trials: Largest number of settings to try.
         margin: Gain in percentage points that is too small to matter; by default half of the baseline's error, at most
             0.5.
@@ -162,6 +166,8 @@ class TuneConfig:
     where: tuple[str, ...] = ("hidden", "input", "both")
     grain: tuple[Grain, ...] = ("element",)
     spread: tuple[Spread, ...] = ("fixed",)
+    share: tuple[float, ...] = (1.0,)
+    eps_schedule: tuple[EpsScheduleKind, ...] = ("constant",)
     trials: int = 20
     margin: float | None = None
     timeout: float | None = None
@@ -173,19 +179,17 @@ class TuneConfig:
         check_fields(self)
         for eps in self.eps:
             check_strength(eps)
-        for name in (self.varied, "where", "grain", "spread"):
+        for name in (self.varied, "where", *FORMS):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; there must be at least one to try.")
-        if self.method != "r" and self.forms:
-            raise InputError(f"only r has a grain and a spread; {self.method} has none. Leave them out.")
-        if self.forms and not self.eps:
-            raise InputError("forms are tried at fixed strengths: give grain and spread beside eps, 0.1,0.3 say.")
+        if self.method != "r" and (own := self.forms.keys() - {"eps_schedule"}):
+            raise InputError(f"only r has a {' and a '.join(sorted(own))}; {self.method} has none. Leave it out.")
 
     @property
-    def forms(self) -> dict[str, list[str]]:
-        """What is tried beside the paper's signs, if anything."""
-        tried: dict[str, list[str]] = {"grain": [*self.grain], "spread": [*self.spread]}
-        return tried if (self.grain, self.spread) != (("element",), ("fixed",)) else {}
+    def forms(self) -> dict[str, list[Any]]:
+        """What is tried beside the paper's constant noise, if anything."""
+        tried = {name: [*getattr(self, name)] for name in FORMS}
+        return {name: values for name, values in tried.items() if values != [getattr(Settings(), name)]}
 
     @property
     def varied(self) -> Literal["ratio", "eps"]:
@@ -206,8 +210,11 @@ class TuneConfig:
     @property
     def grid(self) -> list[Settings]:
         """The settings that are tried first: at each ratio (or eps) all sites, and there all forms."""
-        tried = itertools.product(self.strengths, self.where, self.grain, self.spread)
-        return [replace(self.settings(strength, site), grain=grain, spread=how) for strength, site, grain, how in tried]
+        tried = itertools.product(self.strengths, self.where, *(getattr(self, name) for name in FORMS))
+        return [
+            replace(self.settings(strength, site), **dict(zip(FORMS, form, strict=True)))
+            for strength, site, *form in tried
+        ]
 
     def settings(self, strength: float, where: str, p: float = 0.5) -> Settings:
         """The settings that have this ratio, or eps."""
@@ -248,7 +255,7 @@ def set_name(data: str) -> str:
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Fill in what an earlier version could not store, fields that came later, with what it did."""
     whole = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING} | stored
-    for name, default in (("settings", Settings()), ("train", TrainConfig(update_bn=False))):
+    for name, default in (("settings", Settings(eps=0.1)), ("train", TrainConfig(update_bn=False))):
         if isinstance(whole.get(name), dict):
             whole[name] = dataclasses.asdict(default) | whole[name]
     train = whole.get("train")
@@ -287,6 +294,9 @@ def digits() -> Recipe:
         name="digits",
         data="digits",
         model="lenet",
+        seeds=tuple(range(8)),
+        settings=Settings(ratio=2.5),  # chosen on validation images: experiments/LOG.md, digits, LeNet
+        suites=("clean", "disturbances", "noise", "fgsm"),
         train=TrainConfig(epochs=30, batch_size=64, lr=0.05, warmup_epochs=1),
     )
 
@@ -301,6 +311,7 @@ def mnist() -> Recipe:
         name="mnist",
         data="mnist",
         model="lenet",
+        settings=Settings(ratio=1.5),  # chosen on validation images: experiments/LOG.md, MNIST, LeNet
         train=TrainConfig(epochs=12, batch_size=128, lr=0.04, warmup_epochs=1, channels_last=True),
     )
 

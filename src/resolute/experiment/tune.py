@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import Timeout
 
-from resolute.config import Settings
+from resolute.config import FORMS, Settings
 from resolute.errors import InputError
 from resolute.experiment.cell import check_recipe, load_splits, run_identity
 from resolute.experiment.grid import fill, settle
@@ -41,9 +41,8 @@ SCREEN = 3
 
 def variant(method: str, settings: Settings) -> str:
     """Name a setting as `resolute.methods.find_method` reads it."""
-    usual = Settings()
-    own = {key: getattr(settings, key) for key in ("p", "grain", "spread")}
-    more = [f"@{key}={value}" for key, value in own.items() if value != getattr(usual, key)]
+    own = ({"p": settings.p} if settings.p != 0.5 else {}) | settings.unusual
+    more = [f"@{key}={value}" for key, value in own.items()]
     strength = f"eps={settings.eps}" if settings.ratio is None else f"ratio={settings.ratio}"
     return canonical("".join([f"{method}@{strength}@where={settings.where}", *more]))
 
@@ -210,7 +209,7 @@ def _study(optuna: Any, plan: TuneConfig) -> Any:
     # goes through the same settings in the same order as one that was not, and trains only what is missing.
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP))
     for own in plan.grid:
-        keys = ("where", *(("p", "grain", "spread") if plan.method == "r" else ()))
+        keys = ("where", *(("p",) if plan.method == "r" else ()), *plan.forms)
         given = {key: getattr(own, key) for key in keys} | {plan.varied: strength_of(own)}
         study.enqueue_trial(given, skip_if_exists=True)
     return study
@@ -227,7 +226,7 @@ def _as_settings(plan: TuneConfig, given: dict[str, Any]) -> Settings:
     strength = given[plan.varied]
     if strength not in plan.strengths:
         strength = round(strength, 2)
-    form = {key: given[key] for key in ("grain", "spread") if key in given}
+    form = {key: given[key] for key in FORMS if key in given}
     return replace(plan.settings(strength, given["where"], round(given.get("p", 0.5), 1)), **form)
 
 
@@ -270,8 +269,8 @@ def _try(study: Any, plan: TuneConfig, lab: _Lab, console: Console) -> str:
     trial.suggest_float(plan.varied, min(low, *plan.strengths), max(high, *plan.strengths))
     if plan.method == "r":
         trial.suggest_float("p", 0.2, 0.8)
-        trial.suggest_categorical("grain", list(plan.grain))
-        trial.suggest_categorical("spread", list(plan.spread))
+    for form, values in plan.forms.items():
+        trial.suggest_categorical(form, values)
     name = variant(plan.method, _as_settings(plan, trial.params))
     lab.train([name], lab.screen, console)
     screened = float(lab.differences(name)[: len(lab.screen)].mean())

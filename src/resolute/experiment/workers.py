@@ -17,6 +17,7 @@ import torch
 
 from resolute.errors import InputError, in_words
 from resolute.experiment.cell import Splits, load_splits, run_cell
+from resolute.progress import say_warning
 from resolute.run_folder import SECONDS_BETWEEN_LOOKS, go_through
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _work(recipe: Recipe, out: Path, threads: int, pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    warnings.showwarning = say_warning  # type: ignore[assignment]
     said = [0.0]
 
     def tell(method: str, seed: int, epoch: float) -> None:

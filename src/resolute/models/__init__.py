@@ -13,6 +13,7 @@ from resolute.errors import InputError, located, shown, unknown
 from resolute.models import zoo
 from resolute.models.capsnet import CapsNet
 from resolute.models.condensenet import CondenseNet, condense
+from resolute.models.fast_cifar import FastCifar
 from resolute.models.inception_cifar import InceptionCifar
 from resolute.models.layers import Normalize
 from resolute.models.lenet import LeNet
@@ -59,6 +60,10 @@ def _wrn(depth: str, width: str, percent: str = "0", *, classes: int, shape: Sha
     return WideResNet(int(depth), int(width), classes, shape, dropout=int(percent) / 100)
 
 
+def _fast_cifar(width: str, *, classes: int, shape: Shape) -> nn.Module:
+    return FastCifar(int(width), classes, shape)
+
+
 def _timm(name: str, shape: Shape, about: str) -> Family:
     return Family(zoo.from_timm, shape, f"{about} (timm/{name})", zoo.TIMM, name)
 
@@ -76,6 +81,7 @@ MODELS: dict[str, Family] = {
     "resnet152-sd": Family(partial(ResNetSD, 152), _COLOUR_32, "ResNet-152 of the same kind, the source's for SVHN"),
     "wrn-D-K": Family(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
     "wrn-D-K-dropP": Family(_wrn, _COLOUR_32, "the same with P % dropout: wrn-16-8-drop40, wrn-28-10-drop30"),
+    "fast-cifar-K": Family(_fast_cifar, _COLOUR_32, "six convolutions of width K to 4 K, for CIFAR within minutes"),
     "inception-v3-cifar": Family(InceptionCifar, _COLOUR_32, "Inception V3 with a stem for 32x32 images"),
     "condensenet-g8": Family(partial(CondenseNet, 8), _COLOUR_224, "CondenseNet-74, G=C=8, condensing as it trains"),
     "condensenet-g4": Family(partial(CondenseNet, 4), _COLOUR_224, "CondenseNet-74, G=C=4, condensing as it trains"),

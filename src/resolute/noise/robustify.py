@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from resolute.errors import InputError, check_auto, check_strength
+from resolute.errors import InputError, check_strength
 from resolute.noise import signs, sites
 from resolute.noise.perturb import Perturb, activate, noisy
 from resolute.noise.strength import RATIO, calibrate, said_of_own_noise
@@ -63,15 +63,7 @@ class Noise:
 
     def at(self, model: nn.Module, name: str, side: sites.Side) -> Noise:
         """Find the dimension of the channels at a place."""
-        if self.groups is None or self.groups.grain != "channel" or self.groups.channel:
-            return self
-        if (found := sites.channels(model, name, side)) is None:
-            raise InputError(
-                f"grain='channel': where the channels are at {name or 'the model'!r} is not certain. Give "
-                "it too, for this place alone: robustify(model, grain=('channel', 1), where=...), or -1 for the last."
-            )
-        channel, sizes = found
-        return dataclasses.replace(self, groups=self.groups._replace(channel=channel, channels=sizes))
+        return dataclasses.replace(self, groups=sites.groups_at(model, name, side, self.groups))
 
 
 def robustify(
@@ -136,20 +128,17 @@ def robustify(
           (2): Linear(in_features=8, out_features=2, bias=True)
         )
     """
-    check_auto(eps, grain, spread, share)
+    groups = signs.as_groups(grain, spread, share)
     if eps == "auto":
         if example is None:
             raise InputError("eps='auto' measures on a batch: robustify(model, eps='auto', example=images), about 64.")
-        eps = calibrate(model, example, RATIO if ratio is None else ratio, p, where)
+        form: dict[str, Any] = {"grain": grain, "spread": spread, "share": share}
+        eps = calibrate(model, example, RATIO if ratio is None else ratio, p, where, **form)
     elif example is not None or ratio is not None:
         raise InputError(f"eps is {eps!r}; an example and a ratio are for eps='auto', which finds eps by them.")
     check_strength(eps, p)
-    kind, channel = grain if isinstance(grain, tuple) and len(grain) == 2 else (grain, 1)
-    groups = signs.groups(kind, spread, share, channel)
-    if groups is not None and kind is grain:
-        groups = groups._replace(channel=0)  # each place has its own
     attach(model, Noise(_graph_input(eps), float(p), groups, float(share)), where)
-    if example is None and groups is None:
+    if example is None:
         _UNMEASURED.update(dict.fromkeys(carriers(model), weakref.ref(model)))
     return model
 

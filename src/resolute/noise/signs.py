@@ -246,3 +246,10 @@ def groups(grain: str, spread: str, share: float, channel: int = 1) -> Groups | 
         raise InputError(f"channel_dim is {channel!r}; it must be a dimension of x, and not 0, where the samples are.")
     found = Groups(grain, spread, level(share), channel)  # type: ignore[arg-type]
     return None if found[:3] == Groups()[:3] else found
+
+
+def as_groups(grain: Grain | tuple[Grain, int], spread: Spread, share: float) -> Groups | None:
+    """Do so for a network, whose channels lie where they do at each place (0) unless the grain tells."""
+    kind, channel = grain if isinstance(grain, tuple) and len(grain) == 2 else (grain, 1)
+    found = groups(kind, spread, share, channel)
+    return found and (found._replace(channel=0) if kind is grain else found)

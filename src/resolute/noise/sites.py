@@ -475,6 +475,18 @@ def channels(model: nn.Module, name: str, side: Side) -> tuple[int, frozenset[in
     return known[0], frozenset() if 0 in sizes else sizes  # a lazy layer does not know yet
 
 
+def groups_at(model: nn.Module, name: str, side: Side, groups: Groups | None) -> Groups | None:
+    """Find the dimension of the channels at a place, unless it is given."""
+    if groups is None or groups.grain != "channel" or groups.channel:
+        return groups
+    if (found := channels(model, name, side)) is None:
+        raise InputError(
+            f"grain='channel': where the channels are at {name or 'the model'!r} is not certain. Give "
+            "it too, for this place alone: robustify(model, grain=('channel', 1), where=...), or -1 for the last."
+        )
+    return groups._replace(channel=found[0], channels=found[1])
+
+
 _LETS_THROUGH = ("Normalize", "Identity", "Dropout")
 
 

@@ -24,7 +24,8 @@ from torch.nn import functional as F
 from resolute.errors import InputError, check_strength
 from resolute.noise import kernels, signs
 from resolute.noise.perturb import Perturb, noisy
-from resolute.noise.sites import Where, check_model, find_sites, perturb_input, places, sites
+from resolute.noise.signs import Grain, Groups, Spread, as_groups
+from resolute.noise.sites import Where, check_model, find_sites, groups_at, perturb_input, places, sites
 
 Batch = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -85,7 +86,16 @@ class Strength:
 
 
 def strength(
-    model: nn.Module, batch: Batch, eps: float = 0.1, p: float = 0.5, where: Where = "hidden", *, draws: int = DRAWS
+    model: nn.Module,
+    batch: Batch,
+    eps: float = 0.1,
+    p: float = 0.5,
+    where: Where = "hidden",
+    *,
+    grain: Grain | tuple[Grain, int] = "element",
+    spread: Spread = "fixed",
+    share: float = 1.0,
+    draws: int = DRAWS,
 ) -> Strength:
     """Measure what the noise does to a network on one batch: how much it drowns, and what is left of the gradient.
 
@@ -100,14 +110,17 @@ def strength(
         eps: Strength to measure, as in `perturb`.
         p: Probability of the sign +1, as in `perturb`.
         where: The places, as in `robustify`.
+        grain: What one sign is for, as in `robustify`.
+        spread: Strength of the samples, as in `robustify`.
+        share: Share of the samples that get noise, as in `robustify`; the others count as samples without.
         draws: Draws of the noise, at least 2.
 
     Returns:
         Noise-to-signal at each place, of the network and of the logits, and the gradient's cosine.
 
     Raises:
-        InputError: If eps, p or draws is out of range, ``where`` matches nothing, the batch has fewer than 2 images, or
-            no place of the noise is passed in training mode.
+        InputError: If a setting is out of range, ``where`` matches nothing, the batch has fewer than 2 images, no
+            place of the noise is passed in training mode, or where the channels are is not certain.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -116,7 +129,7 @@ def strength(
         True
     """
     check_strength(eps, p)
-    trial = _Trial(model, *_parts(batch), where, draws)
+    trial = _Trial(model, *_parts(batch), where, draws, as_groups(grain, spread, share))
     ratio, logits = trial.ratios(eps, p)
     return Strength(eps, ratio, logits, trial.by_place(), trial.cosine(eps, p))
 
@@ -128,6 +141,9 @@ def calibrate(
     p: float = 0.5,
     where: Where = "hidden",
     *,
+    grain: Grain | tuple[Grain, int] = "element",
+    spread: Spread = "fixed",
+    share: float = 1.0,
     draws: int = DRAWS,
 ) -> float:
     """Find the eps at which the noise is ``ratio`` times the signal: the median over the places, as `Strength.ratio`.
@@ -141,6 +157,9 @@ def calibrate(
             networks and those that are trained from the start may gain more at 1 to 2.5.
         p: Probability of the sign +1, as in `perturb`.
         where: The places, as in `robustify`.
+        grain: What one sign is for, as in `robustify`.
+        spread: Strength of the samples, as in `robustify`. ``"random"`` has a higher eps for the same ratio.
+        share: Share of the samples that get noise, as in `robustify`. A lower one has a higher eps for the same ratio.
         draws: Draws of the noise, at least 2.
 
     Returns:
@@ -161,7 +180,7 @@ def calibrate(
     """
     check_ratio(ratio)
     check_strength(0.0, p)
-    return _fitting(_Trial(model, *_parts(batch), where, draws), ratio, p)
+    return _fitting(_Trial(model, *_parts(batch), where, draws, as_groups(grain, spread, share)), ratio, p)
 
 
 def _fitting(trial: _Trial, ratio: float, p: float) -> float:
@@ -214,7 +233,8 @@ def said_of_own_noise(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[s
     suffix = {"input": ":input", "output": ""}
     trial = _Trial(model, args, kwargs, None, [text[name] + suffix[side] for name, side in noises], draws=2)
     for (name, side), noise in noises.items():
-        trial.places[name + suffix[side]].noise = noise
+        place = trial.places[name + suffix[side]]
+        place.noise, place.groups = noise, noise.groups
     ratio, _ = trial.spread()
     has_statistics = any(getattr(module, "running_var", None) is not None for module in model.modules())
     if not ratio > (DROWNS_WITH_BATCHNORM if has_statistics else DROWNS):
@@ -272,7 +292,8 @@ class _Spread:
 class _Place:
     """The noise of one place, which notes what it returns, apart for each time that a pass comes by."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Groups | None) -> None:
+        self.groups = groups
         self.noise: Callable[[Tensor], Tensor] | None = None
         self.calls = 0
         self.spreads: list[_Spread] = []
@@ -306,6 +327,7 @@ class _Trial:
         labels: Tensor | None,
         where: Where,
         draws: int,
+        groups: Groups | None = None,
     ) -> None:
         check_model(model)
         n = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim), 0)
@@ -325,7 +347,8 @@ class _Trial:
                 module.eval()
         self.places = dict[str, _Place]()
         for (name, side), module in find_sites(self.copy, where).items():
-            place = self.places[name + (":input" if side == "input" else "")] = _Place()
+            place = _Place(groups_at(self.copy, name, side, groups))
+            self.places[name + (":input" if side == "input" else "")] = place
             if side == "input":
                 module.register_forward_pre_hook(place.before, with_kwargs=True)
             else:
@@ -333,9 +356,9 @@ class _Trial:
 
     def _set(self, eps: float, p: float) -> None:
         """Put one strength at all places."""
-        noise = functools.partial(noisy, eps=eps, level=signs.level(p)) if eps else None
         for place in self.places.values():
-            place.noise = noise
+            noise = functools.partial(noisy, eps=eps, level=signs.level(p), groups=place.groups)
+            place.noise = noise if eps else None
 
     def _logits(self) -> Tensor:
         """Run once, with the next draw of the noise."""

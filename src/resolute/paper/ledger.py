@@ -146,7 +146,7 @@ def _setting(method: str, settings: dict[str, Any]) -> dict[str, Any]:
         PRETRAINED: (),
         "fgsm": ("radius",),
         "pgd": ("radius",),
-        "r": ("eps", "p", "where", "ratio", "eps_schedule"),
+        "r": ("eps", "p", "where", "ratio", "grain", "spread", "share", "eps_schedule"),
     }
     return {name: settings[name] for name in names.get(method, tuple(settings)) if name != "ratio" or settings[name]}
 
@@ -196,7 +196,8 @@ def setting_words(pool: Pool) -> str:
     if "eps" in setting:
         p = "" if setting["p"] == 0.5 else f", p {setting['p']:g}"
         eps = f"noise-to-signal {setting['ratio']:g}" if "ratio" in setting else f"eps {setting['eps']:g}"
-        return f"{eps} at {setting['where']}{p}"
+        forms = "".join(f", {_plain(name)} {form}" for name, form in Settings(**setting).unusual.items())
+        return f"{eps} at {setting['where']}{p}{forms}"
     return f"radius {fraction(setting['radius'])}" if "radius" in setting else ""
 
 

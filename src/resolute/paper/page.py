@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from resolute.noise.strength import RATIO
 from resolute.paper.ledger import FULL, OTHER, PUBLISHED, QUOTE, REDUCED, RUNS
 from resolute.paper.rows import OPEN, QUOTED, TRAINED, WEIGHTS
 from resolute.paper.sizes import SIZES
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from resolute.config import Augment, TrainConfig
+    from resolute.config import Augment, Settings, TrainConfig
     from resolute.experiment.recipe import Recipe
     from resolute.paper.ledger import LedgerRow, Line, Measured
     from resolute.paper.tables import Row, Value
@@ -77,9 +78,13 @@ def training_words(recipe: Recipe, loss: str) -> str:
         *([f"gradients clipped at {train.clip_norm:g}"] if train.clip_norm else []),
         loss,
         *(["validation images held out"] if recipe.hold_out else []),
-        *([f"R: eps {recipe.settings.eps:g} at {recipe.settings.where}"] if "r" in recipe.methods else []),
+        *([f"R: {_strength(recipe.settings)} at {recipe.settings.where}"] if "r" in recipe.methods else []),
     ]
     return f"{'; '.join(parts)}."
+
+
+def _strength(settings: Settings) -> str:
+    return f"noise-to-signal {settings.ratio or RATIO:g}" if settings.eps == "auto" else f"eps {settings.eps:g}"
 
 
 def _schedule(train: TrainConfig) -> str:

@@ -121,9 +121,11 @@ class Tuned:
 
 
 def _place(settings: Settings) -> str:
-    """Name the place of the noise, and its form where it is not the paper's."""
+    """Name the place of the noise, and its form and schedule where they are not the usual ones."""
     grain = f", {settings.grain} signs" if settings.grain != "element" else ""
-    return f"{settings.where}{grain}{', random strength' if settings.spread == 'random' else ''}"
+    share = f", share {settings.share:g}" if settings.share != 1 else ""
+    schedule = f", {settings.eps_schedule}" if settings.eps_schedule != "constant" else ""
+    return f"{settings.where}{grain}{', random strength' if settings.spread == 'random' else ''}{share}{schedule}"
 
 
 def sum_up(

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import copy
 import importlib.util
+import logging
 import os
 import socket
 import sys
@@ -162,14 +163,27 @@ def make_fabric(config: TrainConfig) -> Fabric:
             f"{_started()} processes were started for {config.devices} devices on each of {config.nodes} machines; "
             "devices is torchrun's --nproc-per-node and srun's --ntasks-per-node, nodes is --nnodes and --nodes."
         )
-    return Fabric(
-        accelerator=config.device,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy="auto" if count == 1 else "ddp",
-        precision=config.precision,
-        plugins=_environment(config),
-    )
+    with _quiet_log():
+        return Fabric(
+            accelerator=config.device,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy="auto" if count == 1 else "ddp",
+            precision=config.precision,
+            plugins=_environment(config),
+        )
+
+
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep Fabric from telling the precision for every network."""
+    log = logging.getLogger("lightning_fabric")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def launch(config: TrainConfig, fit: Callable[..., dict[str, Any]], model: nn.Module) -> dict[str, Any]:

@@ -422,7 +422,7 @@ def _calibrated(model: nn.Module, data: Images, config: TrainConfig, seed: int, 
         hold_statistics(model.train(), config)  # so it is calibrated as it will be trained
     order, policy = epoch_order(len(data), seed, 0)[:_TO_CALIBRATE], config.augment or data.info.augment
     walk = training_batches(data, len(order), policy, seed=seed, epoch=0, order=order, device=device)
-    return calibrate(model, next(iter(walk)), settings.ratio or RATIO, settings.p, settings.where)
+    return calibrate(model, next(iter(walk)), settings.ratio or RATIO, settings.p, settings.where, **settings.form)
 
 
 def _check(model: nn.Module, method: Method, data: Images) -> None:
