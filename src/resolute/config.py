@@ -13,6 +13,7 @@ from resolute.errors import InputError, check_strength, parse_radius, shown
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Freeze = Literal["none", "bn", "backbone"]
+Interpolation = Literal["bilinear", "bicubic"]
 Schedule = Literal["cosine", "linear", "step", "exponential", "staircase"]
 EpsScheduleKind = Literal["constant", "early", "late", "ramp", "off"]
 Device = Literal["auto", "cpu", "cuda"]

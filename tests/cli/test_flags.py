@@ -18,7 +18,7 @@ from resolute.experiment.recipe import Recipe, TuneConfig
 if TYPE_CHECKING:
     from cli.conftest import Call
 
-DATA = ["--data", "--data-dir", "--size"]
+DATA = ["--data", "--data-dir", "--size", "--interpolation"]
 START = ["--model", "--pretrained", "--no-pretrained", "--weights"]
 NETWORKS = ["[NETWORK]...", "--model", "--weights", "--factory", "--device"]
 TRAIN = [

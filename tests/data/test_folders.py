@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from resolute.data import folders as under_test
 from resolute.data import load
-from resolute.data.dataset import batches, understood
+from resolute.data.dataset import batches, fingerprint, understood
 from resolute.data.decode import Header, decode_all
 from resolute.data.folders import common_shape, open_folder, part_of
 from resolute.errors import InputError
@@ -64,15 +65,39 @@ def test_a_class_of_one_image_cannot_be_split(tmp_path: Path, image_folder: Writ
     assert set(load(path).y.tolist()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("limit", [2**30, 0], ids=["in memory", "streamed"])
+def test_a_folder_is_resized_as_asked(
+    tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    path = image_folder(tmp_path / "set", {"a": 20, "b": 20}, height=24, width=30)
+    monkeypatch.setattr(under_test, "SAMPLE", 10)
+    monkeypatch.setattr(under_test, "MEMORY_LIMIT", limit or 10 * 3 * 16 * 16)
+    prints = set()
+    for name in ("bilinear", "bicubic", "bilinear"):
+        images = load(path, split="test", size=16, interpolation=name)  # type: ignore[arg-type]
+        files = [file for k, file in enumerate(sorted(path.rglob("*.png"))) if k % 5 == 4]
+        filters = v2.Compose([v2.Resize(16, v2.InterpolationMode(name)), v2.CenterCrop(16), v2.PILToTensor()])
+        [(x, _)] = batches(images, 40)
+        assert torch.equal(x, torch.stack([filters(Image.open(file)) for file in files]).float() / 255)
+        assert (images.stream is None) == bool(limit)
+        assert images.info.interpolation == name
+        prints.add(fingerprint(images)["pixels"])
+    assert len(prints) == 2
+    with pytest.raises(InputError, match="unknown interpolation 'lanczos': there are: bicubic, bilinear"):
+        load(path, interpolation="lanczos")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="interpolation bicubic came with 'digits', which is no folder: leave it out"):
+        load("digits", interpolation="bicubic")
+
+
 def test_large_images_of_a_stream_are_measured_few_at_a_time(
     tmp_path: Path, image_folder: WriteFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = image_folder(tmp_path / "set", {"a": 30, "b": 30}, height=16, width=16)
     most: list[int] = []
 
-    def counted(few: Any, n: int, shape: tuple[int, int, int]) -> Any:
+    def counted(few: Any, n: int, *how: Any) -> Any:
         most.append(n)
-        return decode_all(few, n, shape)
+        return decode_all(few, n, *how)
 
     monkeypatch.setattr(under_test, "MEMORY_LIMIT", 10 * 3 * 16 * 16)
     monkeypatch.setattr(under_test, "decode_all", counted)

@@ -41,6 +41,10 @@ def test_a_checkpoint_is_its_network_named_by_its_training(cell: Path) -> None:
     [
         ({"classes": 4}, "was trained on 3 classes of 1x8x8 pixels, and tiny has 4 of 1x8x8"),
         ({"shape": (3, 8, 8)}, "and tiny has 3 of 3x8x8: give the data that it was trained for"),
+        (
+            {"interpolation": "bicubic"},
+            r"resized by bilinear interpolation, and these were by bicubic: --interpolation bilinear\.",
+        ),
         ({"class_names": ("0", "x", "2")}, "calls class 1 '1', and tiny calls it 'x'"),
     ],
 )

@@ -451,6 +451,19 @@ def test_all_networks_start_from_the_weights_and_are_loaded_without_the_file() -
     assert not torch.allclose(heads["base", 0], heads["base", 1], atol=1e-2), "the new layer follows from the seed"
 
 
+def test_images_are_resized_as_the_network_wants_them_unless_it_is_said() -> None:
+    make_pictures(Path("pictures"))
+    save_timms("w.safetensors")
+    for changes, wanted in (
+        ({"size": None}, ((3, 160, 160), "bilinear")),
+        ({"model": "timm/test_vit", "size": None}, ((3, 160, 160), "bicubic")),
+        ({"model": "timm/test_vit", "interpolation": "bilinear"}, ((3, 32, 32), "bilinear")),
+        ({"weights": None, "pretrained": False, "train": TINY.train}, ((3, 32, 32), "bilinear")),
+    ):
+        info = one_cell.load_splits(replace(TUNED, **changes)).test.info  # type: ignore[arg-type]
+        assert (info.shape, info.interpolation) == wanted
+
+
 def test_other_weights_are_another_comparison_and_the_same_elsewhere_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     make_pictures(Path("pictures"))
     save_timms("w.safetensors")

@@ -251,6 +251,21 @@ def test_a_network_of_ours_brings_its_normalisation(tmp_path: Path) -> None:
     assert differ == {"network.fc2.weight", "network.fc2.bias"}
 
 
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        ("timm/tf_efficientnet_lite0", (224, "bicubic")),
+        ("timm/test_resnet", (160, "bilinear")),
+        ("inception-v3", (299, "bicubic")),
+        ("torchvision/resnet18", (224, "bilinear")),
+        ("torchvision/swin_t", (224, "bicubic")),
+        ("lenet", (None, "bilinear")),
+    ],
+)
+def test_images_are_brought_to_what_the_weights_are_for(name: str, images: tuple[int | None, str]) -> None:
+    assert models.own_images(name) == images
+
+
 def test_a_file_is_known_by_its_sha256(tmp_path: Path) -> None:
     timms("test_resnet", tmp_path / "w.safetensors")
     found = read_weights(tmp_path / "w.safetensors")

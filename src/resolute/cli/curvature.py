@@ -34,7 +34,8 @@ def curvature(
 
     plan = CurvatureConfig(**settings_for(CurvatureConfig, given), command=command_line())
     place = evaluation.device(given["device"])
-    images = load(given["data"], given.get("data_dir"), split, given.get("size"))
+    resized = given.get("interpolation", "bilinear")
+    images = load(given["data"], given.get("data_dir"), split, given.get("size"), resized)
     folders = networks or []
     subjects = load_networks(folders, Named(**settings_for(Named, given)), images)
     for subject in subjects:

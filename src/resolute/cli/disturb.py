@@ -63,7 +63,8 @@ def disturb(
     for name in given["suites"]:
         if name not in DRAWABLE:
             raise InputError(f"{unknown('suite', name, DRAWABLE)} Only suites that need no network can be drawn.")
-    loaded = load(given["data"], given.get("data_dir"), "test", given.get("size"))
+    resized = given.get("interpolation", "bilinear")
+    loaded = load(given["data"], given.get("data_dir"), "test", given.get("size"), resized)
     chosen = _numbers(images, "--images", 0, len(loaded) - 1)
     severities = _numbers(levels, "--levels", 1, 5) if levels else None
     rows = picture_rows(loaded, chosen, given["suites"], severities, given["seed"])

@@ -37,7 +37,7 @@ Networks = Annotated[
     list[Path] | None,
     typer.Argument(metavar="[NETWORK]...", help="Folders cells/METHOD-seedN; others are compared with the first."),
 ]
-TEST_DATA = of(Recipe, "data", "data_dir", "size", unset=True, data="digits")
+TEST_DATA = of(Recipe, "data", "data_dir", "size", "interpolation", unset=True, data="digits")
 DEVICE = of(TrainConfig, "device")
 
 
@@ -59,7 +59,7 @@ def evaluate(
     from resolute.report.page import show
 
     place, root = evaluation.device(given["device"]), given.get("data_dir")
-    images = load(given["data"], root, "test", given.get("size"))
+    images = load(given["data"], root, "test", given.get("size"), given.get("interpolation", "bilinear"))
     plan = evaluation.Plan(images, **settings_for(EvaluateConfig, given), root=root, command=command_line())
     _ = plan.shifts  # an unknown suite is refused before a network is loaded
     loaded = load_networks(networks or [], Named(**settings_for(Named, given)), images)

@@ -21,6 +21,7 @@ from resolute.progress import say
         "data",
         "data_dir",
         "size",
+        "interpolation",
         "model",
         "pretrained",
         "weights",

@@ -16,7 +16,18 @@ from resolute.experiment.recipe import Recipe, TuneConfig
 if TYPE_CHECKING:
     from resolute.config import Settings
 
-DATA = ("data", "data_dir", "size", "model", "pretrained", "weights", "train_fraction", "suites", "seeds")
+DATA = (
+    "data",
+    "data_dir",
+    "size",
+    "interpolation",
+    "model",
+    "pretrained",
+    "weights",
+    "train_fraction",
+    "suites",
+    "seeds",
+)
 
 
 @takes(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from resolute.config import Augment
+from resolute.config import Augment, Interpolation
 from resolute.data.augment import augment
 from resolute.data.dataset import SPLITS, DataInfo, Images, batches, data_root
 from resolute.data.folders import check_classes, first_names, is_utf8, load_encoded, open_folder, stream
@@ -111,7 +111,11 @@ def customs(name: str) -> tuple[Augment, float]:
 
 
 def load(
-    name_or_path: str | Path, root: str | Path | None = None, split: str = "train", size: int | None = None
+    name_or_path: str | Path,
+    root: str | Path | None = None,
+    split: str = "train",
+    size: int | None = None,
+    interpolation: Interpolation = "bilinear",
 ) -> Images:
     """Load one split of a data set: into memory, or as a stream from the disk if it is ImageNet or above 4 GiB.
 
@@ -124,14 +128,16 @@ def load(
         root: Where downloaded sets lie, see :func:`data_root`. Not used for a path, nor for ``digits``.
         split: ``"train"``, ``"validation"``, ``"test"``, or ``"train+validation"``.
         size: For ``imagenet``, the side in pixels of what the network gets; None is 224. For folders and parquet, the
-            side of the square that images are brought to: the shorter side is resized (antialiased bilinear) and the
-            centre cut out. None keeps a size that all images share, and else chooses 32, 64, 128 or 224.
+            side of the square that images are brought to: the shorter side is resized (antialiased) and the centre
+            cut out. None keeps a size that all images share, and else chooses 32, 64, 128 or 224.
+
+        interpolation: For folders and parquet, how they are resized: ``"bilinear"`` or ``"bicubic"``.
 
     Returns:
         The images.
 
     Raises:
-        InputError: If the name, split or size is unknown, or the data cannot be had or read.
+        InputError: If the name, split, size or interpolation is unknown, or the data cannot be had or read.
 
     Examples:
         >>> images = load("digits", split="validation")
@@ -141,22 +147,26 @@ def load(
     name = str(name_or_path)
     if not is_utf8(name):
         raise InputError(f"the path {visible(name)} is no UTF-8, in which reports are written: rename the folder")
-    _check(name, split, size)
+    _check(name, split, size, interpolation)
     if name == "imagenet":
         return load_imagenet(data_root(root), split, size)
     if name in DATASETS:
         return DATASETS[name](data_root(root), split)
     path = located(name)
     encoded = open_parquet(path) if parquet_files(path) else open_folder(path)
-    return load_encoded(encoded, name, split, size, data_root() / "decoded")
+    return load_encoded(encoded, name, split, size, data_root() / "decoded", interpolation)
 
 
-def _check(name: str, split: str, size: int | None) -> None:
+def _check(name: str, split: str, size: int | None, interpolation: str) -> None:
     if split not in SPLITS:
         raise InputError(unknown("split", split, SPLITS))
     if size is not None and size < 1:
         raise InputError(f"size is {size}: it is a number of pixels, 1 or more")
+    if interpolation not in get_args(Interpolation):
+        raise InputError(unknown("interpolation", interpolation, get_args(Interpolation)))
     if name in DATASETS:
+        if interpolation != "bilinear":
+            raise InputError(f"interpolation {interpolation} came with {name!r}, which is no folder: leave it out")
         if size is not None and name != "imagenet":
             raise InputError(f"size {size} came with {name!r}, whose images have one size: leave it out")
         return

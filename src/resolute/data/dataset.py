@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from resolute.config import Interpolation
     from resolute.data.decode import Blob
 
 
@@ -102,6 +103,7 @@ class Stream:
         resize: What the shorter side is resized to before the centre is cut out, where no crop is drawn.
         workers: Processes that decode; 0 to decode in this one.
         place: The folder, for messages.
+        interpolation: How they are resized.
     """
 
     blobs: Blobs
@@ -110,6 +112,7 @@ class Stream:
     resize: int
     workers: int
     place: str
+    interpolation: Interpolation = "bilinear"
 
     def pixels(self, i: int, crop: Crop | None) -> NDArray[np.uint8]:
         """Decode one image."""
@@ -117,8 +120,9 @@ class Stream:
         try:
             blob = self.blobs.read(position)
             if crop is None:
-                return decode(blob, self.shape, self.resize)
-            return decode_crop(blob, self.shape, crop.share, crop_generator(crop.seed, crop.epoch, position))
+                return decode(blob, self.shape, self.resize, self.interpolation)
+            generator = crop_generator(crop.seed, crop.epoch, position)
+            return decode_crop(blob, self.shape, crop.share, generator, self.interpolation)
         except Exception as error:  # Pillow's decoders raise a dozen unrelated types for a broken file
             reason = str(error) or type(error).__name__
             raise InputError(
@@ -246,6 +250,7 @@ class DataInfo:
         augment: The customary augmentation for training.
         radius: The customary FGSM radius for training, in pixel units.
         radii: The attack radii to report, in pixel units.
+        interpolation: How images of a folder were resized.
     """
 
     name: str
@@ -257,6 +262,7 @@ class DataInfo:
     augment: Augment
     radius: float
     radii: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -362,7 +368,7 @@ def fingerprint(images: Images) -> dict[str, Any]:
         return {"n": len(images), "pixels": pixels.hexdigest(), "labels": labels}
     files = [(file.name, hash_file(file)) for file in stream.blobs.files()]
     positions = hashlib.sha256(stream.positions.astype("<i8").tobytes()).hexdigest()
-    made = digest([files, positions, list(stream.shape), stream.resize])
+    made = digest([files, positions, list(stream.shape), stream.resize, stream.interpolation])
     return {"n": len(images), "pixels": made, "labels": labels}
 
 
@@ -397,6 +403,7 @@ def photographs(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     class_names: tuple[str, ...],
+    interpolation: Interpolation = "bilinear",
 ) -> DataInfo:
     """Describe a set of photographs with the customs of CIFAR (up to 64 pixels a side) or of ImageNet (larger)."""
     # Augmentation: a shift of 4 pixels with reflection for small images (Zagoruyko and Komodakis, 2016, "Wide Residual
@@ -419,6 +426,7 @@ def photographs(
         augment=Augment(shift=shift, padding="reflect", flip=channels == 3),
         radius=8 / 255 if small else 4 / 255,
         radii=(2 / 255, 4 / 255, 8 / 255),
+        interpolation=interpolation,
     )
 
 

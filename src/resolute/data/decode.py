@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from resolute.config import Interpolation
+
 
 Blob = Path | bytes | None
 """A compressed image: its file, its content, or nothing where a row holds none."""
@@ -64,10 +66,12 @@ def peek(blob: Blob) -> Header:
         return Header(grey, height, width)
 
 
-def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -> NDArray[np.uint8]:
+def decode(
+    blob: Blob, shape: tuple[int, int, int], resize: int | None = None, interpolation: Interpolation = "bilinear"
+) -> NDArray[np.uint8]:
     """Decode an image, turn it upright, and bring it to a shape."""
     # Colours: 16-bit grey keeps its upper byte; CMYK and palettes become RGB; transparency is dropped, not blended.
-    # Size: where it differs, the shorter side is resized (antialiased bilinear) and the centre is cut out, both as
+    # Size: where it differs, the shorter side is resized (antialiased) and the centre is cut out, both as
     # torchvision's ``Resize`` and ``CenterCrop`` do. An animation gives its first frame.
     from PIL import Image
 
@@ -81,14 +85,20 @@ def decode(blob: Blob, shape: tuple[int, int, int], resize: int | None = None) -
         if larger[0] * larger[1] > MOST_PIXELS:  # of a strip, the centre alone is enlarged
             across, down = w / larger[0], h / larger[1]
             box = (left * across, top * down, (left + width) * across, (top + height) * down)
-            return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box))
-        image = image.resize(larger, Image.Resampling.BILINEAR)
+            return _bytes(image.resize((width, height), Image.Resampling[interpolation.upper()], box))
+        image = image.resize(larger, Image.Resampling[interpolation.upper()])
         image = image.crop((left, top, left + width, top + height))
     return _bytes(image)
 
 
-def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator: torch.Generator) -> NDArray[np.uint8]:
-    """Decode an image, cut out a random rectangle and bring it to a shape (antialiased bilinear)."""
+def decode_crop(
+    blob: Blob,
+    shape: tuple[int, int, int],
+    share: float,
+    generator: torch.Generator,
+    interpolation: Interpolation = "bilinear",
+) -> NDArray[np.uint8]:
+    """Decode an image, cut out a random rectangle and bring it to a shape (antialiased)."""
     # A JPEG whose crop is at least twice as large as needed is decoded at a half, a quarter or an eighth of its size,
     # which its coding makes cheap, so that the crop still has at least as many pixels as the shape. Everything else is,
     # byte for byte, what torchvision's ``RandomResizedCrop`` makes of the same rectangle.
@@ -107,7 +117,7 @@ def decode_crop(blob: Blob, shape: tuple[int, int, int], share: float, generator
     if image.size == (w, h):  # Without a cut, the filter would look over the rectangle's edge.
         image = image.crop((left, top, left + crop_width, top + crop_height))
         box = (0, 0, crop_width, crop_height)
-    return _bytes(image.resize((width, height), Image.Resampling.BILINEAR, box))
+    return _bytes(image.resize((width, height), Image.Resampling[interpolation.upper()], box))
 
 
 def _upright(opened: Image, channels: int) -> Image:
@@ -247,7 +257,7 @@ def peek_all(chunks: Iterable[Sequence[Blob]]) -> tuple[list[Header], dict[int, 
 
 
 def decode_all(
-    chunks: Iterable[Sequence[Blob]], n: int, shape: tuple[int, int, int]
+    chunks: Iterable[Sequence[Blob]], n: int, shape: tuple[int, int, int], interpolation: Interpolation = "bilinear"
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Decode images, each once."""
     x = np.empty((n, *shape), dtype=np.uint8)
@@ -255,7 +265,7 @@ def decode_all(
     def work(task: _Task) -> dict[int, str]:
         broken: dict[int, str] = {}
         for i, blob in task:
-            pixels = _attempt(lambda blob: decode(blob, shape), blob)
+            pixels = _attempt(lambda blob: decode(blob, shape, None, interpolation), blob)
             if isinstance(pixels, Exception):
                 broken[i] = _reason(pixels)
             else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from resolute.config import Interpolation
     from resolute.data.dataset import Blobs, DataInfo
     from resolute.data.decode import Blob, Header
 
@@ -64,15 +65,17 @@ class Encoded:
     passed_over: str = ""
 
 
-def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cache: Path) -> Images:
+def load_encoded(
+    encoded: Encoded, name: str, split: str, size: int | None, cache: Path, interpolation: Interpolation = "bilinear"
+) -> Images:
     """Load a split of a set: into memory if the whole set fits, else as a stream."""
     # What is decoded is kept below ``cache``, so that another split, or another run, reads plain arrays.
     check_classes(encoded)
     wanted = _wanted(encoded, split)
     sample, shape = _sample(encoded, size)
     if _too_large(encoded, shape):
-        return _streamed(encoded, sample, shape, name, split)
-    kept_as = stamp(encoded.blobs.files(), encoded.counts, size)
+        return _streamed(encoded, sample, shape, name, split, interpolation)
+    kept_as = stamp(encoded.blobs.files(), encoded.counts, size, interpolation)
     decoded = recall(cache, kept_as)
     if decoded is None:
         headers, bad = peek_all(encoded.blobs.chunks())
@@ -80,11 +83,12 @@ def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cach
             _refuse_unreadable(encoded, bad)
         shape = common_shape(headers, size)
         if _too_large(encoded, shape):
-            return _streamed(encoded, sample, shape, name, split)
-        decoded = _decode(encoded, shape, bad)
+            return _streamed(encoded, sample, shape, name, split, interpolation)
+        decoded = _decode(encoded, shape, bad, interpolation)
         keep(cache, kept_as, decoded)
     _, channels, height, width = decoded.x.shape
-    info = photographs(name, (channels, height, width), decoded.mean, decoded.std, encoded.class_names)
+    shape = (channels, height, width)
+    info = photographs(name, shape, decoded.mean, decoded.std, encoded.class_names, interpolation)
     x = torch.from_numpy(decoded.x[wanted.numpy()])
     return Images(info, x, encoded.y[wanted], split, passed_over=encoded.passed_over)
 
@@ -92,7 +96,8 @@ def load_encoded(encoded: Encoded, name: str, split: str, size: int | None, cach
 def stream(encoded: Encoded, info: DataInfo, split: str, resize: int) -> Images:
     """Load a split of a set as a stream: nothing is decoded before a batch needs it."""
     wanted = _wanted(encoded, split)
-    pixels = Stream(encoded.blobs, wanted.numpy(), info.shape, resize, worker_count(), encoded.place)
+    blobs, workers = encoded.blobs, worker_count()
+    pixels = Stream(blobs, wanted.numpy(), info.shape, resize, workers, encoded.place, info.interpolation)
     return Images(
         info, torch.empty((0, *info.shape), dtype=torch.uint8), encoded.y[wanted], split, pixels, encoded.passed_over
     )
@@ -156,17 +161,26 @@ def _too_large(encoded: Encoded, shape: tuple[int, int, int]) -> bool:
     return len(encoded.y) * math.prod(shape) > MEMORY_LIMIT
 
 
-def _streamed(encoded: Encoded, sample: Sequence[int], shape: tuple[int, int, int], name: str, split: str) -> Images:
+def _streamed(
+    encoded: Encoded,
+    sample: Sequence[int],
+    shape: tuple[int, int, int],
+    name: str,
+    split: str,
+    interpolation: Interpolation,
+) -> Images:
     sample = sample[:: math.ceil(len(sample) * math.prod(shape) / MEMORY_LIMIT)]
-    x, bad = decode_all(_few(encoded, sample), len(sample), shape)
+    x, bad = decode_all(_few(encoded, sample), len(sample), shape, interpolation)
     if bad:
         _refuse_unreadable(encoded, {sample[k]: reason for k, reason in bad.items()})
-    info = photographs(name, shape, *moments(x, range(len(x))), encoded.class_names)
+    info = photographs(name, shape, *moments(x, range(len(x))), encoded.class_names, interpolation)
     return stream(encoded, info, split, min(shape[1:]))
 
 
-def _decode(encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str]) -> Decoded:
-    x, broken = decode_all(encoded.blobs.chunks(), len(encoded.y), shape)
+def _decode(
+    encoded: Encoded, shape: tuple[int, int, int], bad: dict[int, str], interpolation: Interpolation
+) -> Decoded:
+    x, broken = decode_all(encoded.blobs.chunks(), len(encoded.y), shape, interpolation)
     if bad or broken:
         _refuse_unreadable(encoded, broken | bad)
     return Decoded(x, *moments(x, members(encoded.counts, encoded.y, "train+validation").tolist()))

@@ -68,6 +68,11 @@ def _check_spec(folder: Path, spec: dict[str, Any], info: DataInfo) -> None:
             f"{folder} was trained on {spec['classes']} classes of {_times(spec['shape'])} pixels, and {info.name} has "
             f"{info.classes} of {_times(info.shape)}: give the data that it was trained for (--data, --size)."
         )
+    if (resized := spec.get("interpolation", "bilinear")) != info.interpolation:
+        raise InputError(
+            f"{folder} was trained on images that were resized by {resized} interpolation, and these were by "
+            f"{info.interpolation}: --interpolation {resized}."
+        )
     names = spec.get("class_names")
     if names and tuple(names) != info.class_names:
         at = next(i for i, (ours, theirs) in enumerate(zip(names, info.class_names, strict=True)) if ours != theirs)

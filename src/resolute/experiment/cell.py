@@ -83,12 +83,13 @@ class Splits:
 def load_splits(recipe: Recipe) -> Splits:
     """Load what a recipe trains on, evaluates on and starts from."""
     weights = models.find_weights(recipe.model, recipe.weights) if recipe.pretrained else None
-    size = recipe.size
+    size, resized = recipe.size, recipe.interpolation or "bilinear"
     if recipe.pretrained and recipe.data not in DATASETS:
-        size = size or models.own_side(recipe.model)
+        side, own = models.own_images(recipe.model)
+        size, resized = size or side, recipe.interpolation or own
 
     def part(split: str) -> Images:
-        return load(recipe.data, recipe.data_dir, split, size)
+        return load(recipe.data, recipe.data_dir, split, size, resized)
 
     found = {"train": part("train" if recipe.hold_out else "train+validation")}
     if recipe.hold_out:
@@ -219,6 +220,7 @@ def _spec(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         "mean": info.mean,
         "std": info.std,
         "class_names": info.class_names,
+        "interpolation": info.interpolation,
     } | ({"pretrained_sha256": splits.weights.sha256} if splits.weights else {})
 
 

@@ -8,7 +8,17 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from resolute.config import FORMS, Augment, EpsScheduleKind, Grain, Settings, Spread, TrainConfig, check_fields
+from resolute.config import (
+    FORMS,
+    Augment,
+    EpsScheduleKind,
+    Grain,
+    Interpolation,
+    Settings,
+    Spread,
+    TrainConfig,
+    check_fields,
+)
 from resolute.errors import InputError, check_strength, located, unknown
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ class Recipe:
         data_dir: Folder that holds named data sets. None is the default.
         size: Side in pixels to which the images of a folder are resized. None is the side that a pretrained network's
             weights are for, and else keeps a size that all images share.
+        interpolation: How they are resized. None is bilinear, or a pretrained network's own.
         model: A network of `resolute list models`: lenet, wrn-D-K, timm/NAME, torchvision/NAME, hf-hub:USER/NAME.
         pretrained: Start from the network's published weights, fetched once, with a new last layer for the data's
             classes. Mean and deviation are the network's own. All methods and seeds start from the same weights; the
@@ -51,6 +62,7 @@ class Recipe:
     train: TrainConfig
     data_dir: str | None = None
     size: int | None = None
+    interpolation: Interpolation | None = None
     pretrained: bool = False
     weights: str | None = None
     methods: tuple[str, ...] = ("base", "fgsm", "r")

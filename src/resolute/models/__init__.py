@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from resolute.config import Interpolation
     from resolute.models.zoo import Library
 
 __all__ = ["ABSENT", "MODELS", "Family", "build", "condense", "find_weights"]
@@ -200,10 +201,10 @@ def find_weights(name: str, file: str | Path | None = None) -> Weights:
     return found
 
 
-def own_side(name: str) -> int | None:
-    """Tell for images of which side, in pixels, a network's published weights are; None for networks without any."""
+def own_images(name: str) -> tuple[int | None, Interpolation]:
+    """Tell for images of which side a network's published weights are, and how those were resized."""
     entry, parts = _look_up(name)
-    return entry.library.side(*parts) if entry.library else None
+    return entry.library.images(*parts) if entry.library else (None, "bilinear")
 
 
 def stored_name(name: str) -> str:

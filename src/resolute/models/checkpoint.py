@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from resolute import models
+from resolute.config import Interpolation
 from resolute.errors import InputError
 from resolute.run_folder import read_json, write_atomic, write_sealed
 
@@ -104,6 +105,7 @@ def _wrong(spec: dict[str, Any]) -> str:
         and len(shape) == 3
         and all(type(k) is int and 0 < k <= MOST_SIDE for k in shape),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "interpolation": spec.get("interpolation", "bilinear") in get_args(Interpolation),
         "method": isinstance(spec.get("method", ""), str),
         "seed": type(spec.get("seed", 0)) is int,
     }

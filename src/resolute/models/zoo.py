@@ -18,6 +18,8 @@ from resolute.safe_io import Maybe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from resolute.config import Interpolation
+
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Channel means and standard deviations that torchvision's classification weights were trained with."""
@@ -202,24 +204,29 @@ def _from_url(url: str, what: str) -> tuple[Path, str]:
     return file, begins[1] if begins else ""
 
 
-def _timm_side(name: str) -> int:
+_OwnImages = tuple[int, "Interpolation"]
+
+
+def _images(side: int, interpolation: str) -> _OwnImages:
+    return side, "bicubic" if interpolation == "bicubic" else "bilinear"
+
+
+def _timm_images(name: str) -> _OwnImages:
     config = _timm_config(name)
-    return int(config.input_size[-1]) if config else _SIDE
+    return _images(int(config.input_size[-1]), config.interpolation)
 
 
-def _torchvision_side(name: str) -> int:
+def _torchvision_images(name: str) -> _OwnImages:
     from torchvision.models import get_model_weights
 
-    crop = get_model_weights(name).DEFAULT.transforms().crop_size
-    return int(crop[0] if isinstance(crop, (list, tuple)) else crop)
+    own = get_model_weights(name).DEFAULT.transforms()
+    return _images(int(own.crop_size[0]), own.interpolation.value)
 
 
-def _hub_side(name: str) -> int:
+def _hub_images(name: str) -> _OwnImages:
     own, config = _hub_config(name)
-    return int(config["input_size"][-1]) if config.get("input_size") else _timm_side(own)
-
-
-_SIDE = 224
+    side, interpolation = _timm_images(own)
+    return _images(int((config.get("input_size") or [side])[-1]), config.get("interpolation") or interpolation)
 
 
 class Library(NamedTuple):
@@ -228,17 +235,17 @@ class Library(NamedTuple):
     Attributes:
         fetch: Finds the file of a network's, fetched once: ``(name) -> (path, what its SHA-256 begins with)``.
         convert: Reads weights of other forms, ``(name, tensors, shape) -> tensors``; raises if they are of none.
-        side: Tells for images of which side they are, in pixels.
+        images: Tells for images of which side, in pixels, they are, and how those were resized.
     """
 
     fetch: Callable[[str], tuple[Path, str]]
     convert: Callable[..., dict[str, Tensor]]
-    side: Callable[[str], int]
+    images: Callable[[str], _OwnImages]
 
 
-TIMM = Library(fetch_timm, convert_timm, _timm_side)
-TORCHVISION = Library(fetch_torchvision, convert_torchvision, _torchvision_side)
-HUB = Library(fetch_hub, convert_hub, _hub_side)
+TIMM = Library(fetch_timm, convert_timm, _timm_images)
+TORCHVISION = Library(fetch_torchvision, convert_torchvision, _torchvision_images)
+HUB = Library(fetch_hub, convert_hub, _hub_images)
 
 
 class _BasicConv(nn.Module):
