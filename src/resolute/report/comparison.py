@@ -293,8 +293,8 @@ def apart(run: Run, table: Table) -> tuple[str, ...]:
         if own.apart:
             found.append(
                 f"On these {count(run.n, 'image')} {entry.method} is {own.here.verdict} than {run.baseline} in the "
-                f"{entry.suite} error ({count(own.seeds, 'seed')}, {p_value(own.here.p_holm, 'p')}); for new images they are "
-                f"too few to tell: {enough}."
+                f"{entry.suite} error ({count(own.seeds, 'seed')}, {p_value(own.here.p_holm, 'p')}); "
+                f"for new images they are too few to tell: {enough}."
             )
         elif (entry.method, entry.suite) == headline(run):
             found.append(
@@ -324,7 +324,7 @@ def limits(run: Run, table: Table, costs: Mapping[str, Cost]) -> tuple[str, ...]
         f"One data set ({data}, {count(run.n, 'image')} of its {run.recipe.get('split', 'test')} split) and one "
         f"network ({model}): other data and other networks may give other results.",
         _intervals(run),
-        _differences(run, table),
+        NO_DIFFERENCE if any(own.comparison and own.comparison.seeds > 1 for own in table.values()) else "",
         _attacks(run),
         _benchmarks(run),
         _controls(run),
@@ -368,11 +368,6 @@ def _intervals(run: Run) -> str:
     )
     alone = f" {listing(single)}: one seed only, so its interval (Wilson) covers new images." if single else ""
     return text + alone
-
-
-def _differences(run: Run, table: Table) -> str:
-    tested = [entry.comparison for entry in table.values() if entry.comparison and entry.comparison.seeds > 1]
-    return NO_DIFFERENCE if tested else ""
 
 
 def covered(run: Run) -> str:
