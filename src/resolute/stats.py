@@ -343,7 +343,7 @@ def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> Di
     """
     d = _disagreements(wrong_a, wrong_b)
     k, n = d.shape
-    answers = wrong_a[0].size
+    rounding = 1 / (12 * k * wrong_a[0].size ** 2)  # a mean of shares of whole answers varies by that at least
     mean, over_seeds, over_images = float(d.mean()), d.mean(axis=1), d.mean(axis=0)
     rest = float(((d - over_seeds[:, None] - over_images + mean) ** 2).sum()) / max(1, (k - 1) * (n - 1))
     of_networks = _of_networks(d, over_images)
@@ -352,24 +352,23 @@ def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> Di
         mean=mean,
         seeds=k,
         images=n,
-        of_seeds=_of_seeds(over_seeds, 1 / answers) if several else math.nan,
+        of_seeds=max(_variance_of_mean(over_seeds), rounding) if several else math.nan,
         of_images=max(0.0, of_networks - rest / (k * n)) if several else math.nan,
         of_networks=of_networks,
         of_answers=rest / (k * n) if several else 0.0,
     )
 
 
-def compare_seeds(differences: ArrayLike, unit: float = 0.0) -> Difference:
+def compare_seeds(differences: ArrayLike) -> Difference:
     """Compare by one number for each seed, where the answers image by image are not known: on these images alone.
 
     ``interval(level, "seeds")`` and ``p("seeds")`` are those of Student's paired t test.
 
     Args:
         differences: Method minus baseline for each seed, shape [k].
-        unit: The least by which two of them can differ, one over the number of answers; 0 for quantities of any value.
 
     Returns:
-        The difference; without a ``unit``, equal numbers say nothing of how they vary and have no interval.
+        The difference. Equal numbers say nothing of how they vary, and have no interval.
 
     Example:
         >>> found = compare_seeds([-0.02, -0.03, -0.01])
@@ -377,7 +376,8 @@ def compare_seeds(differences: ArrayLike, unit: float = 0.0) -> Difference:
         (-0.02, 0.074)
     """
     numbers = _finite(differences)
-    return Difference(float(numbers.mean()), numbers.size, of_seeds=_of_seeds(numbers, unit) or math.nan)
+    variance = _variance_of_mean(numbers) if numbers.size > 1 else 0.0
+    return Difference(float(numbers.mean()), numbers.size, of_seeds=variance or math.nan)
 
 
 def from_interval(interval: Interval, images: int, level: float = 0.95) -> Difference:
@@ -399,13 +399,6 @@ def from_interval(interval: Interval, images: int, level: float = 0.95) -> Diffe
     half = (interval.high - interval.low) / 2
     spread = half / _t(images + 1, _upper(0.95 if math.isnan(level) else level))
     return Difference(interval.mean, 1, images, of_networks=spread * spread)
-
-
-def _of_seeds(numbers: NDArray[np.float64], unit: float) -> float:
-    """Estimate the variance of a mean over seeds: at least that of rounding to whole answers (Sheppard 1898)."""
-    if numbers.size == 1:
-        return math.nan
-    return max(_variance_of_mean(numbers), unit * unit / 12 / numbers.size)
 
 
 def _of_networks(d: NDArray[np.float64], over_images: NDArray[np.float64]) -> float:

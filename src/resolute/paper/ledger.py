@@ -245,11 +245,11 @@ def needs(row: Row) -> str:
     return f"needs {DATA_NAMES[row.data]}, {count(int(rounded), 'GPU hour') if rounded else 'minutes of a GPU'}"
 
 
-def compare_claim(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
+def compare_claim(claim: float, found: Verdict, claimed: float, measured: Interval, seeds: int) -> str:
     """Say what a measured difference to base means for the claimed one."""
     wanted = "better" if claim < 0 else "worse" if claim > 0 else "the same"
-    if math.isnan(measured.low):
-        return "one seed, not tested"
+    if math.isnan(measured.low):  # equal differences bound nothing
+        return "no difference seen" if seeds > 1 else "one seed, not tested"
     within = measured.low - ROUNDING <= claimed <= measured.high + ROUNDING
     if found == "no difference seen":
         return f"{found}, claim {'possible' if within else 'excluded'}"
@@ -404,7 +404,7 @@ def _paired(pool: Pool, key: Key) -> Difference | None:
     base = {} if pool.base is None else pool.base.errors(key)
     own = pool.errors(key)
     shared = [seed for seed in own if seed in base]
-    return compare_seeds([own[seed] - base[seed] for seed in shared], 1 / pool.images(key)) if shared else None
+    return compare_seeds([own[seed] - base[seed] for seed in shared]) if shared else None
 
 
 def _in_metric(error: Interval, value: Value) -> Interval:
@@ -438,6 +438,6 @@ def _with_verdict(line: Line, measured: Measured, found: Finding | None) -> Meas
     if line.claimed is None:
         return told
     sign = -1 if line.value.higher_is_better else 1
-    words = compare_claim(sign * line.claimed, found.verdict, line.claimed, difference)
+    words = compare_claim(sign * line.claimed, found.verdict, line.claimed, difference, measured.pairs)
     shared = f" (over {count(measured.pairs, 'seed')} of base)" if measured.pairs < measured.seeds else ""
     return replace(told, verdict=words + shared)

@@ -176,7 +176,7 @@ def _pair(run: Run, a: str, b: str, keys: tuple[Key, ...]) -> Difference | None:
         return None
     if run.has_answers:
         return compare_paired(run.wrong(a, seeds, keys), run.wrong(b, seeds, keys))
-    return compare_seeds(run.errors(a, seeds, keys) - run.errors(b, seeds, keys), 1 / (run.n * len(keys)))
+    return compare_seeds(run.errors(a, seeds, keys) - run.errors(b, seeds, keys))
 
 
 def _best(run: Run, suites: Mapping[str, tuple[Key, ...]]) -> set[tuple[str, str]]:
