@@ -269,7 +269,8 @@ def test_these_images_are_told_from_new_ones(make_run: MakeRun) -> None:
     assert (comparison.verdict, comparison.here.verdict) == ("no difference seen", "better")
     assert comparison.word == "no difference seen (on these images: better)"
     assert summary.sentence.startswith("No significant difference between r and base in the clean error")
-    p = re.escape(p_value(crossed.p_value(*(np.array(wrong[m]) for m in ("r", "base")), "seeds"), "p"))
+    ours, theirs = (np.array(wrong[method]) for method in ("r", "base"))
+    p = re.escape(p_value(crossed.p_value(ours, theirs, "seeds"), "p"))
     said = rf"On these 360 images r is better than base in the clean error \(5 seeds, {p}\); for new images they are "
     [told] = summary.apart
     assert re.fullmatch(said + r"too few to tell: about [\d,]+ images would do\.", told)

@@ -78,6 +78,21 @@ def test_no_better_setting_is_said_to_be_none(error: float) -> None:
     )
 
 
+def test_these_validation_images_are_told_from_new_ones() -> None:
+    """In every seed the setting is right on four images that base gets wrong, and on one of the others it errs."""
+    images, name = np.arange(N), "r@eps=0.1@where=hidden"
+    base = np.array([[images < 40]] * SEEDS)
+    ours = np.array([[(images < 36) | (images == 50 + 7 * seed) & (seed % 2 == 0)] for seed in range(SEEDS)])
+    found = sum_up("r", {"base": base, name: ours}, {name: Settings()})
+    assert found.best is None
+    assert re.search(
+        r"On these 2,000 validation images it is better \(p = 0\.\d+\); for new images they are too few to tell: "
+        r"about [\d,]+ images would do\.$",
+        found.sentence,
+    )
+    assert "no difference seen (on these images: better)" in markdown_tuned(found)
+
+
 def test_one_seed_claims_nothing() -> None:
     wrong = {"base": erring(0.1, 1), "r@eps=0.1@where=hidden": erring(0.01, 1, 1)}
     found = sum_up("r", wrong, {"r@eps=0.1@where=hidden": Settings()})

@@ -287,7 +287,7 @@ def apart(run: Run, table: Table) -> tuple[str, ...]:
     found = []
     for entry in table.values():
         own = entry.comparison
-        if own is None or own.seeds == 1 or own.verdict != "no difference seen":
+        if own is None or own.seeds == 1 or own.verdict != "no difference seen" or not own.paired.mean:
             continue
         enough = f"about {own.needed} would do" if own.needed else "no number of images or seeds alone would do"
         if own.apart:

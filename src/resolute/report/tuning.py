@@ -118,7 +118,7 @@ class Tuned:
     def _apart(self, chosen: Tried) -> str:
         """Tell these validation images from new ones."""
         found, here = chosen.found, chosen.here
-        if not (found and here) or math.isnan(found.p):
+        if not (found and here and chosen.paired.mean < 0) or math.isnan(found.p):  # no gain, or one seed
             return ""
         needed = would_tell(chosen.paired, found.level, BOTH)
         enough = f"about {needed} would do" if needed else "no number of images or seeds alone would do"
