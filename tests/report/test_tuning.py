@@ -86,7 +86,7 @@ def test_these_validation_images_are_told_from_new_ones() -> None:
     found = sum_up("r", {"base": base, name: ours}, {name: Settings()})
     assert found.best is None
     assert re.search(
-        r"On these 2,000 validation images it is better \(p = 0\.\d+\); for new images they are too few to tell: "
+        r"On these 2,000 validation images it is better \(p < 0\.001\); for new images they are too few to tell: "
         r"about [\d,]+ images would do\.$",
         found.sentence,
     )

@@ -101,7 +101,7 @@ class Summary:
         details: One entry for each method and severity; these p values are adjusted together too.
         costs: One for each method.
         limits: What this does not show, a sentence or two each.
-    apart: What holds of these very images and not, as far as can be told, of new ones; a sentence each.
+        apart: What holds of these very images and not, as far as can be told, of new ones; a sentence each.
     """
 
     run: Run
