@@ -28,7 +28,8 @@ def parts(a: NDArray[Any], b: NDArray[Any]) -> dict[str, float]:
     rest /= max(1, (k - 1) * (n - 1))
     squares = sum(value**2 for row in cell for value in row) / k
     agree = sum(value**2 for value in columns)
-    added = (1 + agree / squares) / 2 if squares else 1.0  # of the image with a half each way
+    share = agree / squares if squares else 1.0
+    added = max((1 + share) / 2, 2 * share**2)  # images that only one gets wrong, half of them each way
     centre = sum(columns) / (n + 2)
     networks = ((agree + added) / (n + 2) - centre**2) / (n + 2)
     return {

@@ -173,13 +173,13 @@ def test_on_these_images_a_difference_is_students_paired_t(k: int) -> None:
 
 
 @pytest.mark.parametrize(("only_a", "only_b", "n"), [(0, 0, 50), (5, 0, 200), (30, 12, 898), (7, 9, 10_000)])
-def test_one_seed_is_agresti_and_mins_interval(only_a: int, only_b: int, n: int) -> None:
-    """As printed: half an image is added to each cell of the 2 x 2 table."""
+def test_one_seed_is_bonett_and_prices_interval(only_a: int, only_b: int, n: int) -> None:
+    """As printed: one image is added to either kind that only one gets wrong, and two to the total; t for z."""
     a, b = np.zeros((2, 1, n), dtype=bool)
     a[0, :only_a] = b[0, only_a : only_a + only_b] = True
-    one, two, total = only_a + 0.5, only_b + 0.5, n + 2
-    centre = (one - two) / total
-    half = scipy.stats.t.ppf(0.975, n + 1) * math.sqrt((one + two) - (one - two) ** 2 / total) / total
+    one, two = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    centre = one - two
+    half = scipy.stats.t.ppf(0.975, n + 1) * math.sqrt((one + two - (one - two) ** 2) / (n + 2))
     found = stats.compare_paired(a, b)
     own = found.interval(over="images")
     assert (own.low, own.high) == pytest.approx((centre - half, centre + half))

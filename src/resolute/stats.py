@@ -403,11 +403,12 @@ def from_interval(interval: Interval, images: int, level: float = 0.95) -> Diffe
 
 def _of_networks(d: NDArray[np.float64], over_images: NDArray[np.float64]) -> float:
     """Estimate the variance of a mean over images."""
-    # Half an image that only the first gets wrong, half an image that only the second does, and one on which both agree
-    # are added (Agresti and Min 2005), so that there is a width where the two never disagree. With several seeds they
-    # weigh less, as far as an image's answers differ from seed to seed.
+    # Images that only one of the two gets wrong are added, as many of either kind, so that there is a width where they
+    # never disagree: one each where all seeds agree, as where there is one (Bonett and Price 2012), down to a quarter
+    # where an image's answers differ from seed to seed; ``share`` is what of the disagreement the seeds have in common.
     n, squares, means = d.shape[1], float((d * d).mean(axis=0).sum()), float((over_images * over_images).sum())
-    weight = (1 + means / squares) / 2 if squares else 1.0
+    share = means / squares if squares else 1.0
+    weight = max((1 + share) / 2, 2 * share * share)
     centre = float(over_images.sum()) / (n + 2)
     return float(((means + weight) / (n + 2) - centre * centre) / (n + 2))
 
