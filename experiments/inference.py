@@ -9,7 +9,7 @@ has the share of runs, in %, whose 95 % interval misses the truth, by seeds, ima
 settings, and the largest of them), and for the digits the share that calls a difference. "one model" is
 `resolute.stats.compare_paired`; the others are the tests that it replaced: a t test over seeds, McNemar's clustered
 test over images, Clark's min F' and the largest of the three; and two other models: the quasi F with Satterthwaite's
-degrees of freedom, and a bootstrap over seeds and images. It takes 4 minutes of one core.
+degrees of freedom, and a bootstrap over seeds and images. It takes 3 minutes of one core.
 """
 
 from __future__ import annotations
