@@ -3,8 +3,8 @@
     cd experiments/results
     python ../between.py digits-wrn-16-1/* digits-wrn-16-1-update-bn/*
 
-A line for each method and suite that both have: error in % of each, difference in points with its 95 % interval over
-seeds, p after Holm over the lines.
+A line for each method and suite that both have: error in % of each, difference in points with its interval over seeds
+at the level of its p, which is after Holm over the lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resolute.errors import InputError
-from resolute.stats import holm, mean_t, paired_t, verdict
+from resolute.stats import compare_seeds, find, mean_t
 
 
 def main(first: str, second: str) -> None:
@@ -25,13 +25,13 @@ def main(first: str, second: str) -> None:
     if one["seeds"] != other["seeds"]:
         raise InputError(f"seeds are {one['seeds']} and {other['seeds']}: there is nothing to pair.")
     shared = [key for key in before if key in after]
-    tests = {key: paired_t(after[key] - before[key]) for key in shared}
-    adjusted = holm([p for _, p in tests.values()])
+    found = find([compare_seeds(after[key] - before[key]) for key in shared], "seeds")
     table = Table("method", "suite", "first, %", "second, %", "second less first, points", "p", "verdict")
-    for (key, (change, _)), p in zip(tests.items(), adjusted, strict=True):
+    for key, own in ((key, own) for key, own in zip(shared, found, strict=True) if own):
+        change = own.difference
         means = [f"{mean_t(errors[key]).mean:.2f}" for errors in (before, after)]
         difference = f"{change.mean:+.2f} ({change.low:+.2f} to {change.high:+.2f})"
-        table.add_row(*key, *means, difference, f"{p:.3f}", verdict(change.mean, p))
+        table.add_row(*key, *means, difference, f"{own.p_holm:.3f}", own.verdict)
     Console(width=120).print(table)
 
 

@@ -73,7 +73,8 @@ def compare(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, An
             for quantity in ("top", "trace"):
                 ratios = [own[quantity] / base[quantity] for own, base in pairs]
                 if len(ratios) > 1 and min(ratios) > 0:
-                    change, p = stats.paired_t([math.log(ratio) for ratio in ratios])
+                    over_seeds = stats.compare_seeds([math.log(ratio) for ratio in ratios])
+                    change, p = over_seeds.interval(over="seeds"), over_seeds.p("seeds")
                     bounds = [round(math.exp(v), 4) for v in (change.mean, change.low, change.high)]
                     epoch = round(pairs[0][0]["epoch"])
                     found.append(

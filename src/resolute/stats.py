@@ -1,4 +1,4 @@
-"""Intervals, paired tests over seeds and over images, and many tests at once, from counts.
+"""Intervals, one model of a difference over seeds and images, and many comparisons at once.
 
 An error is a share of wrong answers, in [0, 1]; a difference is method minus baseline: below zero is better. Every p
 is two-sided, every ``level`` a confidence in (0, 1). Arguments out of range, empty or not finite raise ValueError.
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -157,65 +159,6 @@ def _upper(level: float) -> float:
     return (1 + level) / 2
 
 
-EXACT = 20
-"""Differences up to which a sign-flip test goes through all assignments: 2^20 sums, 40 ms."""
-DRAWS = 100_000
-"""Random assignments beyond: the smallest p is 1e-5, the standard error at p = 0.05 is 0.0007."""
-
-
-def sign_flip(differences: ArrayLike) -> float:
-    """Test that differences are symmetric about zero by flipping their signs (Fisher's randomisation test, 1935).
-
-    p is the share of all 2^k assignments of signs whose sum is at least as far from zero as the one seen, up to
-    rounding. Zeros are dropped: each doubles both counts. With more than `EXACT` differences left, `DRAWS` random
-    assignments, always the same, stand in for all: p = (1 + as far) / (1 + draws) (Phipson and Smyth 2010).
-
-    Args:
-        differences: One for each independent pair, shape [k].
-
-    Returns:
-        p, in (0, 1]; at least 2 / 2^k. 1 if all differences are zero.
-
-    Example:
-        >>> sign_flip([0.1, 0.2, 0.1, 0.4, 0.3])
-        0.0625
-    """
-    numbers = _finite(differences)
-    numbers = numbers[numbers != 0]
-    bound = abs(float(numbers.sum())) - TIE * float(np.abs(numbers).sum())
-    if numbers.size <= EXACT:
-        sums = np.zeros(1)
-        for number in numbers:
-            sums = np.concatenate([sums + number, sums - number])
-        return float(np.mean(np.abs(sums) >= bound))
-    generator, sums = np.random.default_rng(0), np.zeros(DRAWS)
-    for number in numbers:
-        sums += generator.choice([-number, number], DRAWS)
-    return float((1 + np.count_nonzero(np.abs(sums) >= bound)) / (1 + DRAWS))
-
-
-def paired_t(differences: ArrayLike, level: float = 0.95) -> tuple[Interval, float]:
-    """Test that a mean difference over seeds is zero, by Student's paired t test.
-
-    Where t has no value: equal differences give an interval of width 0 and the p of `sign_flip` (1 if they are zero),
-    as k equal numbers prove no more than k equal signs; one seed gives NaN bounds and p = 1.
-
-    Args:
-        differences: Method minus baseline for each seed, shape [k].
-        level: Confidence of the interval.
-
-    Returns:
-        The interval of `mean_t`, and p in [0, 1].
-
-    Example:
-        >>> interval, p = paired_t([-0.02, -0.03, -0.01])
-        >>> round(interval.mean, 3), round(p, 3)
-        (-0.02, 0.074)
-    """
-    numbers = _finite(differences)
-    return mean_t(numbers, level), _t_test(numbers, _variance_of_mean(numbers), numbers.size - 1)
-
-
 def mcnemar(only_a: int, only_b: int) -> float:
     """Test that two networks err equally often on the same images: McNemar's test (1947), exact.
 
@@ -236,31 +179,6 @@ def mcnemar(only_a: int, only_b: int) -> float:
     from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
-
-
-def mcnemar_clustered(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> float:
-    """Test that two methods, trained with several seeds, err equally often; the images are the independent units.
-
-    Image i counts once, by ``d_i = sum over seeds (wrong_a - wrong_b)``. Up to `EXACT` images with d_i other than zero,
-    the sign-flip test of d_i; beyond, ``sum d_i / sqrt(sum d_i^2)`` is normal (Obuchowski 1998, Durkalski et al. 2003).
-    With one seed these are McNemar's tests, exact and asymptotic without continuity correction.
-
-    Args:
-        wrong_a: Where the first method erred, bool, shape [seeds, n] or [seeds, shifts, n].
-        wrong_b: The same for the second, same shape.
-
-    Returns:
-        p, in [0, 1]; 1 if no image makes a difference.
-
-    Example:
-        >>> a, b = np.array([[True, False, False]]), np.array([[False, False, False]])
-        >>> mcnemar_clustered(a, b)
-        1.0
-    """
-    d = _disagreements(wrong_a, wrong_b).sum(axis=0)
-    if np.count_nonzero(d) <= EXACT:
-        return sign_flip(d)
-    return math.erfc(abs(int(d.sum())) / math.sqrt(2 * int((d * d).sum())))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -287,88 +205,298 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def _t_test(numbers: NDArray[np.float64], variance: float, df: float) -> float:
-    """Test that a mean is zero."""
-    from scipy.special import stdtr
-
-    return 2 * float(stdtr(df, -abs(numbers.mean()) / math.sqrt(variance))) if variance else sign_flip(numbers)
-
-
-def _disagreements(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count by seed and image the shifts under which only the first erred, minus those where only the second did."""
-    _require(a.dtype == b.dtype == bool, "wrong answers are bool arrays", (a.dtype, b.dtype))
-    fits = a.shape == b.shape and a.ndim in (2, 3) and a.size > 0
-    _require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))
-    d: NDArray[np.int64] = (a.astype(np.int64) - b).reshape(len(a), -1, a.shape[-1]).sum(axis=1)
-    return d
-
-
 Verdict = Literal["better", "worse", "no difference seen"]
+Over = Literal["seeds and images", "seeds", "images"]
+BOTH: Over = "seeds and images"
+"""What would be drawn anew: seeds and images, seeds on these very images, or images for these very networks."""
+POWER = 0.8
+"""Chance to see a difference that is there, by the field's custom (Cohen 1988)."""
+_MOST = 1000
+"""How many times as many images or seeds are thought of at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
-    """One method against the baseline: same seeds, same images.
+class Difference:
+    """How two methods differ on the same seeds and images, and by how much that would vary.
+
+    A difference is the mean of ``d[s, i]``, method minus baseline at seed s on image i. The model is that of crossed
+    random effects, ``d[s, i] = D + seed[s] + image[i] + rest[s, i]``, and the half width of an interval for D joins
+    those over seeds and over images as the sides of a right angle (Banerjee 1960; see docs/statistics.md):
+    ``half^2 = t^2 V_seeds + t^2 V_images``, with k - 1 and n + 1 degrees of freedom.
 
     Attributes:
-        difference: Mean over seeds of the method's error minus the baseline's, in [-1, 1], and its t interval.
-        p_seeds: Paired t test: does it hold for new seeds on these images?
-        p_sign_flip: Exact test over seeds; never below 2 / 2^seeds (0.0625 with five), so reported, not decided by.
-        p_images: Clustered McNemar test: does it hold for new images with these trained networks?
-        p_both: Clark's min F': does it hold for new seeds and new images at once?
-        p: The largest of ``p_seeds``, ``p_images`` and ``p_both``, which the verdict goes by.
-        relative: Change of the mean error as a share of the baseline's; NaN where the baseline makes no error.
+        mean: Method minus baseline: below zero is better.
+        seeds: Paired seeds, k, at least 1.
+        images: Images, n; 0 where the answers image by image are not known.
+        of_seeds: Variance of the mean for new seeds on these images; NaN where not known, as with one seed.
+        of_images: What new images add to it; NaN where not known.
+        of_networks: Variance of the mean for new images and these very networks; NaN where not known.
+        of_answers: The part of ``of_seeds`` that belongs to single answers: more images make it smaller too.
     """
 
-    difference: Interval
-    p_seeds: float
-    p_sign_flip: float
-    p_images: float
-    p_both: float
-    p: float
-    relative: float
+    mean: float
+    seeds: int
+    images: int = 0
+    of_seeds: float = math.nan
+    of_images: float = math.nan
+    of_networks: float = math.nan
+    of_answers: float = 0.0
+
+    def interval(self, level: float = 0.95, over: Over = BOTH) -> Interval:
+        """Bound the difference.
+
+        Args:
+            level: Confidence.
+            over: What would be drawn anew.
+
+        Returns:
+            The difference and its bounds, which exclude 0 exactly where ``p(over) < 1 - level``; NaN where not known.
+        """
+        centre, half = self._centre(over), self._half(_upper(level), over, self.seeds, self.images)
+        low, high = min(self.mean, centre - half), max(self.mean, centre + half)
+        if self.images and not math.isnan(half):
+            low, high = max(-1.0, low), min(1.0, high)
+        return Interval(self.mean, *((math.nan, math.nan) if math.isnan(half) else (low, high)))
+
+    def p(self, over: Over = BOTH) -> float:
+        """Test that there is no difference: one minus the level at which the interval begins to hold 0.
+
+        Args:
+            over: What would be drawn anew.
+
+        Returns:
+            p, in [1e-12, 1]; NaN where it is not known.
+        """
+        centre, low, high = abs(self._centre(over)), math.log(1e-12), 0.0
+        if math.isnan(self._half(0.5, over, self.seeds, self.images)):
+            return math.nan
+        for _ in range(50):
+            middle = (low + high) / 2
+            excluded = centre > self._half(1 - math.exp(middle) / 2, over, self.seeds, self.images)
+            low, high = (low, middle) if excluded else (middle, high)
+        return math.exp(high)
+
+    def needed(self, what: Literal["seeds", "images"], level: float = 0.95, over: Over = BOTH) -> int | None:
+        """Say how many seeds or images would show a difference of this size with a chance of `POWER`.
+
+        Args:
+            what: Which of the two there would be more of; of the other there are as many as now.
+            level: Confidence of the interval that is to exclude 0.
+            over: What would be drawn anew.
+
+        Returns:
+            The number, with two significant digits; None where a thousand times as many would not do.
+        """
+        now = self.seeds if what == "seeds" else self.images
+        if not now or math.isnan(self._half(0.5, over, self.seeds, self.images)):
+            return None
+
+        def tells(many: int) -> bool:
+            seeds, images = (many, self.images) if what == "seeds" else (self.seeds, many)
+            spread = math.sqrt(sum(self._variances(over, seeds, images)))
+            return abs(self.mean) >= self._half(_upper(level), over, seeds, images) + _normal(POWER) * spread
+
+        low, high = 1, 2
+        while not tells(high):
+            low, high = high, 2 * high
+            if high > 2 * _MOST * now:
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if tells(middle) else (middle, high)
+        unit: int = 10 ** max(0, len(str(high)) - 2)
+        return math.ceil(high / unit) * unit
+
+    def _centre(self, over: Over) -> float:
+        return self.mean if over == "seeds" else self.mean * self.images / (self.images + 2)
+
+    def _variances(self, over: Over, seeds: int, images: int) -> tuple[float, float]:
+        """The two variances with other numbers of seeds and images."""
+        k, n = self.seeds / seeds, self.images / images if images else 1.0
+        own = max(0.0, self.of_seeds - self.of_answers) if n != 1 else self.of_seeds - self.of_answers
+        of_seeds = 0.0 if over == "images" else k * (own + n * self.of_answers)
+        of_images = {"seeds": 0.0, "images": self.of_networks}.get(over, self.of_images)
+        return of_seeds, n * of_images
+
+    def _half(self, upper: float, over: Over, seeds: int, images: int) -> float:
+        of_seeds, of_images = self._variances(over, seeds, images)
+        squares = (
+            v and _t(df, upper) * v * _t(df, upper) for v, df in ((of_seeds, seeds - 1), (of_images, images + 1))
+        )
+        return math.sqrt(sum(squares))
 
 
-def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_], level: float = 0.95) -> Paired:
+def compare_paired(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> Difference:
     """Compare a method with the baseline on the same seeds and images.
-
-    The verdict's p is the largest of three, an intersection-union test (Berger 1982): a difference is claimed only if
-    it holds over new seeds (on these images), over new images (with these networks), and over both at once.
 
     Args:
         wrong_a: Where the method erred, bool, shape [seeds, n], or [seeds, shifts, n] for their mean error.
         wrong_b: The same for the baseline, same shape: same seeds, shifts and images.
-        level: Confidence of the interval over seeds.
 
     Returns:
-        Difference, p values and relative change. With one seed p is 1: nothing is claimed about new seeds.
+        The difference. With one seed it says what holds of these two networks for new images, and no more.
 
     Example:
         >>> errs = np.array([[True, False, False, False], [True, True, False, False]])
-        >>> compare_paired(errs, ~errs).difference.mean
+        >>> compare_paired(errs, ~errs).mean
         -0.25
     """
     d = _disagreements(wrong_a, wrong_b)
-    over_seeds = d.sum(axis=1) / (answers := wrong_a[0].size)
-    difference, p_seeds = paired_t(over_seeds, level)
-    p_images, p_both = mcnemar_clustered(wrong_a, wrong_b), _min_f(over_seeds, d.mean(axis=0) * d.shape[1] / answers)
-    baseline = float(wrong_b.mean())
-    return Paired(
-        difference=difference,
-        p_seeds=p_seeds,
-        p_sign_flip=sign_flip(over_seeds),
-        p_images=p_images,
-        p_both=p_both,
-        p=max(p_seeds, p_images, p_both),
-        relative=difference.mean / baseline if baseline else math.nan,
+    k, n = d.shape
+    rounding = 1 / (12 * k * wrong_a[0].size ** 2)  # a mean of shares of whole answers varies by that at least
+    mean, over_seeds, over_images = float(d.mean()), d.mean(axis=1), d.mean(axis=0)
+    rest = float(((d - over_seeds[:, None] - over_images + mean) ** 2).sum()) / max(1, (k - 1) * (n - 1))
+    of_networks = _of_networks(d, over_images)
+    several = k > 1
+    return Difference(
+        mean=mean,
+        seeds=k,
+        images=n,
+        of_seeds=max(_variance_of_mean(over_seeds), rounding) if several else math.nan,
+        of_images=max(0.0, of_networks - rest / (k * n)) if several else math.nan,
+        of_networks=of_networks,
+        of_answers=rest / (k * n) if several else 0.0,
     )
 
 
-def verdict(difference: Paired | float, p_adjusted: float, alpha: float = 0.05) -> Verdict:
+def compare_seeds(differences: ArrayLike) -> Difference:
+    """Compare by one number for each seed, where the answers image by image are not known: on these images alone.
+
+    ``interval(level, "seeds")`` and ``p("seeds")`` are those of Student's paired t test.
+
+    Args:
+        differences: Method minus baseline for each seed, shape [k].
+
+    Returns:
+        The difference. Equal numbers say nothing of how they vary, and have no interval.
+
+    Example:
+        >>> found = compare_seeds([-0.02, -0.03, -0.01])
+        >>> round(found.mean, 3), round(found.p("seeds"), 3)
+        (-0.02, 0.074)
+    """
+    numbers = _finite(differences)
+    variance = _variance_of_mean(numbers) if numbers.size > 1 else 0.0
+    return Difference(float(numbers.mean()), numbers.size, of_seeds=variance or math.nan)
+
+
+def from_interval(interval: Interval, images: int, level: float = 0.95) -> Difference:
+    """Give back the difference of two networks from its interval over images.
+
+    Args:
+        interval: As ``interval(level, "images")`` of `compare_paired` gave it.
+        images: Images, n.
+        level: Its confidence; 0.95 where it is NaN.
+
+    Returns:
+        The difference; its variance is NaN where the interval has no bounds.
+
+    Example:
+        >>> own = from_interval(Interval(-0.02, -0.03, -0.01), 1000)
+        >>> round(own.interval(over="images").high, 3)
+        -0.01
+    """
+    half = (interval.high - interval.low) / 2
+    spread = half / _t(images + 1, _upper(0.95 if math.isnan(level) else level))
+    return Difference(interval.mean, 1, images, of_networks=spread * spread)
+
+
+def _of_networks(d: NDArray[np.float64], over_images: NDArray[np.float64]) -> float:
+    """Estimate the variance of a mean over images."""
+    # Images that only one of the two gets wrong are added, as many of either kind, so that there is a width where they
+    # never disagree: one each where all seeds agree, as where there is one (Bonett and Price 2012), down to a quarter
+    # where an image's answers differ from seed to seed; ``share`` is what of the disagreement the seeds have in common.
+    n, squares, means = d.shape[1], float((d * d).mean(axis=0).sum()), float((over_images * over_images).sum())
+    share = means / squares if squares else 1.0
+    weight = max((1 + share) / 2, 2 * share * share)
+    centre = float(over_images.sum()) / (n + 2)
+    return float(((means + weight) / (n + 2) - centre * centre) / (n + 2))
+
+
+def _t(df: float, upper: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, upper)) if df > 0 else math.nan
+
+
+def _normal(upper: float) -> float:
+    return NormalDist().inv_cdf(upper)
+
+
+def _disagreements(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give by seed and image the share of shifts under which only the first erred, less that of only the second."""
+    _require(a.dtype == b.dtype == bool, "wrong answers are bool arrays", (a.dtype, b.dtype))
+    fits = a.shape == b.shape and a.ndim in (2, 3) and a.size > 0
+    _require(fits, "both need one shape [seeds, n] or [seeds, shifts, n]", (a.shape, b.shape))
+    shares = (each.reshape(len(each), -1, each.shape[-1]).sum(axis=1) for each in (a, b))
+    d: NDArray[np.float64] = np.subtract(*(share.astype(np.float64) for share in shares)) / (a[0].size // a.shape[-1])
+    return d
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one comparison of several showed.
+
+    Attributes:
+        difference: Method minus baseline and its bounds, at ``level``: they exclude 0 exactly where there is a verdict.
+        level: Confidence at which Holm's method tested it: 0.95 for one comparison, more for one of several.
+        p: On its own.
+        p_holm: After `holm` over all of them; NaN where it was not tested.
+        verdict: ``"better"`` or ``"worse"`` where ``p_holm`` is at most alpha.
+    """
+
+    difference: Interval
+    level: float
+    p: float
+    p_holm: float
+    verdict: Verdict
+
+
+def find(
+    differences: Sequence[Difference | None], over: Over = BOTH, *, alpha: float = 0.05, more: int = 0
+) -> list[Finding | None]:
+    """Decide on comparisons that were asked for together, so that interval, p and verdict never contradict each other.
+
+    Holm's method tests the j-th smallest p of m at ``alpha / (m - j + 1)`` until one fails, and all the others at the
+    level of that one. Each interval is at its own level: of all comparisons without a difference, an interval excludes
+    0 in a share ``alpha`` of runs at most, and each on its own covers with ``1 - alpha`` at least.
+
+    Args:
+        differences: The comparisons; None where there is none.
+        over: What would be drawn anew.
+        alpha: Largest p that is called a difference; 0.05 by the field's custom.
+        more: Comparisons that were looked at too and are not among these.
+
+    Returns:
+        What each showed, in the same order.
+
+    Example:
+        >>> one = compare_seeds([-0.02, -0.03, -0.01, -0.02])
+        >>> [found.verdict for found in find([one, one], "seeds") if found]
+        ['better', 'better']
+    """
+    p = [math.nan if each is None else each.p(over) for each in differences]
+    adjusted = holm([*p, *[1.0] * more])
+    tested = sorted((value, at) for at, value in enumerate(p) if not math.isnan(value))
+    left, levels = len(tested) + more, dict[int, float]()
+    for value, at in tested:
+        levels[at] = 1 - alpha / left
+        left -= value * left <= alpha
+    found: list[Finding | None] = []
+    for at, each in enumerate(differences):
+        if each is None:
+            found.append(None)
+            continue
+        level, p_holm = levels.get(at, 1 - alpha), float(adjusted[at])
+        found.append(Finding(each.interval(level, over), level, p[at], p_holm, verdict(each.mean, p_holm, alpha)))
+    return found
+
+
+def verdict(difference: float, p_adjusted: float, alpha: float = 0.05) -> Verdict:
     """Say in words what a comparison showed; a lower error is better.
 
     Args:
-        difference: The comparison, or just the method's error minus the baseline's.
+        difference: The method's error minus the baseline's.
         p_adjusted: Its p after `holm`; NaN (not tested) claims nothing.
         alpha: Largest p that is called a difference; 0.05 by the field's custom.
 
@@ -379,16 +507,6 @@ def verdict(difference: Paired | float, p_adjusted: float, alpha: float = 0.05) 
         >>> verdict(-0.02, 0.01), verdict(-0.02, 0.2)
         ('better', 'no difference seen')
     """
-    mean = difference.difference.mean if isinstance(difference, Paired) else difference
-    if mean == 0 or not p_adjusted <= alpha:
+    if difference == 0 or not p_adjusted <= alpha:
         return "no difference seen"
-    return "better" if mean < 0 else "worse"
-
-
-def _min_f(over_seeds: NDArray[np.float64], over_images: NDArray[np.float64]) -> float:
-    """Clark's min F' (1973): ``t = D / sqrt(V_seeds + V_images)``, Satterthwaite's degrees of freedom."""
-    if min(over_seeds.size, over_images.size) == 1:
-        return 1.0
-    seeds, images = _variance_of_mean(over_seeds), _variance_of_mean(over_images)
-    inverse_df = seeds**2 / (over_seeds.size - 1) + images**2 / (over_images.size - 1)
-    return _t_test(over_seeds, seeds + images, (seeds + images) ** 2 / inverse_df if inverse_df else math.inf)
+    return "better" if difference < 0 else "worse"

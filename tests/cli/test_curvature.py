@@ -50,7 +50,7 @@ def test_cells_are_measured_compared_and_reported(cells: list[Path], tmp_path: P
     names = [network["name"] for network in result["networks"]]
     assert names == ["base-seed0", "r-seed0", "base-seed1", "r-seed1"]
     assert "base, mean of 2 networks (95 % interval over them)" in answer.out
-    assert "r as a multiple of base (95 % interval over 2 paired seeds; p Holm-corrected)" in answer.out
+    assert "r as a multiple of base (over 2 paired seeds; interval and p Holm-corrected)" in answer.out
     assert {(row["method"], row["seeds"]) for row in result["comparisons"]} == {("r", 2)}
     errors = json.loads((out / "errors.json").read_text())
     assert errors["r-seed1"] == {"clean": pytest.approx(0.46)}

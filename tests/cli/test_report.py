@@ -14,7 +14,7 @@ import pytest
 
 from pictures import flipped
 from resolute.run_folder import read_records
-from resolute.stats import paired_t
+from resolute.stats import compare_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_every_kept_folder_opens(name: Path, resolute: Call, copy: Callable[...,
     assert answer.code == 0, answer.message
     assert not re.search(r"\bnan\b|\binf\b|None", answer.out)
     if (folder / "recipe.json").exists():
-        assert "The answers image by image are not in this folder: tests are over seeds alone." in answer.out
+        assert "differences are told for new seeds on these images, not for new images." in answer.out
     if not name.parts[0].startswith(("saddle", "sharpness")):
         assert "<h1>" in (folder / "report.html").read_text(encoding="utf-8")
         assert f"report: {folder / 'report.html'}" in answer.out
@@ -55,15 +55,17 @@ def test_records_alone_give_errors_and_tests_over_seeds(resolute: Call, copy: Ca
     for row in read_records(folder / "records.jsonl"):
         if row.suite == "clean":
             errors.setdefault(row.method, {})[row.seed] = 100 * row.error
-    change, p = paired_t([errors["fgsm"][seed] - errors["base"][seed] for seed in errors["base"]])
+    found = compare_seeds([errors["fgsm"][seed] - errors["base"][seed] for seed in errors["base"]])
+    p = found.p("seeds")
     line = next(line for line in resolute("report", folder).out.splitlines() if line.split()[:2] == ["fgsm", "*"])
     assert line.split()[2] == f"{np.mean(list(errors['fgsm'].values())):.2f}"
-    assert f"{change.mean:+.2f} ({change.low:+.2f} to {change.high:+.2f})" in line
     holm = float(line.split()[-1])
     assert p < holm <= 6 * p + 0.001
+    change = found.interval(1 - 0.05 / round(holm / p), "seeds")
+    assert f"{change.mean:+.2f} ({change.low:+.2f} to {change.high:+.2f})" in line
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "McNemar test over images (each counted once" not in page
-    assert "p is that of a paired t test over seeds" in page
+    assert "cover new seeds on these images, not new images" in page
+    assert "verdict, these images" not in page
 
 
 def test_results_alone_give_the_comparisons_that_they_hold(resolute: Call, copy: Callable[..., Path]) -> None:
@@ -76,7 +78,7 @@ def test_results_alone_give_the_comparisons_that_they_hold(resolute: Call, copy:
     assert f"{100 * float(row['error']):.2f}" == words[1]
     mean = np.mean([float(r["error"]) for r in rows if r["network"] == "r-seed0" and r["suite"] == "disturbances"])
     assert re.search(rf"r-seed0 +{100 * mean:.2f} +[\d.]+ to [\d.]+ *\n", answer.out)
-    assert "differences are shown as results.csv has them" in answer.out
+    assert "differences are those of results.csv" in answer.out
     before = (KEPT / "evaluation-mnist-lenet").glob("*/results.csv")
     assert (folder / "results.csv").read_bytes() == next(before).read_bytes()
 

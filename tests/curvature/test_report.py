@@ -56,7 +56,7 @@ def test_methods_are_compared_by_ratios_over_paired_seeds() -> None:
     assert [row.quantity for row in rows] == list(OUTCOMES)
     logs = np.log(np.array(SCALES["r"]) / SCALES["base"])
     test = scipy_stats.ttest_1samp(logs, 0)
-    low, high = test.confidence_interval()
+    low, high = test.confidence_interval(rows[0].level)
     assert rows[0].ratio.mean == pytest.approx(math.exp(logs.mean()))
     assert (rows[0].ratio.low, rows[0].ratio.high) == pytest.approx((math.exp(low), math.exp(high)))
     assert rows[0].p == pytest.approx(test.pvalue)

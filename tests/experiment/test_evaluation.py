@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+import crossed
 from cases import as_float, tiny_images, tiny_info, tiny_network
 from resolute.errors import InputError
 from resolute.evaluation import measure as engine
@@ -25,7 +27,7 @@ from resolute.experiment.evaluation import Plan, device, evaluate, evaluate_netw
 from resolute.report.evaluation import console_evaluation, load_evaluation, write_evaluation
 from resolute.run_folder import write_bits, write_json
 from resolute.shifts.imagenet_c import CORRUPTIONS
-from resolute.stats import mcnemar_clustered, wilson
+from resolute.stats import mcnemar, wilson
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +66,16 @@ def test_pairs_are_tested_image_by_image(evaluated: Path) -> None:
     wrong = [~measure(tiny_network(seed=s), IMAGES, ["noise"])["noise", "gaussian-noise", 0.2] for s in (3, 4)]
     [row] = [row for row in load_evaluation(evaluated).details if row.severity == 0.2]
     pair = row.pairs["b"]
-    assert pair.p == mcnemar_clustered(wrong[1][None, None], wrong[0][None, None])
+    assert pair.p == pytest.approx(crossed.p_value(wrong[1][None], wrong[0][None], "images"))
+    assert pair.p == pytest.approx(
+        mcnemar(int((wrong[1] & ~wrong[0]).sum()), int((wrong[0] & ~wrong[1]).sum())), abs=0.1
+    )
+    bounds = crossed.interval(wrong[1][None], wrong[0][None], pair.level, "images")
+    assert (pair.difference.low, pair.difference.high) == pytest.approx(bounds)
+    for own in (own.pairs["b"] for own in (*load_evaluation(evaluated).rows, *load_evaluation(evaluated).details)):
+        excluded = own.difference.low > 0 or own.difference.high < 0
+        assert excluded == (own.p_holm <= 0.05) == (own.verdict != "no difference seen")
+        assert not own.would_tell or re.fullmatch(r"[\d,]+ images", own.would_tell)
     assert pair.difference.mean == pytest.approx(wrong[1].mean() - wrong[0].mean())
     assert pair.difference.low < pair.difference.mean < pair.difference.high
     assert pair.p_holm >= pair.p

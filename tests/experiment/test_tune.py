@@ -68,7 +68,8 @@ def test_the_setting_that_helps_is_found(found: Found) -> None:
     assert tuned.best is not None
     assert tuned.best.settings.where == "input"
     assert strength_of(tuned.best.settings) >= 0.5
-    assert tuned.best.paired.difference.high < -0.02
+    assert tuned.best.found is not None
+    assert tuned.best.found.difference.high < -0.02
     assert tuned.stopped == "stopped after 10 settings"
     assert "lowers the validation error of base" in tuned.sentence
     assert len(made) == len(set(made)), "no network is trained twice"

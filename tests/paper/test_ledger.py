@@ -78,8 +78,7 @@ def test_a_full_measurement_has_intervals_and_a_verdict(tmp_path: Path, run: Cal
     assert (found.value.mean, found.value.low, found.value.high) == pytest.approx((0.40, low, high))
     assert (found.seeds, found.images, found.setting) == (5, 10_000, "eps 0.1 at input")
     test = scipy_stats.ttest_rel(R, BASE)
-    assert found.p == pytest.approx(test.pvalue)
-    assert found.p_holm == found.p
+    assert found.p_holm == pytest.approx(test.pvalue)
     assert found.difference is not None
     assert found.difference.mean == pytest.approx(-0.114)
     assert (found.difference.low, found.difference.high) == pytest.approx(
@@ -95,8 +94,13 @@ def test_p_values_are_adjusted_over_the_whole_ledger(tmp_path: Path, run: Callab
     run(tmp_path / "capsnet", "4-r-capsnet", {"base": [35, 34, 36, 33, 37], "r": [34, 35, 35, 33, 38]})
     found = [m for entry in read(tmp_path).values() for line in entry.lines for m in line.measured if m.difference]
     assert len(found) == 3
-    smallest = min(found, key=lambda measured: measured.p)
-    assert smallest.p_holm == pytest.approx(3 * smallest.p)
+    smallest = min(found, key=lambda measured: measured.p_holm)
+    assert smallest.paired is not None
+    assert smallest.p_holm == pytest.approx(3 * smallest.paired.p("seeds"))
+    for measured in found:
+        assert measured.difference is not None
+        excluded = measured.difference.low > 0 or measured.difference.high < 0
+        assert excluded == (measured.p_holm <= 0.05)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +248,8 @@ def test_one_seed_adds_no_comparison(tmp_path: Path, run: Callable[..., None]) -
     run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": R})
     run(tmp_path / "b", "4-r-capsnet", {"base": [50], "r": [28]})
     found = read(tmp_path)["4-r-lenet"].lines[0].measured[0]
-    assert found.p_holm == found.p
+    assert found.paired is not None
+    assert found.p_holm == found.paired.p("seeds")
 
 
 def test_each_printed_measure_is_a_shift_that_is_measured() -> None:

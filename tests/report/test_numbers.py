@@ -25,6 +25,10 @@ if TYPE_CHECKING:
         (numbers.change, -0.3, "-0.30"),
         (numbers.change, 0.001, "0.00"),
         (numbers.points, -0.0204, "-2.04"),
+        (numbers.points, 0.0, "0.00"),
+        (numbers.points, -0.00003, "-0.003"),  # an interval that excludes 0 is seen to do so
+        (numbers.confidence, 0.95, "95 %"),
+        (numbers.confidence, 1 - 0.05 / 12, "99.58 %"),
         (numbers.significant, 0.0, "0"),
         (numbers.significant, 0.5, "0.500"),
         (numbers.significant, 123.4, "123"),
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
         (numbers.fraction, 0.0123, "0.0123"),
         (numbers.p_value, 0.0312, "0.031"),
         (numbers.p_value, 0.0009, "<0.001"),
+        (numbers.p_value, 0.05, "0.050"),
+        (numbers.p_value, 0.0501, "0.051"),  # is not significant and does not look so
         (numbers.p_value, math.nan, numbers.NONE),
     ],
 )

@@ -247,13 +247,13 @@ def error(entry: Entry, dash: str) -> list[str]:
 
 def change(entry: Entry) -> str:
     assert entry.comparison is not None
-    change = entry.comparison.paired.difference
+    change = entry.comparison.found.difference
     return f"{100 * change.mean:+.2f} ({100 * change.low:+.2f} to {100 * change.high:+.2f})"
 
 
 def p(entry: Entry) -> str:
     assert entry.comparison is not None
-    return "<0.001" if entry.comparison.p_holm < 0.001 else f"{entry.comparison.p_holm:.3f}"
+    return "<0.001" if entry.comparison.found.p_holm < 0.001 else f"{entry.comparison.found.p_holm:.3f}"
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -45,9 +45,13 @@ def test_only_finalists_are_tested_and_chosen() -> None:
     paired = [compare_paired(erring(e, SEEDS, k + 1), erring(0.1)) for k, e in enumerate(ERRORS[:4])]
     assert [each.paired for each in found.tried[:4]] == paired
     dropped = 1.0  # it was looked at too
-    adjusted = holm([*[pair.p for pair in paired], dropped])
-    assert [each.p_holm for each in found.tried[:4]] == list(adjusted[:4])
-    assert np.isnan(found.tried[4].p_holm)
+    adjusted = holm([*[pair.p() for pair in paired], dropped])
+    own = [each.found for each in found.tried[:4] if each.found]
+    assert [each.p_holm for each in own] == list(adjusted[:4])
+    for each in own:
+        excluded = each.difference.low > 0 or each.difference.high < 0
+        assert excluded == (each.p_holm <= 0.05) == (each.verdict != "no difference seen")
+    assert found.tried[4].found is None
     assert found.tried[4].paired == compare_paired(erring(0.02, 3, 5), erring(0.1)[:3])
     assert found.tried[1].error == mean_t(erring(0.13, SEEDS, 2).mean(axis=(1, 2)))
     assert (found.n, found.seeds, found.base) == (N, SEEDS, mean_t(erring(0.1).mean(axis=(1, 2))))
@@ -58,7 +62,7 @@ def test_the_sentence_says_what_was_found() -> None:
     number = r"[+-]\d+\.\d\d"
     assert re.fullmatch(
         r"r with eps 0\.2, p 0\.7 at hidden lowers the validation error of base to \d\.\d\d % "
-        rf"\({number} points, 95 % interval {number} to {number}, 5 paired seeds; significant at 5 %: p < 0\.001, "
+        rf"\({number} points, 9[\d.]+ % interval {number} to {number}, 5 paired seeds; significant at 5 %: p < 0\.001, "
         r"Holm-corrected for 5 settings\)\. It was chosen on these images, so expect a smaller gain on others\.",
         found.sentence,
     )
@@ -72,6 +76,21 @@ def test_no_better_setting_is_said_to_be_none(error: float) -> None:
     assert found.sentence.startswith(
         "No setting of r is significantly better than base; the lowest error came with eps "
     )
+
+
+def test_these_validation_images_are_told_from_new_ones() -> None:
+    """In every seed the setting is right on four images that base gets wrong, and on one of the others it errs."""
+    images, name = np.arange(N), "r@eps=0.1@where=hidden"
+    base = np.array([[images < 40]] * SEEDS)
+    ours = np.array([[(images < 36) | (images == 50 + 7 * seed) & (seed % 2 == 0)] for seed in range(SEEDS)])
+    found = sum_up("r", {"base": base, name: ours}, {name: Settings()})
+    assert found.best is None
+    assert re.search(
+        r"On these 2,000 validation images it is better \(p < 0\.001\); for new images they are too few to tell: "
+        r"about [\d,]+ images would do\.$",
+        found.sentence,
+    )
+    assert "no difference seen (on these images: better)" in markdown_tuned(found)
 
 
 def test_one_seed_claims_nothing() -> None:

@@ -17,7 +17,7 @@ from resolute.report.numbers import NONE, estimate, flat, p_value, significant
 from resolute.report.page import Written, render, terminal_table
 from resolute.run_folder import read_json, write_atomic, write_json
 from resolute.safe_io import COUNT, NAME, SHARE, Maybe, Within, inside
-from resolute.stats import Interval, holm, mean_t, paired_t
+from resolute.stats import Interval, compare_seeds, find, mean_t
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,9 +72,10 @@ class Ratio:
 
     method: str  # its name
     quantity: str  # a key of `QUANTITIES`
-    ratio: Interval  # geometric mean of its value over the first method's, with the t interval of the logarithm
+    ratio: Interval  # geometric mean of its value over the first method's; its interval excludes 1 where p_holm <= 0.05
     seeds: int  # pairs
-    p: float  # of the paired t test on logarithms
+    level: float  # confidence of the interval: 0.95, or more as one of several
+    p: float  # of the paired t test on logarithms, for new seeds on these images
     p_holm: float  # adjusted for all comparisons of the run
 
 
@@ -171,11 +172,17 @@ def compare_methods(networks: Sequence[Mapping[str, Any]]) -> list[Ratio]:
             ratios = [own["value"] / base["value"] if base["value"] else 0.0 for own, base in pairs]
             if min(ratios) <= 0 or math.isinf(max(ratios)):
                 continue
-            change, p = paired_t([math.log(ratio) for ratio in ratios])
-            ratio = Interval(*(math.exp(min(v, 700)) for v in (change.mean, change.low, change.high)))
-            found.append((method, quantity, ratio, len(seeds), p))
-    adjusted = holm([row[-1] for row in found]).tolist() if found else []
-    return [Ratio(*row, p_holm=p) for row, p in zip(found, adjusted, strict=True)]
+            found.append((method, quantity, compare_seeds([math.log(ratio) for ratio in ratios])))
+    rows = zip(found, find([change for *_, change in found], "seeds"), strict=True)
+    return [
+        Ratio(method, quantity, _exponential(own.difference), change.seeds, own.level, own.p, own.p_holm)
+        for (method, quantity, change), own in rows
+        if own
+    ]
+
+
+def _exponential(logarithm: Interval) -> Interval:
+    return Interval(*(math.exp(min(v, 700)) for v in (logarithm.mean, logarithm.low, logarithm.high)))
 
 
 def relate(networks: Sequence[Mapping[str, Any]], errors: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -203,7 +210,11 @@ def write_curvature(folder: Path) -> Written[Curvature]:
     found = load_curvature(folder)
     if (folder / "survey.json").exists():
         told = [dataclasses.asdict(row) for row in found.comparisons]
-        comparisons = [row | {"ratio": {k: _finite(v) for k, v in row["ratio"].items()}} for row in told]
+        comparisons = [
+            {**row, "ratio": {k: _finite(v) for k, v in row["ratio"].items()}}
+            | {k: _finite(row[k]) for k in ("p", "p_holm")}
+            for row in told
+        ]
         names = ("stamp", "environment", "networks", "correlations")
         whole = {name: getattr(found, name) for name in names} | {"comparisons": comparisons}
         write_json(folder / "curvature.json", whole)
@@ -318,7 +329,7 @@ def _console_ratios(groups: Mapping[str, Mapping[int, Any]], comparisons: Sequen
     for method in dict.fromkeys(row.method for row in comparisons):
         own = [row for row in comparisons if row.method == method]
         counts = " to ".join(str(n) for n in sorted({row.seeds for row in own}))
-        yield f"{method} as a multiple of {first} (95 % interval over {counts} paired seeds; p Holm-corrected)"
+        yield f"{method} as a multiple of {first} (over {counts} paired seeds; interval and p Holm-corrected)"
         yield _plain([
             (QUANTITIES[row.quantity], estimate(row.ratio, significant), p_value(row.p_holm, "p"),
              "significant" if row.p_holm <= 0.05 else "not significant") for row in own

@@ -20,7 +20,7 @@ from resolute.progress import clock, say
 from resolute.report.page import write_report
 from resolute.report.tuning import strength_of, sum_up, write_tuning
 from resolute.run_folder import DIVERGED, RunFolder, cell_name, digest, locked, read_bits, read_sealed
-from resolute.stats import paired_t
+from resolute.stats import mean_t
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -245,7 +245,7 @@ def _reason(study: Any, plan: TuneConfig, lab: _Lab, spent: float) -> str:
     done = _done(study)
     if done and not _settings(study, plan, queued=True):
         finalists = [name for name, _ in _settings(study, plan) if lab.is_finalist(name)]
-        least = [paired_t(lab.differences(name))[0].low for name in finalists]
+        least = [mean_t(lab.differences(name)).low for name in finalists]
         margin = plan.margin or min(MARGIN, 100 * float(lab.wrong(lab.recipe.baseline).mean()) / 2)
         if least and 100 * min(least) > -margin:  # never with one seed, whose bounds are NaN
             return NOTHING.format(margin)

@@ -22,7 +22,7 @@ from resolute.paper.sizes import SIZES
 from resolute.paper.tables import DATA_NAMES
 from resolute.report.numbers import count, fraction
 from resolute.run_folder import read_json, read_records
-from resolute.stats import Interval, error_interval, holm, paired_t, verdict
+from resolute.stats import Interval, compare_seeds, error_interval, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from resolute.experiment.recipe import Recipe
     from resolute.paper.tables import Row, Value
     from resolute.run_folder import Key, Record
-    from resolute.stats import Verdict
+    from resolute.stats import Difference, Finding, Verdict
 
 
 PRETRAINED = "weights"
@@ -246,16 +246,12 @@ def needs(row: Row) -> str:
     return f"needs {DATA_NAMES[row.data]}, {count(int(rounded), 'GPU hour') if rounded else 'minutes of a GPU'}"
 
 
-def compare_claim(claim: float, found: Verdict, claimed: float, measured: Interval) -> str:
+def compare_claim(claim: float, found: Verdict, claimed: float, measured: Interval, seeds: int) -> str:
     """Say what a measured difference to base means for the claimed one."""
     wanted = "better" if claim < 0 else "worse" if claim > 0 else "the same"
-    if math.isnan(measured.low):
-        return "one seed, not tested"
+    if math.isnan(measured.low):  # equal differences bound nothing
+        return "no difference seen" if seeds > 1 else "one seed, not tested"
     within = measured.low - ROUNDING <= claimed <= measured.high + ROUNDING
-    if found == "no difference seen" and math.isclose(
-        measured.low, measured.high, abs_tol=1e-9
-    ):  # equal differences bound nothing
-        return found
     if found == "no difference seen":
         return f"{found}, claim {'possible' if within else 'excluded'}"
     if found == wanted:
@@ -295,11 +291,11 @@ class Measured:
         setting: ``"eps 0.3 at both"``, ``"radius 0.1"``; "" where the method has none.
         departures: In what the training departs from the row's recipe, in words.
         state: `FULL`, `REDUCED`, `OTHER` or `PUBLISHED`.
-        difference: To base with the same seeds, in percentage points of the printed measure, with its 95 % interval;
-            None for base rows and where base was not run.
+        difference: To base with the same seeds, in percentage points of the printed measure, with its interval, which
+            excludes 0 where ``p_holm`` is at most 0.05; None for base rows and where base was not run.
         pairs: Number of seeds that method and base share.
-        p: Of the paired t test over seeds; NaN where there is no difference to test, or one pair.
-        p_holm: ``p`` after Holm over all differences of the ledger.
+        paired: The same difference as a share, to be tested for new seeds on these images.
+        p_holm: Its p after Holm over all differences of the ledger; NaN where there is none to test, or one pair.
         verdict: What that says of the claim, in words; "" where there is nothing to say.
     """
 
@@ -311,7 +307,7 @@ class Measured:
     state: str
     difference: Interval | None
     pairs: int
-    p: float
+    paired: Difference | None
     p_holm: float = math.nan
     verdict: str = ""
 
@@ -383,7 +379,7 @@ def _ordered(row: Row, pools: Iterable[Pool], key: Key) -> list[Pool]:
 def _measure(row: Row, value: Value, pool: Pool, key: Key) -> Measured:
     errors = pool.errors(key)
     departs = departures(row, pool, key)
-    difference, p, pairs = _difference(pool, key)
+    paired = _paired(pool, key)
     return Measured(
         value=_in_metric(error_interval(list(errors.values()), pool.images(key)), value),
         seeds=len(errors),
@@ -391,9 +387,9 @@ def _measure(row: Row, value: Value, pool: Pool, key: Key) -> Measured:
         setting=setting_words(pool),
         departures=departs,
         state=_state(row, pool, len(errors), departs),
-        difference=None if difference is None else _points(difference, value),
-        pairs=pairs,
-        p=p,
+        difference=None,
+        pairs=0 if paired is None else paired.seeds,
+        paired=paired,
     )
 
 
@@ -405,14 +401,11 @@ def _state(row: Row, pool: Pool, seeds: int, departs: tuple[str, ...]) -> str:
     return REDUCED if short else OTHER if departs else FULL
 
 
-def _difference(pool: Pool, key: Key) -> tuple[Interval | None, float, int]:
+def _paired(pool: Pool, key: Key) -> Difference | None:
     base = {} if pool.base is None else pool.base.errors(key)
     own = pool.errors(key)
     shared = [seed for seed in own if seed in base]
-    if not shared:
-        return None, math.nan, 0
-    difference, p = paired_t([own[seed] - base[seed] for seed in shared])
-    return difference, p if len(shared) > 1 else math.nan, len(shared)
+    return compare_seeds([own[seed] - base[seed] for seed in shared]) if shared else None
 
 
 def _in_metric(error: Interval, value: Value) -> Interval:
@@ -428,23 +421,24 @@ def _points(difference: Interval, value: Value) -> Interval:
 
 
 def _adjusted(entries: list[LedgerRow]) -> list[LedgerRow]:
-    """Adjust all p values together and put the verdicts into words."""
-    tested = [m for entry in entries for line in entry.lines for m in line.measured]
-    adjusted = iter(holm([measured.p for measured in tested]).tolist()) if tested else iter(())
+    """Decide on all differences together and put the verdicts into words."""
+    tested = [m.paired for entry in entries for line in entry.lines for m in line.measured]
+    found = iter(find(tested, "seeds"))
 
     def words(line: Line) -> Line:
-        return replace(
-            line, measured=tuple(_with_verdict(line, measured, next(adjusted)) for measured in line.measured)
-        )
+        return replace(line, measured=tuple(_with_verdict(line, measured, next(found)) for measured in line.measured))
 
     return [replace(entry, lines=tuple(words(line) for line in entry.lines)) for entry in entries]
 
 
-def _with_verdict(line: Line, measured: Measured, p: float) -> Measured:
-    if measured.difference is None or line.claimed is None:
-        return replace(measured, p_holm=p)
+def _with_verdict(line: Line, measured: Measured, found: Finding | None) -> Measured:
+    if found is None:
+        return measured
+    difference = _points(found.difference, line.value)
+    told = replace(measured, difference=difference, p_holm=found.p_holm)
+    if line.claimed is None:
+        return told
     sign = -1 if line.value.higher_is_better else 1
-    found = verdict(sign * measured.difference.mean, p)
-    words = compare_claim(sign * line.claimed, found, line.claimed, measured.difference)
+    words = compare_claim(sign * line.claimed, found.verdict, line.claimed, difference, measured.pairs)
     shared = f" (over {count(measured.pairs, 'seed')} of base)" if measured.pairs < measured.seeds else ""
-    return replace(measured, p_holm=p, verdict=words + shared)
+    return replace(told, verdict=words + shared)

@@ -113,8 +113,8 @@ def _augmentation(augment: Augment | None) -> str:
 
 LEGEND = """\
 All numbers are in %, differences in points: method minus base, over the same seeds. n: number of seeds.
-95 % intervals: Student's t over seeds; with one seed Wilson's over images.
-Verdicts: at 5 %, paired by seed (t test), Holm-corrected for the whole ledger.
+95 % intervals of values: Student's t over seeds; with one seed Wilson's over images.
+Differences: paired by seed, for new seeds on these images, Holm-corrected for the whole ledger, as their intervals.
 GPU hours are for all seeds, from multiply-adds at 50 Tflop/s: a lower bound. Smoke runs measure nothing and are not
 shown. docs/tables.md names how each run departs from its row's recipe. To run a row:
 resolute reproduce --table 4 --row R-LeNet --data-dir DIR"""
@@ -202,10 +202,11 @@ How to read it:
 - Numbers are in %, as each table prints them: accuracy in Tables 1 and 2, error in Tables 3 to 5. Differences are in
   percentage points: method minus base.
 - Measured values have a 95 % interval (Student's t over n seeds; with one seed Wilson's over images). Differences are
-  taken over the same seeds and tested by a paired t test over seeds, Holm-corrected for the whole ledger; p <= 0.05 is
-  called significant. The test covers new seeds on these test images, not new images.
-- "Claim possible": the claimed difference lies in the measured 95 % interval of this one difference, which is not
-  corrected for the number of differences. "Claim excluded": it does not.
+  taken over the same seeds and tested by Student's t, Holm-corrected for the whole ledger. Each has the interval of the
+  level at which it was tested: it excludes 0 where the difference is significant at 5 % and nowhere else
+  ([statistics.md](statistics.md)). The records hold counts alone, so this covers new seeds on these test images, not
+  new images.
+- "Claim possible": the claimed difference lies in this interval. "Claim excluded": it does not.
 - *Full recipe*: the row's recipe below, with its seeds. *Reduced recipe*: fewer epochs or seeds. *Another recipe*: as
   many epochs and seeds, with other settings. *Runs, not measured*: a smoke run works; the table says what a measurement
   needs. GPU hours are for all seeds, from multiply-adds at 50 Tflop/s, and so a lower bound. *Quoted*: not trained

@@ -9,32 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resolute.report.numbers import bounds, count, listing, number, p_value, percent, points
+from resolute.report.numbers import bounds, confidence, count, listing, number, p_value, percent, points
 from resolute.report.run import COUNTS_ALONE
-from resolute.stats import (
-    Interval,
-    Paired,
-    compare_paired,
-    error_interval,
-    holm,
-    median_interval,
-    paired_t,
-    sign_flip,
-    verdict,
-)  # fmt: skip
+from resolute.stats import BOTH, Interval, compare_paired, compare_seeds, error_interval, find, median_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from resolute.report.run import Place, Run
     from resolute.run_folder import Key
-    from resolute.stats import Verdict
+    from resolute.stats import Difference, Finding, Over, Verdict
 
     Table = Mapping[tuple[str, str], "Entry"]
 
 
 LEVEL = 0.95
-ALPHA = 0.05
+"""Confidence of the intervals of errors and of step times."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +34,32 @@ class Comparison:
     error: float  # mean error of the method over the paired seeds
     baseline: float  # mean error of the baseline over the same seeds
     seeds: int
-    paired: Paired  # difference and p values; without the answers image by image those over images are NaN
-    p_holm: float  # `paired.p` after Holm over all comparisons of its table
-    verdict: Verdict
+    paired: Difference
+    found: Finding  # for new seeds and new images, together with all comparisons of its table
+    here: Finding  # the same for new seeds on these very images; without the answers image by image both are this
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is better for new seeds and new images."""
+        return self.found.verdict
+
+    @property
+    def apart(self) -> bool:
+        """Whether these very images tell what new images do not."""
+        return self.here.verdict != self.verdict
+
+    @property
+    def word(self) -> str:
+        """The verdict, and that for these images where it differs."""
+        return f"{self.verdict} (on these images: {self.here.verdict})" if self.apart else self.verdict
+
+    @property
+    def needed(self) -> str:
+        """How many images or seeds would show a difference of this size with 80 % power, in words."""
+        if self.seeds == 1 or self.verdict != "no difference seen":
+            return ""
+        over = BOTH if self.paired.images else "seeds"
+        return would_tell(self.paired, self.found.level, over)
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class Summary:
         details: One entry for each method and severity; these p values are adjusted together too.
         costs: One for each method.
         limits: What this does not show, a sentence or two each.
+        apart: What holds of these very images and not, as far as can be told, of new ones; a sentence each.
     """
 
     run: Run
@@ -96,6 +110,7 @@ class Summary:
     details: tuple[Entry, ...]
     costs: Mapping[str, Cost]
     limits: tuple[str, ...]
+    apart: tuple[str, ...]
 
     @property
     def missing(self) -> tuple[Place, ...]:
@@ -111,13 +126,14 @@ def summarise(run: Run) -> Summary:
     table = {(entry.method, entry.suite): entry for entry in entries}
     costs = {method: _cost(run, method) for method in run.methods}
     details = _entries(run, [(key,) for key in run.keys])
-    return Summary(run, comparison_sentence(run, table, costs), table, details, costs, limits(run, table, costs))
+    sentence = comparison_sentence(run, table, costs)
+    return Summary(run, sentence, table, details, costs, limits(run, table, costs), apart(run, table))
 
 
 def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
     grid = [(method, keys) for keys in columns for method in run.methods]
     pairs = [_pair(run, method, run.baseline, keys) if method != run.baseline else None for method, keys in grid]
-    adjusted = holm([pair.p if pair else np.nan for pair in pairs])
+    found, here = (find(pairs, over) for over in (_widest(run), "seeds"))
     return tuple(
         Entry(
             method=method,
@@ -125,16 +141,23 @@ def _entries(run: Run, columns: Iterable[tuple[Key, ...]]) -> tuple[Entry, ...]:
             keys=keys,
             seeds=len(run.finished(method)),
             error=_error(run, method, keys),
-            comparison=_comparison(run, method, keys, pair, float(p)) if pair else None,
+            comparison=_comparison(run, method, keys, pair, own, on_these) if pair and own and on_these else None,
         )
-        for (method, keys), pair, p in zip(grid, pairs, adjusted, strict=True)
+        for (method, keys), pair, own, on_these in zip(grid, pairs, found, here, strict=True)
     )
 
 
-def _comparison(run: Run, method: str, keys: tuple[Key, ...], paired: Paired, p: float) -> Comparison:
+def _widest(run: Run) -> Over:
+    """Give what can be told of: new seeds and images, without the answers image by image new seeds alone."""
+    return BOTH if run.has_answers else "seeds"
+
+
+def _comparison(
+    run: Run, method: str, keys: tuple[Key, ...], paired: Difference, found: Finding, here: Finding
+) -> Comparison:
     seeds = _shared(run, method, run.baseline)
     ours, theirs = (float(run.errors(name, seeds, keys).mean()) for name in (method, run.baseline))
-    return Comparison(ours, theirs, len(seeds), paired, p, verdict(paired, p, ALPHA))
+    return Comparison(ours, theirs, len(seeds), paired, found, here)
 
 
 def _error(run: Run, method: str, keys: tuple[Key, ...]) -> Interval:
@@ -147,25 +170,21 @@ def _shared(run: Run, a: str, b: str) -> tuple[int, ...]:
     return tuple(seed for seed in run.finished(a) if (b, seed) in run.cells)
 
 
-def _pair(run: Run, a: str, b: str, keys: tuple[Key, ...]) -> Paired | None:
+def _pair(run: Run, a: str, b: str, keys: tuple[Key, ...]) -> Difference | None:
     seeds = _shared(run, a, b)
     if not seeds:
         return None
     if run.has_answers:
-        return compare_paired(run.wrong(a, seeds, keys), run.wrong(b, seeds, keys), LEVEL)
-    ours, theirs = run.errors(a, seeds, keys), run.errors(b, seeds, keys)
-    change, p = paired_t(ours - theirs, LEVEL)
-    relative = change.mean / float(theirs.mean()) if theirs.any() else math.nan
-    return Paired(change, p, sign_flip(ours - theirs), math.nan, math.nan, p, relative)
+        return compare_paired(run.wrong(a, seeds, keys), run.wrong(b, seeds, keys))
+    return compare_seeds(run.errors(a, seeds, keys) - run.errors(b, seeds, keys))
 
 
 def _best(run: Run, suites: Mapping[str, tuple[Key, ...]]) -> set[tuple[str, str]]:
     duels = [(suite, a, b) for suite in suites for a, b in combinations(run.methods, 2)]
     pairs = [_pair(run, a, b, suites[suite]) for suite, a, b in duels]
-    adjusted = holm([pair.p if pair else np.nan for pair in pairs])
     wins: dict[tuple[str, str], int] = {}
-    for (suite, a, b), pair, p in zip(duels, pairs, adjusted, strict=True):
-        word = verdict(pair, float(p), ALPHA) if pair else "no difference seen"
+    for (suite, a, b), found in zip(duels, find(pairs, _widest(run)), strict=True):
+        word = found.verdict if found else "no difference seen"
         if word != "no difference seen":
             place = (a if word == "better" else b, suite)
             wins[place] = wins.get(place, 0) + 1
@@ -244,14 +263,45 @@ def comparison_sentence(run: Run, table: Table, costs: Mapping[str, Cost]) -> st
 
 
 def _evidence(comparison: Comparison) -> str:
-    difference = comparison.paired.difference
+    found, own = comparison.found, bounds(comparison.found.difference, points)
     if comparison.seeds == 1:
-        return f"{points(difference.mean)} points with 1 seed, which says nothing about other seeds"
+        return f"{points(found.difference.mean)} points with 1 seed, which says nothing about other seeds"
     word = "not significant" if comparison.verdict == "no difference seen" else "significant"
     return (
-        f"{points(difference.mean)} points, 95 % interval {bounds(difference, points)}, {comparison.seeds} paired "
-        f"seeds; {word} at 5 %: {p_value(comparison.p_holm, 'p')}, Holm-corrected"
+        f"{points(found.difference.mean)} points, {confidence(found.level)} interval {own}, "
+        f"{comparison.seeds} paired seeds; {word} at 5 %: {p_value(found.p_holm, 'p')}, Holm-corrected"
     )
+
+
+def would_tell(paired: Difference, level: float, over: Over) -> str:
+    """Say how many images or seeds would show a difference of this size with 80 % power."""
+    images = paired.needed("images", level, over) if over != "seeds" else None
+    seeds = paired.needed("seeds", level, over) if over != "images" else None
+    parts = [count(images, "image")] if images else []
+    parts += [count(seeds, "seed")] if seeds else []
+    return " or ".join(parts)
+
+
+def apart(run: Run, table: Table) -> tuple[str, ...]:
+    """Tell what holds of these very images from what holds of new ones, and how many would tell."""
+    found = []
+    for entry in table.values():
+        own = entry.comparison
+        if own is None or own.seeds == 1 or own.verdict != "no difference seen" or not own.paired.mean:
+            continue
+        enough = f"about {own.needed} would do" if own.needed else "no number of images or seeds alone would do"
+        if own.apart:
+            found.append(
+                f"On these {count(run.n, 'image')} {entry.method} is {own.here.verdict} than {run.baseline} in the "
+                f"{entry.suite} error ({count(own.seeds, 'seed')}, {p_value(own.here.p_holm, 'p')}); "
+                f"for new images they are too few to tell: {enough}."
+            )
+        elif (entry.method, entry.suite) == headline(run):
+            found.append(
+                f"Nor is the {entry.suite} error of {entry.method} significantly different on these "
+                f"{count(run.n, 'image')}; to see a difference of this size, {enough}."
+            )
+    return tuple(found)
 
 
 def _alone(run: Run, entry: Entry) -> str:
@@ -274,7 +324,7 @@ def limits(run: Run, table: Table, costs: Mapping[str, Cost]) -> tuple[str, ...]
         f"One data set ({data}, {count(run.n, 'image')} of its {run.recipe.get('split', 'test')} split) and one "
         f"network ({model}): other data and other networks may give other results.",
         _intervals(run),
-        _p_values(run, table),
+        NO_DIFFERENCE if any(own.comparison and own.comparison.seeds > 1 for own in table.values()) else "",
         _attacks(run),
         _benchmarks(run),
         _controls(run),
@@ -313,27 +363,34 @@ def _intervals(run: Run) -> str:
             "Differences between seeds are often as large as those between methods."
         )
     most = max(finished.values())
-    text = f"The intervals (Student's t over {most} seeds) cover new seeds on the same images, not new images."
+    text = (
+        f"The intervals of errors (Student's t over {most} seeds) cover new seeds on the same images, not new images."
+    )
     alone = f" {listing(single)}: one seed only, so its interval (Wilson) covers new images." if single else ""
     return text + alone
 
 
-def _p_values(run: Run, table: Table) -> str:
-    tested = [entry.comparison for entry in table.values() if entry.comparison]
-    seeds = max((comparison.seeds for comparison in tested), default=0)
-    if seeds < 2:
+def covered(run: Run) -> str:
+    """Say what the verdicts of a comparison cover."""
+    return "new seeds and new images" if run.has_answers else "new seeds on these images, not new images"
+
+
+NO_DIFFERENCE = (
+    "\N{LEFT DOUBLE QUOTATION MARK}No difference seen\N{RIGHT DOUBLE QUOTATION MARK} does not mean that there is none: "
+    "the interval says how large it may be."
+)
+
+
+def how_tested(cover: str, found: Iterable[Finding]) -> str:
+    """Say under a table where its intervals, p values and verdicts come from, and what they cover."""
+    levels = sorted(each.level for each in found)
+    if not levels:
         return ""
-    three = (
-        "p is the largest of three: a paired t test over seeds, a McNemar test over images (each counted once over all "
-        "seeds), and Clark's min F' over both at once. "
-        if run.has_answers
-        else "p is that of a paired t test over seeds. "
-    )
+    span = " to ".join(dict.fromkeys(confidence(level) for level in (levels[0], levels[-1])))
     return (
-        f"{three}It is Holm-corrected for the {count(len(tested), 'comparison')} of the table; p <= 0.05 is called "
-        "significant. \N{LEFT DOUBLE QUOTATION MARK}No difference seen\N{RIGHT DOUBLE QUOTATION MARK} does not mean "
-        f"that there is none. With {seeds} seeds the exact sign-flip p cannot fall below {2 / 2**seeds:.3g}; it is "
-        "shown, and not used for the verdict."
+        f"Interval, p and verdict of a difference come from one model and cover {cover}. p is Holm-corrected for the "
+        f"{count(len(levels), 'comparison')} of the table, and each interval is at the level at which it was tested "
+        f"({span}), so that it excludes 0 where p is at most 0.05 and nowhere else."
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from resolute.errors import InputError
 from resolute.evaluation.measure import RIGHT, not_finite, part_file
 from resolute.report import figures
+from resolute.report.comparison import how_tested, would_tell
 from resolute.report.figures import draw_severities, mark
 from resolute.report.numbers import bounds, flat, fraction, percent, points, severity, spreadsheet
 from resolute.report.page import Written, render, terminal_table, verdict_text
@@ -22,7 +23,7 @@ from resolute.report.run import read_csv, read_number
 from resolute.run_folder import file_name, read_bits, read_json, read_sealed, write_atomic, write_json
 from resolute.safe_io import COUNT, NAME, Within, check_schema, inside
 from resolute.shifts.released import ALEXNET, ALEXNET_CLEAN, SEVERITIES
-from resolute.stats import Interval, Verdict, error_interval, holm, mcnemar_clustered, verdict
+from resolute.stats import Difference, Finding, Interval, Verdict, compare_paired, error_interval, find, from_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,13 +128,10 @@ class ShiftRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A network against the first one, on the same images."""
+class Pair(Finding):
+    """A network against the first one on the same images: what holds of these two for new images."""
 
-    difference: Interval  # its error minus the first one's, with a 95 % interval over images
-    p: float  # mcNemar's test; images that enter several shifts count once
-    p_holm: float  # the same, adjusted over all rows of the table
-    verdict: Verdict  # `"better"`, `"worse"` or `"no difference seen"`: of these two networks, for new images
+    would_tell: str = ""  # how many images would show a difference of this size, where none was seen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,6 +235,7 @@ def _load_counts(folder: Path) -> Evaluation:
     """Read results.csv, which has each shift's comparison, and not what a mean over shifts needs to be tested."""
     path = folder / "results.csv"
     lines, details = read_csv(path), dict[Any, ShiftRow]()
+    differences = dict[Any, dict[str, Difference]]()
     for line in lines:
         network, suite, shift, word = (line.get(name, "") for name in ("network", "suite", "shift", "verdict"))
         level, n, wrong = (read_number(path, line, name) for name in ("severity", "n", "wrong"))
@@ -244,15 +243,18 @@ def _load_counts(folder: Path) -> Evaluation:
             raise InputError(f"{path} has a line that is no result: {', '.join(line.values())[:100]}. Restore it.")
         row = details.setdefault((suite, shift, level), ShiftRow(suite, shift, level, {}, {}))
         row.errors[network] = error_interval([wrong / n], int(n))
-        for known in (own for own in get_args(Verdict) if own == word):
-            columns = ("difference", "difference_low", "difference_high", "p", "p_holm")
-            mean, low, high, p, p_holm = (read_number(path, line, name) for name in columns)
-            row.pairs[network] = Pair(Interval(mean, low, high), p, p_holm, known)
+        if word in get_args(Verdict):
+            columns = ("difference", "difference_low", "difference_high", "level")
+            mean, low, high, confidence = (read_number(path, line, name) for name in columns)
+            own = Interval(mean, low, high)
+            differences.setdefault((suite, shift, level), {})[network] = from_interval(own, int(n), confidence)
     networks = tuple(dict.fromkeys(line["network"] for line in lines))
     sizes = {read_number(path, line, "n") for line in lines}
     if len(sizes) != 1 or len(lines) != len(details) * len(networks):
         raise InputError(f"{path} is empty, or its networks did not meet the same shifts and images. Restore it.")
     n = int(sizes.pop())
+    for key, pairs in zip(differences, _paired(list(differences.values())), strict=True):
+        details[key].pairs.update(pairs)
     return Evaluation(
         stamp={"data": lines[0].get("data", ""), "n": n},
         environment=read_json(folder / "environment.json", dict),
@@ -297,18 +299,24 @@ def _grouped(keys: Sequence[Key]) -> list[_Group]:
 def _compared(bits: Mapping[str, Mapping[Key, NDArray[np.bool_]]], lines: Sequence[_Group]) -> tuple[ShiftRow, ...]:
     first, *others = bits
     wrong = [{name: _wrong(found, keys) for name, found in bits.items()} for *_, keys in lines]
-    p = {name: [mcnemar_clustered(own[name][None], own[first][None]) for own in wrong] for name in others}
-    together = holm([value for name in others for value in p[name]])
-    adjusted = {name: together[len(lines) * at :] for at, name in enumerate(others)}
-    rows = []
-    for at, ((suite, shift, level, _), own) in enumerate(zip(lines, wrong, strict=True)):
-        errors = {name: bounded(array) for name, array in own.items()}
-        pairs = {}
-        for name in others:
-            difference, p_holm = paired_interval(own[name], own[first]), float(adjusted[name][at])
-            pairs[name] = Pair(difference, p[name][at], p_holm, verdict(difference.mean, p_holm))
-        rows.append(ShiftRow(suite, shift, level, errors, pairs))
-    return tuple(rows)
+    pairs = _paired([{name: compare_paired(own[name][None], own[first][None]) for name in others} for own in wrong])
+    return tuple(
+        ShiftRow(suite, shift, level, {name: bounded(array) for name, array in own.items()}, pair)
+        for (suite, shift, level, _), own, pair in zip(lines, wrong, pairs, strict=True)
+    )
+
+
+def _paired(rows: Sequence[Mapping[str, Difference]]) -> list[dict[str, Pair]]:
+    """Decide on all differences of a table together."""
+    differences = [each for row in rows for each in row.values()]
+    found = iter(zip(differences, find(differences, "images"), strict=True))
+    return [{name: _pair(*next(found)) for name in row} for row in rows]
+
+
+def _pair(difference: Difference, found: Finding | None) -> Pair:
+    assert found is not None, "there is a difference"
+    told = would_tell(difference, found.level, "images") if found.verdict == "no difference seen" else ""
+    return Pair(found.difference, found.level, found.p, found.p_holm, found.verdict, told)
 
 
 def _wrong(found: Mapping[Key, NDArray[np.bool_]], keys: Sequence[Key]) -> NDArray[np.bool_]:
@@ -322,22 +330,9 @@ def bounded(wrong: NDArray[np.bool_]) -> Interval:
     return error_interval([wrong.mean()], wrong.shape[1])
 
 
-def paired_interval(wrong_a: NDArray[np.bool_], wrong_b: NDArray[np.bool_]) -> Interval:
-    """Bound the difference of two networks' errors on the same images."""
-    # Wald's interval of the mean of ``d_i``, the difference of image i's mean errors, after half an image that only the
-    # first gets wrong, half an image that only the second does, and one on which both agree were added (Agresti and Min
-    # 2005), so that it has a width where the two never disagree.
-    d = wrong_a.mean(0) - wrong_b.mean(0)
-    n = len(d) + 2
-    centre = float(d.sum()) / n
-    half = Z * math.sqrt(((float((d * d).sum()) + 1) / n - centre**2) / n)
-    mean = float(d.mean())
-    return Interval(mean, min(mean, centre - half), max(mean, centre + half))
-
-
 WITHOUT_ANSWERS = (
-    "The answers image by image are not in this folder: differences are shown as results.csv has them, Holm-corrected "
-    "over its lines, and means over several severities are not compared."
+    "The answers image by image are not in this folder: differences are those of results.csv, Holm-corrected over its "
+    "lines, and means over several severities are not compared."
 )
 RESULTS = {"passed": "green", "failed": "red", "not run": "dim"}
 
@@ -352,6 +347,8 @@ def console_evaluation(evaluation: Evaluation) -> Iterator[RenderableType]:
         yield Text(f"warning: {sentence}", "bold yellow")
     if not evaluation.has_answers:
         yield WITHOUT_ANSWERS
+    yield from (f"To tell {name} from {evaluation.networks[0]} on {row.suite} images takes about {pair.would_tell}."
+                for row in evaluation.rows[:1] for name, pair in row.pairs.items() if pair.would_tell)  # fmt: skip
     for benchmark in evaluation.benchmarks:
         for name in evaluation.networks:
             yield f"{benchmark.suite}, 15 at 5 severities, {name}: {benchmark.told(name)}"
@@ -366,7 +363,7 @@ def _table(evaluation: Evaluation) -> RenderableType:
     first, *others = evaluation.networks
     columns = {"": "left", "network": "left", "error": "right", "interval": "left"}
     columns |= {"points": "right", "verdict": "left"} if others else {}
-    caption = f"points: difference to {first} in percentage points; verdicts paired by image, Holm-corrected"
+    caption = f"points: difference to {first}; verdicts: these networks on new images, paired by image, Holm-corrected"
     table = terminal_table(columns, caption if others else "")
     table.columns[0].min_width = 22
     for column in table.columns[2:]:
@@ -431,7 +428,7 @@ def as_csv(evaluation: Evaluation) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     header = ["data", "network", "suite", "shift", "severity", "n", "wrong", "error", "low", "high"]
-    pair = ["difference", "difference_low", "difference_high", "p", "p_holm", "verdict"]
+    pair = ["difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "level"]
     header += pair * (len(evaluation.networks) > 1)
     writer.writerow(header)
     for row in evaluation.details:
@@ -443,7 +440,7 @@ def as_csv(evaluation: Evaluation) -> str:
             if found := row.pairs.get(name):
                 difference = found.difference
                 cells += [f"{v:.6f}" for v in (difference.mean, difference.low, difference.high)]
-                cells += [f"{found.p:.6g}", f"{found.p_holm:.6g}", found.verdict]
+                cells += [f"{found.p:.6g}", f"{found.p_holm:.6g}", found.verdict, f"{found.level:.9g}"]
             writer.writerow(cells + [""] * (len(header) - len(cells)))
     return stream.getvalue()
 
@@ -486,6 +483,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         for row in evaluation.details
         for at, name in enumerate(evaluation.networks)
     ]
+    pairs = [pair for row in evaluation.rows for pair in row.pairs.values()]
     return render(
         "evaluation.html",
         evaluation=evaluation,
@@ -493,6 +491,7 @@ def render_evaluation(evaluation: Evaluation) -> str:
         curves=draw_severities(errors),
         facts=evaluation_facts(evaluation),
         counts_alone="" if evaluation.has_answers else WITHOUT_ANSWERS,
+        how_tested=how_tested("new images, for these very networks", pairs),
     )
 
 

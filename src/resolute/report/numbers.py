@@ -39,8 +39,9 @@ def change(value: float) -> str:
 
 
 def points(difference: float) -> str:
-    """Write a difference of shares in percentage points, always signed."""
-    return change(100 * difference)
+    """Write a difference of shares in percentage points, always signed; what would round to 0 to its first digit."""
+    value = 100 * difference
+    return f"{value:+.1g}" if 1e-6 < abs(value) < 0.005 else change(value)
 
 
 def significant(value: float) -> str:
@@ -66,9 +67,16 @@ def p_value(p: float, name: str = "") -> str:
     """Write a p value to three decimals, after its name if one is given: ``p < 0.001``, ``p = 0.031``."""
     if math.isnan(p):
         return NONE
+    if 0.05 < p < 0.051:  # is not rounded to what is significant
+        p = 0.051
     if p < 0.001:
         return f"{name} < 0.001" if name else "<0.001"
     return f"{name} = {p:.3f}" if name else f"{p:.3f}"
+
+
+def confidence(level: float) -> str:
+    """Write a level of confidence: ``95 %``, ``99.58 %``."""
+    return f"{100 * level:.4g} %"
 
 
 def bounds(interval: Interval, write: Callable[[float], str] = percent) -> str:

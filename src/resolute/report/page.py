@@ -12,7 +12,7 @@ import numpy as np
 from resolute.errors import visible
 from resolute.progress import say
 from resolute.report import figures, numbers
-from resolute.report.comparison import headline, summarise
+from resolute.report.comparison import covered, headline, how_tested, summarise
 from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, mark
 from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
 from resolute.report.run import COUNTS_ALONE, load_run, run_facts
@@ -175,6 +175,7 @@ def console_summary(summary: Summary) -> Iterator[RenderableType]:
     """Lay a comparison out for a terminal: the table, then the sentence, then what the table lacks."""
     yield console_table(summary)
     yield summary.sentence
+    yield from summary.apart
     yield from (f"No cost is given for {name}: {cost.doubt}." for name, cost in summary.costs.items() if cost.doubt)
     if summary.run.missing:
         yield summary.limits[0]
@@ -187,7 +188,8 @@ def console_table(summary: Summary) -> Table:
     from rich.text import Text
 
     run = summary.run
-    caption = f"95 % intervals, of {run.baseline} that of its error; p values are paired by seed and Holm-corrected"
+    cover = "new seeds and new images" if run.has_answers else "new seeds on these images"
+    caption = f"difference: interval and p for {cover}, Holm-corrected; {run.baseline}: 95 % interval of its error"
     if any(entry.best for entry in summary.table.values()):
         caption = f"* lowest, and significantly different from every other method\n{caption}"
     columns = {"": "left", "method": "left", "error, %": "right", f"difference to {run.baseline}, points": "right"}
@@ -213,8 +215,9 @@ def _console_row(entry: Entry) -> list[Text]:
     if found is None:
         own = bounds(entry.error)
         return [name, error, Text(f"({own})" if own else "", "dim"), Text("")]
-    said = Text("one seed", "dim") if found.seeds == 1 else verdict_text(found.verdict, found.p_holm)
-    return [name, error, Text(estimate(found.paired.difference, points)), said]
+    told = found.found
+    said = Text("one seed", "dim") if found.seeds == 1 else verdict_text(told.verdict, told.p_holm)
+    return [name, error, Text(estimate(told.difference, points)), said]
 
 
 def markdown_table(summary: Summary) -> str:
@@ -235,7 +238,7 @@ def _markdown_cell(entry: Entry) -> str:
     mean, own = percent(entry.error.mean), bounds(entry.error)
     lines = [(f"**{mean}**" if entry.best else mean) + (f" ({own})" if own else "")]
     if entry.comparison:
-        lines += [estimate(entry.comparison.paired.difference, points), entry.comparison.verdict]
+        lines += [estimate(entry.comparison.found.difference, points), entry.comparison.word]
     return "<br>".join(lines)
 
 
@@ -273,7 +276,7 @@ def write_report(folder: Path) -> Written[Summary]:
 
 def render_comparison(summary: Summary) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
-    run = summary.run
+    run, tables = summary.run, {"suites": summary.table.values(), "severities": summary.details}
     return render(
         "run.html",
         run=run,
@@ -285,7 +288,13 @@ def render_comparison(summary: Summary) -> str:
         curves=draw_training(run),
         facts=run_facts(run),
         counts_alone=COUNTS_ALONE,
+        how_tested={name: _how_tested(summary, entries) for name, entries in tables.items()},
     )
+
+
+def _how_tested(summary: Summary, entries: Iterable[Entry]) -> str:
+    found = [own.found for entry in entries if (own := entry.comparison) and own.seeds > 1]
+    return how_tested(covered(summary.run), found)
 
 
 def render_markdown(summary: Summary) -> str:
@@ -298,9 +307,13 @@ def render_markdown(summary: Summary) -> str:
     )
     command = visible(str(summary.run.recipe.get("command") or ""))
     started = f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
+    apart = "".join(f"{escape(text)}\n\n" for text in summary.apart)
     return (
-        f"# {escape(summary.sentence)}\n\n{markdown_table(summary)}\n"
-        f"Errors in % with 95 % interval; below them the difference to {escape(summary.run.baseline)} in points. Bold: "
+        f"# {escape(summary.sentence)}\n\n{apart}"
+        f"{markdown_table(summary)}\n"
+        f"Errors in % with 95 % interval over seeds; below them the difference to {escape(summary.run.baseline)} in "
+        "points. "
+        f"{_how_tested(summary, summary.table.values())} Bold: "
         f"lowest, and significantly different from every other method.\n\n## What this does not show\n\n{limits}\n"
         f"## How it was made\n\n{started}\n{made}"
     )
@@ -320,7 +333,7 @@ def draw_headline(summary: Summary) -> Picture | None:
     for method in run.methods:
         found = summary.table[method, suite].comparison
         if found and found.seeds > 1:
-            rows.append((method, colour_of(run, method), found.paired.difference))
+            rows.append((method, colour_of(run, method), found.found.difference))
     if not rows:
         return None
     told = "; ".join(f"{method} {estimate(difference, points)}" for method, _, difference in rows)
@@ -328,7 +341,7 @@ def draw_headline(summary: Summary) -> Picture | None:
         [(method, colour, _hundredfold(difference)) for method, colour, difference in rows],
         name="headline",
         title=f"Difference to {run.baseline} in the {suite} error",
-        note="mean, 95 % interval",
+        note="mean, interval of its verdict",
         zero=f"as {run.baseline}",
         xlabel="percentage points: fewer errors to the left",
         told=told,

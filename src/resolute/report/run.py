@@ -53,7 +53,10 @@ STEPS = {
     "methods": {str: {"ms": Within([TAKEN], 1), "baseline_ms": Within([TAKEN], 1), "load": float, "cores": POSITIVE}}
 }
 _START = "pretrained_sha256"
-COUNTS_ALONE = "The answers image by image are not in this folder: tests are over seeds alone."
+COUNTS_ALONE = (
+    "The answers image by image are not in this folder: differences are told for new seeds on these images, not for "
+    "new images."
+)
 
 
 @dataclass(frozen=True)

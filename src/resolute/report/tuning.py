@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resolute.report import figures
+from resolute.report.comparison import how_tested, would_tell
 from resolute.report.figures import Curve, errors_of
-from resolute.report.numbers import bounds, brief, count, estimate, p_value, percent, points
+from resolute.report.numbers import bounds, brief, confidence, count, estimate, p_value, percent, points
 from resolute.report.page import SHORT_VERDICTS, Written, escape, markdown_rows, terminal_table
 from resolute.run_folder import write_atomic
-from resolute.stats import compare_paired, error_interval, holm, verdict
+from resolute.stats import BOTH, Finding, compare_paired, error_interval, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from resolute.config import Settings
-    from resolute.stats import Interval, Paired, Verdict
+    from resolute.stats import Difference, Interval, Verdict
 
 
 def strength_of(settings: Settings) -> float:
@@ -41,16 +42,23 @@ class Tried:
     eps: tuple[float, ...]  # of its networks, which follows from the ratio; none where that was not kept
     seeds: int  # paired seeds
     error: Interval  # mean error and its 95 % interval over seeds, or with one seed over images
-    paired: Paired  # against the baseline with the same seeds
+    paired: Difference  # against the baseline with the same seeds
     finalist: bool  # whether it was trained with every seed
-    p_holm: float  # for finalists, `paired.p` after Holm over all settings that were tried; else NaN
-    verdict: Verdict  # for finalists, what that shows; of others nothing is claimed
+    found: (
+        Finding | None
+    )  # for finalists, what that shows of all settings that were tried; of others nothing is claimed
+    here: Finding | None  # the same for new seeds on these validation images alone
 
     @property
     def eps_text(self) -> str:
         """The eps of its networks."""
         low, high = (f"{end(self.eps):.2g}" if self.eps else "" for end in (min, max))
         return low if low == high else f"{low}-{high}"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it shows for new seeds and new images."""
+        return self.found.verdict if self.found else "no difference seen"
 
     @property
     def word(self) -> str:
@@ -88,23 +96,38 @@ class Tuned:
     def sentence(self) -> str:
         """What was found, in a sentence."""
         chosen = self.best or self.nearest
-        s, change = chosen.settings, chosen.paired.difference
+        s, found = chosen.settings, chosen.found
         strength = f"{self.varied} {strength_of(s):g}"
         strength += f" (eps {chosen.eps_text})" if self.varied == "ratio" and chosen.eps else ""
         spot = strength + (f", p {s.p:g}" if self.method == "r" else "") + f" at {_place(s)}"
-        span = f", 95 % interval {bounds(change, points)}" if chosen.seeds > 1 else ""
-        evidence = f"{points(change.mean)} points{span}, {count(chosen.seeds, 'paired seed')}"
-        if self.best:
+        own = bounds(found.difference, points) if found else ""
+        span = f", {confidence(found.level)} interval {own}" if found and own else ""
+        evidence = f"{points(chosen.paired.mean)} points{span}, {count(chosen.seeds, 'paired seed')}"
+        if self.best and found:
             return (
                 f"{self.method} with {spot} lowers the validation error of {self.baseline} to "
-                f"{percent(chosen.error.mean)} % ({evidence}; significant at 5 %: {p_value(chosen.p_holm, 'p')}, "
+                f"{percent(chosen.error.mean)} % ({evidence}; significant at 5 %: {p_value(found.p_holm, 'p')}, "
                 f"Holm-corrected for {count(len(self.tried), 'setting')}). It was chosen on these images, so expect a "
                 "smaller gain on others."
             )
         return (
             f"No setting of {self.method} is significantly better than {self.baseline}; the lowest error came with "
-            f"{spot} ({evidence})."
+            f"{spot} ({evidence}).{self._apart(chosen)}"
         )
+
+    def _apart(self, chosen: Tried) -> str:
+        """Tell these validation images from new ones."""
+        found, here = chosen.found, chosen.here
+        if not (found and here and chosen.paired.mean < 0) or math.isnan(found.p):  # no gain, or one seed
+            return ""
+        needed = would_tell(chosen.paired, found.level, BOTH)
+        enough = f"about {needed} would do" if needed else "no number of images or seeds alone would do"
+        if here.verdict == "better":
+            return (
+                f" On these {count(self.n, 'validation image')} it is better ({p_value(here.p_holm, 'p')}); for new "
+                f"images they are too few to tell: {enough}."
+            )
+        return f" To see a difference of this size, {enough}."
 
     @property
     def varied(self) -> str:
@@ -141,8 +164,9 @@ def sum_up(
     base = wrong[baseline]
     paired = {name: compare_paired(wrong[name], base[: len(wrong[name])]) for name in settings}
     finalists = [name for name in settings if len(wrong[name]) == len(base)]
-    dropped = [1.0] * (len(settings) - len(finalists))  # those were looked at too, though with fewer seeds
-    adjusted = dict(zip(finalists, holm([paired[name].p for name in finalists] + dropped).tolist(), strict=False))
+    dropped = len(settings) - len(finalists)  # those were looked at too, though with fewer seeds
+    differences = [paired[name] for name in finalists]
+    found, here = (dict(zip(finalists, find(differences, over, more=dropped), strict=True)) for over in (BOTH, "seeds"))
     tried = tuple(
         Tried(
             name=name,
@@ -151,13 +175,13 @@ def sum_up(
             seeds=len(wrong[name]),
             error=_error(wrong[name]),
             paired=paired[name],
-            finalist=name in adjusted,
-            p_holm=float(adjusted.get(name, math.nan)),
-            verdict=verdict(paired[name], float(adjusted.get(name, math.nan))),
+            finalist=name in found,
+            found=found.get(name),
+            here=here.get(name),
         )
         for name, own in settings.items()
     )
-    ranked = sorted(tried, key=lambda each: (not each.finalist, each.paired.difference.mean))
+    ranked = sorted(tried, key=lambda each: (not each.finalist, each.paired.mean))
     best = next((each for each in ranked if each.verdict == "better"), None)
     n = base.shape[-1]
     return Tuned(method, baseline, _error(base), len(base), n, tried, best, ranked[0], stopped)
@@ -196,7 +220,7 @@ def console_tuned(tuned: Tuned) -> Iterator[RenderableType]:
             s, mark = each.settings, " *" if each is tuned.best else ""
             strength = (f"{s.ratio:g}", each.eps_text) if by_ratio else (f"{s.eps:g}",)
             cells = (*strength, f"{s.p:g}", str(each.seeds), percent(each.error.mean) + mark, bounds(each.error))
-            change = points(each.paired.difference.mean)
+            change = points(each.paired.mean)
             table.add_row(place if each is own[0] else "", *cells, change, each.word, end_section=each is own[-1])
     yield table
     yield tuned.sentence
@@ -236,15 +260,18 @@ def markdown_tuned(tuned: Tuned) -> str:
     ]
     rows = [head, base]
     for each in (each for _, own in sorted(tuned.places.items()) for each in own):
-        moved = estimate(each.paired.difference, points)
-        p = p_value(each.p_holm) if each.finalist else ""
-        word = each.verdict if each.finalist else "dropped"
+        own = each.found
+        moved = estimate(own.difference, points) if own else points(each.paired.mean)
+        p = p_value(own.p_holm) if own else ""
+        apart = f" (on these images: {each.here.verdict})" if each.here and each.here.verdict != each.verdict else ""
+        word = each.verdict + apart if own else "dropped"
         name, mean = escape(brief(each.name)), percent(each.error.mean)
         rows.append([name, *[each.eps_text] * by_ratio, str(each.seeds), mean, bounds(each.error), moved, p, word])
     table = markdown_rows(rows, ("setting", "interval", "difference, points", "verdict"))
     images = f"{count(tuned.n, 'validation image')}; {tuned.stopped}."
     title = f"# Tuning of {tuned.method}\n\n{tuned.sentence}\n\n{images}\n\n![Error against {tuned.varied}](curve.svg)"
-    return f"{title}\n\n{table}"
+    cover = how_tested("new seeds and new images", [each.found for each in tuned.tried if each.found])
+    return f"{title}\n\n{table}\n{cover}\n"
 
 
 def draw_tuned(tuned: Tuned, kind: str) -> bytes:
