@@ -318,7 +318,12 @@ def test_a_form_of_the_signs_is_measured_for_r_alone(name: str) -> None:
     """The controls have the power of R's element signs, whatever form R has in the comparison."""
     form = dataclasses.replace(AUTO, grain="channel", share=0.5)
     asked: list[Settings] = []
-    methods.with_eps(methods.find_method(name), form, lambda own: [asked.append(own), 0.1][1])  # type: ignore[func-returns-value, return-value]
+
+    def choose(own: Settings) -> float:
+        asked.append(own)
+        return 0.1
+
+    methods.with_eps(methods.find_method(name), form, choose)
     assert asked == [form if name == "r" else AUTO]
 
 

@@ -74,7 +74,7 @@ def test_a_folder_is_resized_as_asked(
     monkeypatch.setattr(under_test, "MEMORY_LIMIT", limit or 10 * 3 * 16 * 16)
     prints = set()
     for name in ("bilinear", "bicubic", "bilinear"):
-        images = load(path, split="test", size=16, interpolation=name)  # type: ignore[arg-type]
+        images = load(path, split="test", size=16, interpolation=name)
         files = [file for k, file in enumerate(sorted(path.rglob("*.png"))) if k % 5 == 4]
         filters = v2.Compose([v2.Resize(16, v2.InterpolationMode(name)), v2.CenterCrop(16), v2.PILToTensor()])
         [(x, _)] = batches(images, 40)

@@ -460,7 +460,7 @@ def test_images_are_resized_as_the_network_wants_them_unless_it_is_said() -> Non
         ({"model": "timm/test_vit", "interpolation": "bilinear"}, ((3, 32, 32), "bilinear")),
         ({"weights": None, "pretrained": False, "train": TINY.train}, ((3, 32, 32), "bilinear")),
     ):
-        info = one_cell.load_splits(replace(TUNED, **changes)).test.info  # type: ignore[arg-type]
+        info = one_cell.load_splits(replace(TUNED, **changes)).test.info
         assert (info.shape, info.interpolation) == wanted
 
 
