@@ -25,7 +25,7 @@ from resolute.noise.strength import RATIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["METHODS", "PGD_STEPS", "Method", "Settings", "find_method", "find_methods", "settings_of"]
+__all__ = ["METHODS", "PGD_STEPS", "Method", "Settings", "find_method", "settings_of"]
 
 PGD_STEPS = 7
 """As in Madry et al. (2018) on CIFAR-10: radius 8/255, steps of 2/255."""
@@ -163,13 +163,10 @@ def with_eps(method: Method, settings: Settings, choose: Callable[[Settings], fl
         return method, settings
     if "@" in method.name:
         method = dataclasses.replace(find_method(plain), name=method.name)
-    has_form = not is_known or _matters("grain", _parts(plain))
-    return method, dataclasses.replace(own, eps=choose(own if has_form else _without_form(own)), ratio=None)
-
-
-def _without_form(settings: Settings) -> Settings:
-    """The settings with the paper's signs: the controls are of equal power whatever form r has."""
-    return dataclasses.replace(settings, grain="element", spread="fixed", share=1.0)
+    asked = own
+    if is_known and not _matters("grain", _parts(plain)):  # the controls are of equal power whatever form r has
+        asked = dataclasses.replace(own, grain="element", spread="fixed", share=1.0)
+    return method, dataclasses.replace(own, eps=choose(asked), ratio=None)
 
 
 def meaning(name: str, settings: Settings) -> tuple[object, ...]:
@@ -249,8 +246,3 @@ def _perturb_in_turn(
     model: nn.Module, x: Tensor, y: Tensor, settings: Settings, *, first: Method, second: Method
 ) -> tuple[Tensor, Tensor]:
     return second.perturb_batch(model, *first.perturb_batch(model, x, y, settings), settings)
-
-
-def find_methods(names: Sequence[str]) -> list[Method]:
-    """Look several methods up."""
-    return [find_method(name) for name in names]

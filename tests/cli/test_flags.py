@@ -54,7 +54,7 @@ FLAGS = {
     ],
     "tune": [
         "[RECIPE]", *DATA, *START, "--method", "--train-fraction", "--suites", "--ratio", "--eps", "--where",
-        *FORMS[:2], "--trials", "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
+        *FORMS, "--eps-schedule", "--trials", "--seeds", "--margin", "--timeout", *TRAIN, "--jobs", "--out",
     ],
     "disturb": [*DATA, "--suites", "--images", "--levels", "--seed", "--out"],
     "list": ["[WHAT]"],

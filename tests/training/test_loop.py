@@ -369,7 +369,13 @@ def test_bf16_computes_in_bfloat16_and_keeps_float32_weights() -> None:
     model = tiny_network()
     dtypes: set[torch.dtype] = set()
     model[2].register_forward_hook(lambda _module, _args, out: dtypes.add(out.dtype) if len(out) > 2 else None)
-    log = train(model, tiny_images(), method="r+fgsm", config=changed(precision="bf16-mixed", epochs=5))
+    log = train(
+        model,
+        tiny_images(),
+        method="r+fgsm",
+        settings=Settings(eps=0.1),
+        config=changed(precision="bf16-mixed", epochs=5),
+    )
     assert dtypes == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert log[-1].loss < log[0].loss

@@ -115,7 +115,7 @@ def check_recipe(recipe: Recipe, splits: Splits) -> None:
     find_shifts(recipe.suites, splits.test.info)
     model = _build(recipe, splits, seed=0)
     weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    for named in methods.find_methods(recipe.methods):
+    for named in map(methods.find_method, recipe.methods):
         method, settings = methods.with_eps(named, recipe.settings, _any_eps)
         method.prepare(copy.deepcopy(model, dict(weights)), settings)  # a copy that shares the weights
 

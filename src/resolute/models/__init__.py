@@ -75,9 +75,7 @@ MODELS: dict[str, Family] = {
     "lenet": Family(LeNet, _GREY_28, "LeNet 20-50-500 with dropout, for small grey images"),
     "lenet-caffe": Family(partial(LeNet, caffe=True), _GREY_28, "the same without ReLU after its convolutions"),
     "capsnet": Family(CapsNet, _GREY_28, "capsules with 3 iterations of routing and margin loss"),
-    "capsnet-decoder": Family(
-        partial(CapsNet, decoder=True), _GREY_28, "the same, regularised by reconstructing the image"
-    ),
+    "capsnet-decoder": Family(partial(CapsNet, decoder=True), _GREY_28, "the same, which also reconstructs the image"),
     "resnet110-sd": Family(partial(ResNetSD, 110), _COLOUR_32, "ResNet-110 with stochastic depth, for CIFAR and SVHN"),
     "resnet152-sd": Family(partial(ResNetSD, 152), _COLOUR_32, "ResNet-152 of the same kind, the source's for SVHN"),
     "wrn-D-K": Family(_wrn, _COLOUR_32, "wide residual network of depth D and width K: wrn-16-2, wrn-28-10"),
@@ -91,23 +89,14 @@ MODELS: dict[str, Family] = {
     "shufflenet-v1-2x": Family(ShuffleNetV1, _COLOUR_224, "ShuffleNet V1 of double width with 3 groups"),
     "mobilenet-v1": _timm("mobilenetv1_100", _COLOUR_224, "MobileNet V1"),
     "inception-v1": Family(
-        zoo.from_torchvision,
-        _COLOUR_224,
-        "Inception V1 with BN (torchvision/googlenet)",
-        zoo.TORCHVISION,
-        "googlenet",
+        zoo.from_torchvision, _COLOUR_224, "Inception V1 with BN (torchvision/googlenet)", zoo.TORCHVISION, "googlenet"
     ),
     "inception-v3": _timm("inception_v3", (3, 299, 299), "Inception V3"),
     "nasnet-a-large": _timm("nasnetalarge", (3, 331, 331), "NASNet-A 6@4032"),
     "senet-154": _timm("legacy_senet154", _COLOUR_224, "SENet-154"),
     "timm/NAME": Family(zoo.from_timm, _COLOUR_224, "any network of timm: timm/convnext_atto", zoo.TIMM),
     "torchvision/NAME": Family(zoo.from_torchvision, _COLOUR_224, "any classifier of torchvision", zoo.TORCHVISION),
-    "hf-hub:NAME": Family(
-        zoo.from_hub,
-        _COLOUR_224,
-        "pretrained networks of timm on the Hugging Face hub: hf-hub:USER/NAME",
-        zoo.HUB,
-    ),
+    "hf-hub:NAME": Family(zoo.from_hub, _COLOUR_224, "timm's networks on the hub: hf-hub:USER/NAME", zoo.HUB),
 }
 """Networks by name; D, K and P stand for numbers, NAME for a name in that library."""
 

@@ -34,11 +34,7 @@ class FastCifar(nn.Module):
 
 def _group(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
-        nn.MaxPool2d(2),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(after, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    )
+        nn.Conv2d(before, after, 3, padding=1, bias=False), nn.MaxPool2d(2),
+        nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+        nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+    )  # fmt: skip
