@@ -82,6 +82,24 @@ def test_pairs_are_tested_image_by_image(evaluated: Path) -> None:
     assert set(row.pairs) == {"b"}
 
 
+def test_results_csv_alone_gives_the_same_comparisons(evaluated: Path, tmp_path: Path) -> None:
+    for name in ("results.csv", "environment.json"):
+        shutil.copy(evaluated / name, tmp_path / name)
+    for whole, alone in zip(load_evaluation(evaluated).details, load_evaluation(tmp_path).details, strict=True):
+        one, other = whole.pairs["b"], alone.pairs["b"]
+        assert other.p == pytest.approx(one.p, abs=1e-4)
+        assert (other.difference.low, other.difference.high) == pytest.approx(
+            (one.difference.low, one.difference.high), abs=2e-6
+        )
+        assert other.level == pytest.approx(one.level)
+        assert other.verdict == one.verdict
+    text = (tmp_path / "results.csv").read_text()
+    level = text.splitlines()[2].rpartition(",")[2]
+    (tmp_path / "results.csv").write_text(text.replace(f",{level}\n", ",7\n"))
+    with pytest.raises(InputError, match=r"a level of confidence of 7\.0; wanted is 0\.5 to 1"):
+        load_evaluation(tmp_path)
+
+
 @pytest.mark.parametrize("at", [3, 11, 17])
 def test_a_killed_evaluation_continues_at_its_batch(
     evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int

@@ -246,6 +246,8 @@ def _load_counts(folder: Path) -> Evaluation:
         if word in get_args(Verdict):
             columns = ("difference", "difference_low", "difference_high", "level")
             mean, low, high, confidence = (read_number(path, line, name) for name in columns)
+            if not (math.isnan(confidence) or 0.5 <= confidence < 1):
+                raise InputError(f"{path} has a level of confidence of {confidence}; wanted is 0.5 to 1. Restore it.")
             own = Interval(mean, low, high)
             differences.setdefault((suite, shift, level), {})[network] = from_interval(own, int(n), confidence)
     networks = tuple(dict.fromkeys(line["network"] for line in lines))
