@@ -222,11 +222,9 @@ class TuneConfig:
     @property
     def grid(self) -> list[Settings]:
         """The settings that are tried first: at each ratio (or eps) all sites, and there all forms."""
-        tried = itertools.product(self.strengths, self.where, *(getattr(self, name) for name in FORMS))
-        return [
-            replace(self.settings(strength, site), **dict(zip(FORMS, form, strict=True)))
-            for strength, site, *form in tried
-        ]
+        forms = [dict(zip(FORMS, each, strict=True)) for each in itertools.product(*(getattr(self, f) for f in FORMS))]
+        places = itertools.product(self.strengths, self.where)
+        return [replace(self.settings(*place), **form) for place in places for form in forms]
 
     def settings(self, strength: float, where: str, p: float = 0.5) -> Settings:
         """The settings that have this ratio, or eps."""
