@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from resolute import cli, models
 from resolute.config import TrainConfig
 from resolute.data import load
 from resolute.experiment import grid
-from resolute.experiment.recipe import Recipe
+from resolute.experiment.recipe import digits
 from resolute.models import checkpoint
 
 if TYPE_CHECKING:
@@ -73,6 +74,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make the run of `QUICK` in test_compare.py, for tests that copy it."""
     out = tmp_path_factory.mktemp("finished") / "run"
     train = TrainConfig(epochs=1, batch_size=64, lr=0.05, warmup_epochs=1, device="cpu")
-    recipe = Recipe("digits", "digits", "lenet", train, methods=("base", "r"), seeds=(0, 1), suites=("clean",))
+    recipe = replace(digits(), train=train, methods=("base", "r"), seeds=(0, 1), suites=("clean",))
     grid.compare(recipe, out, command="resolute compare")
     return out

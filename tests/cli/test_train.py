@@ -34,7 +34,8 @@ def test_a_network_is_trained_with_progress_and_its_folder_is_named(resolute: Ca
     out = tmp_path / "one"
     answer = resolute("train", "--epochs", 1, "--device", "cpu", "--out", out)
     assert answer.code == 0, answer.message
-    assert re.fullmatch(rf"clean: \d+\.\d\d % wrong of 898\nnetwork: {re.escape(str(out))}\n", answer.out)
+    told = rf"clean: \d+\.\d\d % wrong of 898\neps: 0\.\d+, found for the ratio\nnetwork: {re.escape(str(out))}\n"
+    assert re.fullmatch(told, answer.out)
     assert "r seed 0 done, 0:00:" in answer.err
 
 
