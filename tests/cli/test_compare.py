@@ -201,7 +201,7 @@ def test_a_run_of_another_recipe_is_left_alone(resolute: Call, finished: Path) -
         "Methods and seeds can be added, nothing else changed. Choose another folder with --out."
     )
     answer = resolute("compare", *QUICK, "--out", run, "--eps", "0.2", "--lr", "0.1")
-    told = "another comparison: train.lr is 0.05 there and 0.1 here; settings.eps is 'auto' there and 0.2 here; settings.ratio is 2.5 there"
+    told = "train.lr is 0.05 there and 0.1 here; settings.eps is 'auto' there and 0.2 here; settings.ratio is 2.5 there"
     assert told in answer.message
 
 
