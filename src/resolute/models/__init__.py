@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from resolute.config import Interpolation
     from resolute.models.zoo import Library
 
-__all__ = ["ABSENT", "MODELS", "Family", "build", "condense", "find_weights"]
+__all__ = ["ABSENT", "MODELS", "Family", "build", "condense"]
 
 Shape = tuple[int, int, int]
 
