@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import timm
 import torch
-from safetensors.torch import load_file
 
 import resolute
 from resolute import models
@@ -69,13 +68,8 @@ def convnext(data: Images, _: Path) -> nn.Module:
 
 
 def lite0(data: Images, folder: Path) -> nn.Module:
-    model = models.build("timm/tf_efficientnet_lite0", classes=data.info.classes, shape=data.info.shape)
-    stored = load_file(folder / "weights/tf_efficientnet_lite0.safetensors")
-    own = {name: tensor for name, tensor in stored.items() if not name.startswith("classifier")}
-    missing, unexpected = model.get_submodule("network").load_state_dict(own, strict=False)
-    assert all(name.startswith("classifier") for name in missing)
-    assert not unexpected
-    return model
+    weights = folder / "weights/tf_efficientnet_lite0.safetensors"
+    return models.build("timm/tf_efficientnet_lite0", classes=data.info.classes, shape=data.info.shape, weights=weights)
 
 
 def _small(name: str) -> Callable[[Images, Path], nn.Module]:
