@@ -315,7 +315,7 @@ def test_a_folder_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path
     ("other", "source", "place", "differs"),
     [
         ({"train": replace(TINY.train, epochs=2)}, "r-seed0", "r-seed0", "train.epochs is 2 there and 1 here"),
-        ({"settings": Settings(eps=0.9)}, "r-seed0", "r-seed0", "settings.eps is 0.9 there and 0.1 here"),
+        ({"settings": Settings(ratio=0.9)}, "r-seed0", "r-seed0", "settings.ratio is 0.9 there and 0.5 here"),
         ({}, "r-seed0", "base-seed0", "method is 'r' there and 'base' here"),
         ({}, "base-seed0", "base-seed1", "seed is 0 there and 1 here"),
     ],
