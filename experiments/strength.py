@@ -4,7 +4,7 @@
     python ../strength.py ../../docs/strength.svg "LeNet, digits=digits-lenet-ratios/*" ...
 
 Each run holds base and R at several ratios, by `r@ratio=...` or `resolute tune`. A panel shows the change of a suite's
-error relative to base, in % of it, with the 95 % interval over paired seeds.
+error relative to base, in points, with the 95 % interval over paired seeds.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ if TYPE_CHECKING:
     from resolute.stats import Interval
 
 SUITES = {"clean": "clean images", "disturbances": "five disturbances"}
+LIMITS = {"clean": (-2, 6), "disturbances": (-4, 6)}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 GREY = "#666666"
 
 
 def changes(run: Path, suite: str) -> list[tuple[float, Interval]]:
-    """Read a run: R's ratios, ascending, and the change of the error relative to base, in % of base's."""
+    """Read a run: R's ratios, ascending, and the change of the error relative to base, in points."""
     recipe, wrong = runs.read(run)
     settings, base = Settings(**recipe["settings"]), wrong[recipe["baseline"], suite]
-    found = []
+    found = {}
     for method in recipe["methods"]:
         own = settings_of(method, settings)
         if method.partition("@")[0] == "r" and own.ratio is not None and not own.unusual and own.where == "hidden":
-            found.append((own.ratio, mean_t(100 * (wrong[method, suite] - base) / base.mean())))
-    return sorted(found)
+            found[own.ratio] = wrong[method, suite] - base
+    alike = {ratio for ratio in found for less in found if less < ratio and (found[less] == found[ratio]).all()}
+    # those have the same networks: even the largest eps gives less
+    return [(ratio, mean_t(found[ratio])) for ratio in sorted(found.keys() - alike)]
 
 
 def draw(axes: Axes, suite: str, networks: dict[str, Path]) -> None:
@@ -53,8 +56,9 @@ def draw(axes: Axes, suite: str, networks: dict[str, Path]) -> None:
         low, high = ([getattr(each, end) for each in change] for end in ("low", "high"))
         axes.fill_between(at, low, high, color=colour, alpha=0.12, lw=0)
     axes.set_xscale("log")
-    axes.set_xticks([0.1, 0.3, 1, 2.5], ["0.1", "0.3", "1", "2.5"])
+    axes.set_xticks([0.1, 0.3, 1, 2.5, 5], ["0.1", "0.3", "1", "2.5", "5"])
     axes.set_xticks([], minor=True)
+    axes.set_ylim(*LIMITS[suite])
     axes.set_title(SUITES[suite], loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("noise-to-signal ratio before training")
@@ -63,10 +67,10 @@ def draw(axes: Axes, suite: str, networks: dict[str, Path]) -> None:
 def main(out: str, *named: str) -> None:
     networks = {name: Path(folder) for name, _, folder in (each.partition("=") for each in named)}
     with mpl.rc_context({"svg.hashsalt": "resolute", "svg.fonttype": "none", "font.size": 9}):
-        figure, panels = plt.subplots(1, len(SUITES), figsize=(9.5, 3.6), layout="constrained", sharey=True)
+        figure, panels = plt.subplots(1, len(SUITES), figsize=(9.5, 3.6), layout="constrained", sharey=False)
         for axes, suite in zip(panels, SUITES, strict=True):
             draw(axes, suite, networks)
-        panels[0].set_ylabel("change of the error, % of base's")
+        panels[0].set_ylabel("change of the error, points")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False, fontsize=8)
         figure.savefig(out, metadata={"Date": None})
 

@@ -59,7 +59,7 @@ def test_a_measurement_stands_beside_the_claim(resolute: Call, monkeypatch: pyte
     assert seeds
     assert int(seeds[1]) >= 5
     assert lines[place + 1].split()[0] == "-0.22"
-    assert "eps 0.1 at input; another recipe (model lenet-caffe instead of lenet): no" in lines[place + 1]
+    assert "eps 0.1 at hidden; another recipe (2 departures): no" in lines[place + 1]
 
 
 def test_nothing_is_cut_off_where_the_terminal_is_narrow() -> None:

@@ -388,9 +388,9 @@ def test_real_networks_of_a_method_without_p(tmp_path: Path, monkeypatch: pytest
     """The test images are not loaded, and the records are those of a comparison on the validation images."""
     splits = []
 
-    def spy(name: str, root: Any, split: str, size: Any) -> dataset.Images:
+    def spy(name: str, root: Any, split: str, *more: Any) -> dataset.Images:
         splits.append(split)
-        return data.load(name, root, split, size)
+        return data.load(name, root, split, *more)
 
     monkeypatch.setattr(one_cell, "load", spy)
     plan = replace(PLAN, recipe=replace(TINY, seeds=(0, 1)), method="gaussian", eps=(0.3,), where=("input",), trials=1)
@@ -414,9 +414,13 @@ def test_the_test_set_is_out_of_reach() -> None:
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [(method, own) for method in TUNABLE for own in (Settings(), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))]
-    + [("r", Settings(0.25, 0.7, "input")), ("r", Settings(grain="channel", spread="random"))]
-    + [("r", Settings(share=0.5)), ("gaussian", Settings(eps_schedule="early"))]
+    [
+        (method, own)
+        for method in TUNABLE
+        for own in (Settings(0.1), Settings(1e-05, 0.5, "relu*"), Settings(0.123456789))
+    ]
+    + [("r", Settings(0.25, 0.7, "input")), ("r", Settings(0.1, grain="channel", spread="random"))]
+    + [("r", Settings(0.1, share=0.5)), ("gaussian", Settings(0.1, eps_schedule="early"))]
     + [("gaussian", Settings("auto", 0.5, "both", ratio=0.25))],
 )
 def test_a_name_is_read_back_as_its_settings(method: str, settings: Settings) -> None:

@@ -65,9 +65,15 @@ def test_a_measurement_stands_beside_its_claim(tmp_path: Path, run: Callable[...
     run(tmp_path / "a", "4-r-lenet", {"base": [52, 50, 55, 49, 51], "r": [40, 41, 42, 37, 40]})
     rows = rows_of(markdown(ledger(read_pools(tmp_path))))
     [measured, compared] = [cells for cells in rows if cells[0] == "R-LeNet"]
-    assert measured == ["R-LeNet", "MNIST", "0.28", "0.40 (0.38 to 0.42), n = 5, eps 0.1 at input", "full recipe"]
+    assert measured == [
+        "R-LeNet",
+        "MNIST",
+        "0.28",
+        "0.40 (0.38 to 0.42), n = 5, noise-to-signal 1 at hidden",
+        "full recipe",
+    ]
     assert compared[2] == "-0.22"
-    assert compared[3].startswith("-0.11 (-0.13 to -0.10), n = 5, eps 0.1 at input: better, by less than claimed")
+    assert compared[3].startswith("-0.11 (-0.13 to -0.10), n = 5, noise-to-signal 1 at hidden: better, by less")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_these_validation_images_are_told_from_new_ones() -> None:
     images, name = np.arange(N), "r@eps=0.1@where=hidden"
     base = np.array([[images < 40]] * SEEDS)
     ours = np.array([[(images < 36) | (images == 50 + 7 * seed) & (seed % 2 == 0)] for seed in range(SEEDS)])
-    found = sum_up("r", {"base": base, name: ours}, {name: Settings()})
+    found = sum_up("r", {"base": base, name: ours}, {name: Settings(0.1)})
     assert found.best is None
     assert re.search(
         r"On these 2,000 validation images it is better \(p < 0\.001\); for new images they are too few to tell: "
@@ -95,7 +95,7 @@ def test_these_validation_images_are_told_from_new_ones() -> None:
 
 def test_one_seed_claims_nothing() -> None:
     wrong = {"base": erring(0.1, 1), "r@eps=0.1@where=hidden": erring(0.01, 1, 1)}
-    found = sum_up("r", wrong, {"r@eps=0.1@where=hidden": Settings()})
+    found = sum_up("r", wrong, {"r@eps=0.1@where=hidden": Settings(0.1)})
     assert found.best is None
     assert found.base == wilson(int(erring(0.1, 1).sum()), N)
     assert "points, 1 paired seed)." in found.sentence
