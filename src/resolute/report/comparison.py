@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resolute.report.numbers import bounds, confidence, count, listing, number, percent, points
-from resolute.report.run import COUNTS_ALONE, strength
+from resolute.report.run import COUNTS_ALONE, eps_text
 from resolute.stats import BOTH, Interval, compare_paired, compare_seeds, error_interval, find, median_interval
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def summarise(run: Run) -> Summary:
     table = {(entry.method, entry.suite): entry for entry in entries}
     costs = {method: _cost(run, method) for method in run.methods}
     details = _entries(run, [(key,) for key in run.keys])
-    sentence, *lines = answer(_shown(run, table, costs))
+    sentence, *lines = advise(_shown(run, table, costs))
     return Summary(run, sentence, tuple(lines), table, details, costs, limits(run, table, costs))
 
 
@@ -261,7 +261,7 @@ def leading(suites: Iterable[str]) -> str:
     return min(suites, key=lambda suite: (last.get(suite, 0), order.get(suite, 9)))
 
 
-def answer(shown: Shown) -> tuple[str, ...]:
+def advise(shown: Shown) -> tuple[str, ...]:
     """Say which method to use for clean and disturbed images, then what else is significant, then what to do next."""
     methods, rows = list(dict.fromkeys(method for method, _ in shown.table)), dict[str, dict[str, Comparison]]()
     for (method, suite), entry in shown.table.items():
@@ -377,7 +377,7 @@ def still_falling(run: Run) -> tuple[float, float, int] | None:
 
 
 def _shown(run: Run, table: Table, costs: Mapping[str, Cost]) -> Shown:
-    eps = {method: strength(run, method) for method in run.methods if "@eps" not in method}
+    eps = {method: eps_text(run, method) for method in run.methods if "@eps" not in method}
     lost = {method: sum(each == method for each, _ in run.diverged) for method in run.methods}
     names = {method: f"{method} at eps {own}" for method, own in eps.items() if own}
     diverged = {method: f"{many} of {count(len(run.seeds), 'seed')}" for method, many in lost.items() if many}

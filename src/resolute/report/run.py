@@ -240,7 +240,7 @@ def _common_columns(folder: Path, cells: Mapping[Place, Cell]) -> tuple[tuple[Ke
 TITLES = {"train": "Training", "data_info": "Data"}
 
 
-def strength(run: Run, method: str) -> str:
+def eps_text(run: Run, method: str) -> str:
     """Write the eps of a method's cells, or its range; nothing without noise."""
     own = [cell.eps for cell in run.cells.values() if cell.method == method and cell.eps >= 0]
     return " to ".join(dict.fromkeys(f"{each:g}" for each in (min(own), max(own)))) if own else ""
@@ -257,7 +257,7 @@ def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     sizes = sorted({cell.parameters for cell in cells if cell.parameters})
     network = {"parameters": ", ".join(f"{size:,}" for size in sizes)} if sizes else {}
     network |= {f"sites, {cell.method}": str(cell.sites) for cell in cells if cell.parameters}
-    network |= {f"eps, {method}": eps for method in run.methods if (eps := strength(run, method))}
+    network |= {f"eps, {method}": eps for method in run.methods if (eps := eps_text(run, method))}
     return {
         "Recipe": list(flat(recipe)),
         **{TITLES[key]: list(flat(value)) for key, value in sections.items()},
