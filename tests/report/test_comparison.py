@@ -232,11 +232,10 @@ def shown(
     for method in ("base", *found):
         plain = ((2.6, 2.6, ""), (35.5, 35.5, ""), (9.0, 9.0, ""), (70.0, 70.0, ""))
         for suite, cell in zip(suites, found.get(method, plain), strict=False):
-            base, own, word, *here = (*(each / 100 for each in cell[:2]), *cell[2:])
+            base, own, word = cell[0] / 100, cell[1] / 100, cell[2]
+            verdicts: list[Any] = [word, cell[-1]]
             mean = own - base
-            findings = [
-                Finding(Interval(mean, mean, mean), 0.95, 0.5, 0.5, each) for each in (word, (here or [word])[0])
-            ]
+            findings = [Finding(Interval(mean, mean, mean), 0.95, 0.5, 0.5, each) for each in verdicts]
             paired = compare_seeds([mean - 0.04, mean + 0.04] * (seeds // 2)) if seeds > 1 else compare_seeds([mean])
             pair = Comparison(own, base, seeds, paired, *findings) if word else None
             finished = 0 if method in found and not word else seeds
