@@ -29,11 +29,7 @@ def flip(x: Tensor, which: Tensor) -> Tensor:
 
 
 def window(
-    x: Tensor,
-    top: Tensor,
-    left: Tensor,
-    padding: Literal["zeros", "reflect"] = "zeros",
-    flipped: Tensor | None = None,
+    x: Tensor, top: Tensor, left: Tensor, padding: Literal["zeros", "reflect"] = "zeros", flipped: Tensor | None = None
 ) -> Tensor:
     """Cut a window of the image's own size that may reach over its border, and mirror some left to right."""
     height, width = x.shape[2:]

@@ -54,7 +54,7 @@ def proportions(values: list[float]) -> list[float]:
 def test_every_picture_is_one_element_that_the_page_can_colour_and_read_aloud(make_run: MakeRun) -> None:
     pictures = draw(make_run())
     assert [picture.title for picture in pictures] == [
-        *("Difference to base in the clean error", "gaussian-noise", "fgsm", "clean", "noise", "fgsm"),
+        *("Difference to base in the noise error", "gaussian-noise", "fgsm", "clean", "noise", "fgsm"),
         *("Training loss", "Training error", "Validation error"),
     ]
     ids: list[str] = []

@@ -97,7 +97,7 @@ def test_the_page_stands_alone(text: str) -> None:
 
 def test_the_order_is_verdict_table_pictures_limits_making(text: str) -> None:
     headings = Page(text).headings
-    assert headings[0].startswith("No significant difference between r and base in the clean error: ")
+    assert headings[0].startswith("Use r: 10.52 points fewer errors under Gaussian noise (")
     assert headings[1:] == [
         *("Errors and costs", "Error against severity", "Seed by seed", "Training"),
         *("The tests behind the table", "What this does not show", "How it was made"),
@@ -181,7 +181,7 @@ def test_a_partial_run_says_what_is_missing(make_run: MakeRun) -> None:
 def test_unusual_runs_have_a_report(make_run: MakeRun, changes: dict[str, object]) -> None:
     text = written(make_run(**changes))
     assert "How it was made" in Page(text).headings
-    assert not re.search(r"\bnan\b|\binf\b|None", text)
+    assert not re.search(r"\bnan\b|\binf\b|None(?! of these methods)", text)
 
 
 def test_how_it_was_made_is_all_there(folder: Path, text: str) -> None:

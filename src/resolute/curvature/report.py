@@ -238,23 +238,13 @@ def render_curvature(found: Curvature) -> str:
     ]
     return render(
         "curvature.html",
-        stamp=found.stamp,
-        networks=found.networks,
-        quantities=QUANTITIES,
-        cell=cell,
-        comparisons=found.comparisons,
-        related=found.correlations,
-        first=next(iter(methods), ""),
-        colours=colours,
+        stamp=found.stamp, networks=found.networks, quantities=QUANTITIES, cell=cell, comparisons=found.comparisons,
+        related=found.correlations, first=next(iter(methods), ""), colours=colours, missing=found.missing,
         noise=f"with sign noise, eps {plan['eps']}, mean of {plan['draws']} draws" if plan["eps"] else "without noise",
-        sentence=curvature_sentence(found.networks, found.comparisons),
-        effect=batch_effect(found.networks),
-        missing=found.missing,
-        panels=draw_panels(drawn),
-        surfaces=draw_surfaces(drawn),
-        write=significant,
+        sentence=curvature_sentence(found.networks, found.comparisons), effect=batch_effect(found.networks),
+        panels=draw_panels(drawn), surfaces=draw_surfaces(drawn), write=significant,
         facts={"Run": [*facts, *networks], "Machine and versions": list(flat(found.environment))},
-    )
+    )  # fmt: skip
 
 
 def first_of_each(networks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

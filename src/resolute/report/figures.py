@@ -31,12 +31,10 @@ MARKS = ("#7a838c", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b
 LABELS = ("#5b666f", "#00639b", "#b34f00", "#00734f", "#9a4878", "#8a5f00", "#1f6f9e", "#6a3ab0", "#705518")
 """The same for text, which needs more contrast than a mark."""
 VARIABLES = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    GRID: "var(--grid)",
+    INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)",
     **{colour: f"var(--mark{i})" for i, colour in enumerate(MARKS)},
     **{colour: f"var(--label{i})" for i, colour in enumerate(LABELS)},
-}
+}  # fmt: skip
 """What stands for these colours, which are those of the light style sheet, in a picture inside a page."""
 STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "resolute", "text.parse_math": False, "axes.xmargin": 0.03,

@@ -12,7 +12,7 @@ import numpy as np
 from resolute.errors import visible
 from resolute.progress import say
 from resolute.report import figures, numbers
-from resolute.report.comparison import covered, headline, how_tested, summarise
+from resolute.report.comparison import covered, how_tested, leading, summarise
 from resolute.report.figures import Curve, draw_differences, draw_pairs, draw_severities, mark
 from resolute.report.numbers import NONE, bounds, brief, count, estimate, number, p_value, percent, points, severity
 from resolute.report.run import COUNTS_ALONE, load_run, run_facts
@@ -49,13 +49,9 @@ def render(template: str, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is whole already
-    )
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is whole
+    )  # fmt: skip
     names = ("bounds", "brief", "count", "number", "p_value", "percent", "severity", "significant")
     environment.filters |= {name: getattr(numbers, name) for name in names}
     environment.filters |= {
@@ -172,10 +168,9 @@ def verdict_text(word: str, p: float = math.nan) -> Text:
 
 
 def console_summary(summary: Summary) -> Iterator[RenderableType]:
-    """Lay a comparison out for a terminal: the table, then the sentence, then what the table lacks."""
+    """Lay a comparison out for a terminal: the answer, the table, what the table lacks."""
+    yield from (summary.sentence, *summary.lines)
     yield console_table(summary)
-    yield summary.sentence
-    yield from summary.apart
     yield from (f"No cost is given for {name}: {cost.doubt}." for name, cost in summary.costs.items() if cost.doubt)
     if summary.run.missing:
         yield summary.limits[0]
@@ -266,7 +261,7 @@ def write_report(folder: Path) -> Written[Summary]:
         >>> row = Record("digits", "lenet", "base", 0, "clean", "clean", 0.0, correct=871, n=898)
         >>> write_records(folder / "records.jsonl", [row])
         >>> write_report(folder).built.sentence
-        'base has a clean error of 3.01 %; there is nothing to compare it with.'
+        'base has 3.01 % errors on clean images; there is nothing to compare it with.'
     """
     summary = summarise(load_run(folder))
     write_atomic(folder / "report.md", render_markdown(summary))
@@ -278,18 +273,11 @@ def render_comparison(summary: Summary) -> str:
     """Write the report as one HTML page that needs nothing else: no script, no font, no request."""
     run, tables = summary.run, {"suites": summary.table.values(), "severities": summary.details}
     return render(
-        "run.html",
-        run=run,
-        summary=summary,
+        "run.html", run=run, summary=summary, headline=draw_headline(summary), seeds=draw_seeds(run),
         colours={method: figures.VARIABLES[mark(colour_of(run, method))] for method in run.methods},
-        headline=draw_headline(summary),
-        severities=draw_severities(errors_by_shift(summary)),
-        seeds=draw_seeds(run),
-        curves=draw_training(run),
-        facts=run_facts(run),
-        counts_alone=COUNTS_ALONE,
-        how_tested={name: _how_tested(summary, entries) for name, entries in tables.items()},
-    )
+        severities=draw_severities(errors_by_shift(summary)), curves=draw_training(run), facts=run_facts(run),
+        counts_alone=COUNTS_ALONE, how_tested={name: _how_tested(summary, entries) for name, entries in tables.items()},
+    )  # fmt: skip
 
 
 def _how_tested(summary: Summary, entries: Iterable[Entry]) -> str:
@@ -307,9 +295,9 @@ def render_markdown(summary: Summary) -> str:
     )
     command = visible(str(summary.run.recipe.get("command") or ""))
     started = f"    {command}" if command else "Started from Python, with resolute.compare and this recipe."
-    apart = "".join(f"{escape(text)}\n\n" for text in summary.apart)
+    lines = "".join(f"{escape(text)}\n\n" for text in summary.lines)
     return (
-        f"# {escape(summary.sentence)}\n\n{apart}"
+        f"# {escape(summary.sentence)}\n\n{lines}"
         f"{markdown_table(summary)}\n"
         f"Errors in % with 95 % interval over seeds; below them the difference to {escape(summary.run.baseline)} in "
         "points. "
@@ -327,29 +315,19 @@ def colour_of(run: Run, method: str) -> int:
 
 def draw_headline(summary: Summary) -> Picture | None:
     """Draw the verdict's figure: each method's difference to the baseline with its interval, beside zero."""
-    run = summary.run
-    _, suite = headline(run)
-    rows = []
-    for method in run.methods:
-        found = summary.table[method, suite].comparison
-        if found and found.seeds > 1:
-            rows.append((method, colour_of(run, method), found.found.difference))
-    if not rows:
+    run, suite = summary.run, leading(summary.run.suites)
+    pairs = {method: summary.table[method, suite].comparison for method in run.methods}
+    found = {method: pair.found.difference for method, pair in pairs.items() if pair and pair.seeds > 1}
+    if not found:
         return None
-    told = "; ".join(f"{method} {estimate(difference, points)}" for method, _, difference in rows)
     return draw_differences(
-        [(method, colour, _hundredfold(difference)) for method, colour, difference in rows],
-        name="headline",
-        title=f"Difference to {run.baseline} in the {suite} error",
-        note="mean, interval of its verdict",
-        zero=f"as {run.baseline}",
+        [(method, colour_of(run, method), Interval(*(100 * each for each in (own.mean, own.low, own.high))))
+         for method, own in found.items()],
+        name="headline", title=f"Difference to {run.baseline} in the {suite} error",
+        note="mean, interval of its verdict", zero=f"as {run.baseline}",
         xlabel="percentage points: fewer errors to the left",
-        told=told,
-    )
-
-
-def _hundredfold(interval: Interval) -> Interval:
-    return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high)
+        told="; ".join(f"{method} {estimate(own, points)}" for method, own in found.items()),
+    )  # fmt: skip
 
 
 def errors_by_shift(summary: Summary) -> list[tuple[str, int, Key, Interval]]:

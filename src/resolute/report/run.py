@@ -144,19 +144,12 @@ def load_run(folder: Path) -> Run:
     keys, n = _common_columns(folder, cells)
     records = folder / "records.jsonl"
     return Run(
-        recipe=recipe,
-        environment=read_json(folder / "environment.json", dict),
-        methods=methods,
-        baseline=baseline,
-        seeds=seeds,
-        cells=cells,
+        recipe, read_json(folder / "environment.json", dict), methods, baseline, seeds, cells,
         missing=tuple(place for place in grid if place not in cells),
         diverged=tuple(place for place in grid if (folder / "cells" / cell_name(*place) / DIVERGED).is_file()),
-        keys=keys,
-        n=n,
-        steps=_read_steps(folder / TIMES),
+        keys=keys, n=n, steps=_read_steps(folder / TIMES),
         sha256=hashlib.sha256(records.read_bytes()).hexdigest() if records.is_file() else "",
-    )
+    )  # fmt: skip
 
 
 def _read_steps(path: Path) -> dict[str, Steps]:
@@ -196,19 +189,12 @@ def _read_cell(folder: Path, method: str, seed: int, identity: Mapping[str, Any]
     if {record.key: (record.correct, record.n) for record in records} != counts:
         raise InputError(f"{folder}: records.jsonl and bits.npz count differently. Delete this cell and run again.")
     log = folder / "train.csv"
+    rows = read_csv(log) if log.is_file() else []
     cost = read_json(folder / "cost.json", COST) if (folder / "cost.json").is_file() else {}
     return Cell(
-        method=method,
-        seed=seed,
-        errors=errors,
-        n=n,
-        wrong={key: ~bits[key] for key in errors},
-        curves=_curves(log, read_csv(log) if log.is_file() else []),
-        passes=cost.get("passes", math.nan),
-        parameters=cost.get("parameters", 0),
-        sites=cost.get("sites", 0),
-        eps=cost.get("eps", math.nan),
-    )
+        method, seed, errors, n, {key: ~bits[key] for key in errors}, _curves(log, rows),
+        cost.get("passes", math.nan), cost.get("parameters", 0), cost.get("sites", 0), cost.get("eps", math.nan),
+    )  # fmt: skip
 
 
 def _counted(path: Path, records: Sequence[Record]) -> tuple[dict[Key, float], int]:
@@ -254,6 +240,12 @@ def _common_columns(folder: Path, cells: Mapping[Place, Cell]) -> tuple[tuple[Ke
 TITLES = {"train": "Training", "data_info": "Data"}
 
 
+def eps_text(run: Run, method: str) -> str:
+    """Write the eps of a method's cells, or its range; nothing without noise."""
+    own = [cell.eps for cell in run.cells.values() if cell.method == method and cell.eps >= 0]
+    return " to ".join(dict.fromkeys(f"{each:g}" for each in (min(own), max(own)))) if own else ""
+
+
 def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     """List the recipe, the machine and the hash of the records."""
     recipe = {key: value for key, value in run.recipe.items() if key not in ("command", "identity", _START)}
@@ -265,14 +257,7 @@ def run_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
     sizes = sorted({cell.parameters for cell in cells if cell.parameters})
     network = {"parameters": ", ".join(f"{size:,}" for size in sizes)} if sizes else {}
     network |= {f"sites, {cell.method}": str(cell.sites) for cell in cells if cell.parameters}
-    strengths = {
-        method: [cell.eps for cell in cells if cell.method == method and cell.eps >= 0] for method in run.methods
-    }
-    network |= {
-        f"eps, {method}": f"{min(own):g}" + (f" to {max(own):g}" if min(own) < max(own) else "")
-        for method, own in strengths.items()
-        if own
-    }
+    network |= {f"eps, {method}": eps for method in run.methods if (eps := eps_text(run, method))}
     return {
         "Recipe": list(flat(recipe)),
         **{TITLES[key]: list(flat(value)) for key, value in sections.items()},

@@ -256,9 +256,7 @@ def edges(layer: Tensor) -> Tensor:
             steep,
             (size > near[-1, 0]) & (size >= near[1, 0]),
             torch.where(
-                rising,
-                (size > near[-1, 1]) & (size > near[1, -1]),
-                (size > near[-1, -1]) & (size > near[1, 1]),
+                rising, (size > near[-1, 1]) & (size > near[1, -1]), (size > near[-1, -1]) & (size > near[1, 1])
             ),
         ),
     )
@@ -423,9 +421,7 @@ CORRUPTIONS: dict[str, Corruption] = {
         ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     ),
     "motion_blur": Corruption(
-        motion_blur,
-        ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+        motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)), ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
     ),
     "zoom_blur": Corruption(
         zoom_blur,
