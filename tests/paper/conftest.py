@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolute.experiment.recipe import to_json
+from resolute.experiment.recipe import changed, to_json
 from resolute.paper.rows import TRAINED
 from resolute.run_folder import Record, write_json, write_records
 
@@ -44,7 +44,7 @@ def run() -> Callable[..., None]:
             methods=tuple(wrong),
             baseline=next(iter(wrong)),
             seeds=tuple(range(first_seed, first_seed + len(next(iter(wrong.values()))))),
-            settings=replace(start.settings, **{"radius": 0.1, **(settings or {})}),
+            settings=changed(start.settings, {"radius": 0.1, **(settings or {})}),
             train=replace(start.train, **(train or {})),
             **changes,
         )

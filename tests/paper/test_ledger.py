@@ -76,7 +76,7 @@ def test_a_full_measurement_has_intervals_and_a_verdict(tmp_path: Path, run: Cal
     [found] = r.lines[0].measured
     low, high = scipy_stats.t.interval(0.95, 4, 0.40, scipy_stats.sem([wrong / 100 for wrong in R]))
     assert (found.value.mean, found.value.low, found.value.high) == pytest.approx((0.40, low, high))
-    assert (found.seeds, found.images, found.setting) == (5, 10_000, "eps 0.1 at input")
+    assert (found.seeds, found.images, found.setting) == (5, 10_000, "noise-to-signal 1 at hidden")
     test = scipy_stats.ttest_rel(R, BASE)
     assert found.p_holm == pytest.approx(test.pvalue)
     assert found.difference is not None
@@ -134,14 +134,14 @@ def test_what_departs_from_the_recipe_is_said(tmp_path: Path, run: Callable[...,
     entries = read(tmp_path)
     assert (entries["4-lenet"].state, entries["4-lenet"].why) == (REDUCED, "epochs 3 instead of 20")
     assert (entries["4-r-capsnet"].state, entries["4-capsnet"].why) == (OTHER, "lr 0.002 instead of 0.001")
-    assert entries["4-r-capsnet"].why == "lr 0.002 instead of 0.001; eps 0.2 instead of 0.1"
+    assert entries["4-r-capsnet"].why == "lr 0.002 instead of 0.001; eps 0.2 instead of auto"
 
 
 def test_the_recipes_own_setting_comes_first_whatever_it_gives(tmp_path: Path, run: Callable[..., None]) -> None:
     run(tmp_path / "a", "4-r-lenet", {"base": BASE, "r": [20, 21, 22, 20, 21]}, settings={"eps": 0.3})
     run(tmp_path / "b", "4-r-lenet", {"r": R})
     found = read(tmp_path)["4-r-lenet"].lines[0].measured
-    assert [measured.setting for measured in found] == ["eps 0.1 at input", "eps 0.3 at input"]
+    assert [measured.setting for measured in found] == ["noise-to-signal 1 at hidden", "eps 0.3 at hidden"]
     assert [measured.pairs for measured in found] == [5, 5]
 
 
@@ -193,12 +193,12 @@ def test_one_training_fills_in_the_rows_of_both_tables(tmp_path: Path, run: Call
 
 
 def test_a_variant_measures_what_its_name_says(tmp_path: Path, run: Callable[..., None]) -> None:
-    """The same networks by `--methods base,r@where=hidden` and by `--methods base,r --where hidden`."""
-    run(tmp_path / "a/named", "4-r-lenet", {"base": BASE, "r@where=hidden": R})
-    run(tmp_path / "b/asked", "4-r-lenet", {"base": BASE, "r": R}, settings={"where": "hidden"})
+    """The same networks by `--methods base,r@where=input` and by `--methods base,r --where input`."""
+    run(tmp_path / "a/named", "4-r-lenet", {"base": BASE, "r@where=input": R})
+    run(tmp_path / "b/asked", "4-r-lenet", {"base": BASE, "r": R}, settings={"where": "input"})
     [named], [asked] = (read(tmp_path / side)["4-r-lenet"].lines[0].measured for side in "ab")
     assert named == asked
-    assert named.setting == "eps 0.1 at hidden"
+    assert named.setting == "noise-to-signal 1 at input"
 
 
 def test_state_and_seeds_are_those_of_the_number(tmp_path: Path, run: Callable[..., None]) -> None:
