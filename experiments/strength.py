@@ -1,7 +1,7 @@
 """Draw what the noise does against its calibrated strength: a line a network, from the records of `resolute compare`.
 
     cd experiments/results
-    python ../strength.py ../../docs/strength.svg "LeNet, digits=digits-lenet-ratios/*" ...
+    python ../strength.py ../../docs/strength.svg "LeNet, digits=digits-lenet-ratios/2026-11-30_amd-epyc-2-cores" ...
 
 Each run holds base and R at several ratios, by `r@ratio=...` or `resolute tune`. A panel shows the change of a suite's
 error relative to base, in points, with the 95 % interval over paired seeds.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from resolute.stats import Interval
 
 SUITES = {"clean": "clean images", "disturbances": "five disturbances"}
-LIMITS = {"clean": (-2, 6), "disturbances": (-4, 6)}
+LIMITS = {"clean": (-2.5, 2.5), "disturbances": (-4, 2)}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 GREY = "#666666"
 
