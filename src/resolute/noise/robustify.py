@@ -132,8 +132,8 @@ def robustify(
     if eps == "auto":
         if example is None:
             raise InputError("eps='auto' measures on a batch: robustify(model, eps='auto', example=images), about 64.")
-        wanted = RATIO if ratio is None else ratio
-        eps = calibrate(model, example, wanted, p, where, grain=grain, spread=spread, share=share)
+        ratio = RATIO if ratio is None else ratio
+        eps = calibrate(model, example, ratio, p, where, grain=grain, spread=spread, share=share)
     elif example is not None or ratio is not None:
         raise InputError(f"eps is {eps!r}; an example and a ratio are for eps='auto', which finds eps by them.")
     check_strength(eps, p)

@@ -357,8 +357,7 @@ class _Trial:
     def _set(self, eps: float, p: float) -> None:
         """Put one strength at all places."""
         for place in self.places.values():
-            noise = functools.partial(noisy, eps=eps, level=signs.level(p), groups=place.groups)
-            place.noise = noise if eps else None
+            place.noise = functools.partial(noisy, eps=eps, level=signs.level(p), groups=place.groups) if eps else None
 
     def _logits(self) -> Tensor:
         """Run once, with the next draw of the noise."""
