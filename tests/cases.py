@@ -26,6 +26,7 @@ BUILDS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "resnet152-sd": ("resnet152-sd", (3, 8, 8)),
     "wrn-D-K": ("wrn-10-1", (3, 16, 16)),
     "wrn-D-K-dropP": ("wrn-10-1-drop30", (3, 16, 16)),
+    "fast-cifar-K": ("fast-cifar-4", (3, 9, 9)),
     "inception-v3-cifar": ("inception-v3-cifar", (3, 17, 17)),
     "condensenet-g8": ("condensenet-g8", (3, 16, 16)),
     "condensenet-g4": ("condensenet-g4", (3, 16, 16)),

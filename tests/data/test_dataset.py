@@ -468,6 +468,7 @@ def test_no_more_than_a_few_batches_are_in_memory(
     monkeypatch.setenv("RESOLUTE_WORKERS", "0")
     images = stream(open_folder(path), info, "train+validation", 160)
     batch, whole = 4 * 3 * 160 * 160, 160 * 3 * 160 * 160
+    next(batches(images, 4))  # imports what decodes
     tracemalloc.start()
     seen = 0
     for x, _ in batches(images, 4):
