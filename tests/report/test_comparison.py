@@ -378,6 +378,13 @@ def test_the_answer(case: str) -> None:
     assert [re.sub(r"Next: a new run .* (on|under) (.*) \(.*", r"More \1 \2", line) for line in rest] == list(lines)
 
 
+def test_harm_on_corrupted_images_is_harm() -> None:
+    suites = ("clean", "disturbances", "corruptions")
+    sentence, *_ = advise(shown({"r": (SAME, HELPED, (10.7, 12.8, "worse"))}, suites=suites))
+    assert sentence.startswith("r helps, but not without harm: ")
+    assert sentence.endswith("but worse on corrupted images.")
+
+
 def test_the_answer_says_how_many_seeds_would_tell() -> None:
     facts = shown({"r": ((2.6, 2.6, NONE_SEEN), (35.5, 34.5, NONE_SEEN))})
     pair = facts.table["r", "disturbances"].comparison

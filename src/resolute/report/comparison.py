@@ -294,7 +294,7 @@ def advise(shown: Shown) -> tuple[str, ...]:
 def _rank(own: Mapping[str, Comparison], first: str) -> tuple[int, bool, bool, float]:
     """Sort what helps before what helps against attacks alone, what harms too, and what does nothing."""
     better = {suite for suite, each in own.items() if each.verdict == "better"}
-    harm = any(each.verdict == "worse" for suite, each in own.items() if suite in (first, "clean"))
+    harm = any(each.verdict == "worse" for suite, each in own.items() if suite in (first, "clean", "corruptions"))
     helps = HELPS if better - ATTACKS or first in ATTACKS else AGAINST_ATTACKS
     kind = NOTHING if not better else HARMS if harm else helps
     return kind, first not in better, own[first].seeds == 1, own[first].found.difference.mean
